@@ -1,0 +1,1 @@
+"""Distil graph neural networks into students that read one row of features."""

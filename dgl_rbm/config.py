@@ -1,0 +1,188 @@
+"""Strict, immutable configuration: base classes, validation with readable errors, YAML, dotted overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dgl_rbm.errors import ConfigError, closest
+
+__all__ = ["ComponentConfig", "StrictConfig", "apply_overrides", "read_yaml", "validated"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class StrictConfig(BaseModel):
+    """Base of all configs: frozen, unknown fields forbidden, defaults validated.
+
+    Each field carries ``Field(description=...)``; the command line's help, the comments of generated YAML
+    files and the reference in the documentation all come from it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class ComponentConfig(StrictConfig):
+    """Base of the configs that a registry resolves; subclasses narrow `kind` to a literal."""
+
+    kind: str
+
+
+def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
+    """Build `model` from `values`, turning pydantic's complaints into one `ConfigError`.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        The config class.
+    values : mapping
+        Field name to value, as read from YAML or given by the user.
+    where : str
+        The path of these values in the whole configuration, such as ``"student"``.
+
+    Raises
+    ------
+    ConfigError
+        Naming every wrong field by its path, what was expected, and the nearest field name where a field
+        does not exist.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_describe(detail, model, where) for detail in error.errors()]
+    # Outside the handler, so that the user sees one error and no chain.
+    raise ConfigError(
+        f"{len(problems)} wrong option{'s' if len(problems) > 1 else ''}:\n"
+        + "\n".join(f"  {problem}" for problem in problems),
+        hint=_component_hint(where, values),
+    )
+
+
+def _component_hint(where: str, values: Mapping[str, Any]) -> str:
+    kind = values.get("kind")
+    if isinstance(kind, str):
+        return (
+            f"`dgl-rbm components {where.split(' -> ')[0].rstrip('0123456789[]')} {kind}` lists its options."
+        )
+    return "`dgl-rbm init` writes a complete, commented configuration."
+
+
+def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
+    location = [str(part) for part in detail["loc"]]
+    path = " -> ".join(part for part in [where, *location] if part)
+    if detail["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in location[:-1]:
+            field = getattr(owner, "model_fields", {}).get(part)
+            owner = field.annotation if field is not None else None
+        names = sorted(getattr(owner, "model_fields", {}))
+        near = closest(location[-1], names)
+        guess = f" Did you mean '{near}'?" if near else (f" Options: {', '.join(names)}." if names else "")
+        return f"{path}: no such option.{guess}"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    shown = "" if isinstance(given, (dict, BaseModel)) else f" (got {given!r})"
+    return f"{path}: {message}{shown}"
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with dotted assignments applied.
+
+    Parameters
+    ----------
+    values : mapping
+        A nested configuration. A component given by its name alone (``student: rbm``) becomes a mapping when
+        one of its options is set.
+    overrides : iterable of str
+        ``"student.num_experts=6"``; the right side is read as YAML, so ``[a, b]``, ``null``, ``1e-3`` and
+        ``true`` mean what they say.
+
+    Raises
+    ------
+    ConfigError
+        Where an assignment has no ``=`` or an empty path, or goes through a value that has no options.
+    """
+    result: dict[str, Any] = _copy(values)
+    for assignment in overrides:
+        path, equals, text = assignment.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(
+                f"--set {assignment}: expected 'path.to.option=value'.",
+                hint="Example: --set student.num_experts=6",
+            )
+        owner = result
+        for depth, key in enumerate(keys[:-1]):
+            inner = owner.get(key)
+            if inner is None:
+                inner = {}
+            elif isinstance(inner, str):
+                inner = {"kind": inner}
+            elif not isinstance(inner, dict):
+                raise ConfigError(
+                    f"--set {assignment}: '{'.'.join(keys[: depth + 1])}' is {inner!r}, which has no options.",
+                    hint="Give a component as a mapping, or several in a configuration file.",
+                )
+            owner[key] = inner
+            owner = inner
+        owner[keys[-1]] = _scalar(text, assignment)
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
+
+
+def _scalar(text: str, assignment: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"--set {assignment}: the value is not valid YAML.", hint="Quote it: --set 'a.b=\"text\"'"
+        ) from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as text; everyone who writes it means the number.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        Where the file is missing, is not YAML (names the line), or holds no mapping.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no configuration file '{path}'.", hint=f"`dgl-rbm init {path}` writes one."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file '{path}' cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it does not parse"
+        raise ConfigError(f"The configuration file '{path}'{place} is not valid YAML: {problem}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"The configuration file '{path}' holds a {type(values).__name__}, expected a mapping."
+        )
+    return values

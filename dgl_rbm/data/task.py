@@ -1,0 +1,139 @@
+"""Node classification tasks: a validated graph with features, labels, a split and a setting.
+
+What trains, encodes or regularises gets an `ObservedGraph`, which cannot leak: it lacks the unseen nodes of
+the inductive setting, their edges, and every label that is neither for training nor for validation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.sparse import Rows, take
+
+__all__ = ["GraphView", "NodeTask", "ObservedGraph", "Setting"]
+
+Setting = Literal["transductive", "inductive"]
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """A graph with node features and no labels.
+
+    Attributes
+    ----------
+    graph : dgl.DGLGraph
+        Homogeneous, structure only; messages flow along its edges, source to destination.
+    features : Tensor or SparseRows
+        float32 ``[N, F]``.
+    node_ids : Tensor
+        The nodes' ids in the graph that the task was made from, int64 ``[N]``.
+    """
+
+    graph: Any
+    features: Rows
+    node_ids: Tensor
+
+    def __len__(self) -> int:
+        return self.graph.num_nodes()
+
+
+@dataclass(frozen=True)
+class ObservedGraph(GraphView):
+    """The part of a task that may be learnt from.
+
+    Attributes
+    ----------
+    labels : Tensor
+        int64 ``[N]``; −1 wherever the node is neither a training nor a validation node.
+    train_idx, val_idx : Tensor
+        Local node ids, int64, ascending.
+    num_classes : int
+        C.
+    """
+
+    labels: Tensor
+    train_idx: Tensor
+    val_idx: Tensor
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """A graph to classify the nodes of; build one with `dgl_rbm.data.make_task`, which checks it.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name.
+    graph : dgl.DGLGraph
+        All nodes and edges, structure only.
+    features : Tensor or SparseRows
+        float32 ``[N, F]``, normalised as the dataset asks.
+    train_idx, val_idx, test_idx : Tensor
+        Node ids, int64, ascending, disjoint.
+    unseen_idx : Tensor
+        The test nodes that the inductive setting hides from training; empty in the transductive one.
+    setting : {"transductive", "inductive"}
+    num_classes : int
+        C.
+    normalization : FeatureNormalization
+        What was done to the raw features, to be done to every row that is predicted later.
+    """
+
+    name: str
+    graph: Any
+    features: Rows
+    train_idx: Tensor
+    val_idx: Tensor
+    test_idx: Tensor
+    unseen_idx: Tensor
+    setting: Setting
+    num_classes: int
+    normalization: Any
+    _labels: Tensor = field(repr=False)
+
+    def observed(self) -> ObservedGraph:
+        """Return what may be learnt from; in the inductive setting without the unseen nodes."""
+        labels = torch.full_like(self._labels, -1)
+        for known in (self.train_idx, self.val_idx):
+            labels[known] = self._labels[known]
+        count = self.graph.num_nodes()
+        if not len(self.unseen_idx):
+            return ObservedGraph(
+                self.graph,
+                self.features,
+                torch.arange(count),
+                labels,
+                self.train_idx,
+                self.val_idx,
+                self.num_classes,
+            )
+        seen = torch.ones(count, dtype=torch.bool)
+        seen[self.unseen_idx] = False
+        ids = seen.nonzero().squeeze(1)
+        local = torch.full((count,), -1, dtype=torch.int64)
+        local[ids] = torch.arange(len(ids))
+        source, destination = self.graph.edges()
+        kept = seen[source] & seen[destination]
+        return ObservedGraph(
+            graph=dgl.graph((local[source[kept]], local[destination[kept]]), num_nodes=len(ids)),
+            features=take(self.features, ids),
+            node_ids=ids,
+            labels=labels[ids],
+            train_idx=local[self.train_idx],
+            val_idx=local[self.val_idx],
+            num_classes=self.num_classes,
+        )
+
+    def full(self) -> GraphView:
+        """Return the whole graph without labels, for predictions on unseen nodes after training."""
+        return GraphView(self.graph, self.features, torch.arange(self.graph.num_nodes()))
+
+    def test_labels(self) -> Tensor:
+        """Return the labels of `test_idx`, int64; the evaluation calls this once, after all training."""
+        return self._labels[self.test_idx]

@@ -1,0 +1,63 @@
+"""What every structural encoder is, and how known and unseen nodes get their encodings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from pydantic import Field
+from torch import Tensor
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["Encoder", "EncoderConfig", "EncoderOutput"]
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder learnt of the observed graph, not yet standardised.
+
+    Attributes
+    ----------
+    vectors : Tensor
+        What is stored for serving, one per observed node, float32 ``[N, P]``: an unseen node's encoding is
+        the mean over its observed neighbours' vectors.
+    encodings : Tensor
+        What the student is trained on, float32 ``[N, P]``.
+    """
+
+    vectors: Tensor
+    encodings: Tensor
+
+
+class Encoder(ABC):
+    """Computes vectors from an observed graph."""
+
+    kind: str = "custom"
+
+    @abstractmethod
+    def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
+        """Encode the observed nodes inside the stage ``"encoder"``."""
+
+
+class EncoderConfig(ComponentConfig):
+    """Options that all encoders share."""
+
+    consistent: bool = Field(
+        default=True,
+        description="Give every node the mean over its neighbours' vectors, which is all that an unseen node "
+        "can have; otherwise known nodes have their own vector and only unseen nodes the mean.",
+    )
+    standardize: bool = Field(
+        default=True,
+        description="Shift and scale each column to mean 0 and variance 1 over the observed nodes.",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Scale of the encoding beside the features, after standardisation."
+    )
+
+    def build(self) -> Encoder:
+        """Make the encoder."""
+        raise NotImplementedError

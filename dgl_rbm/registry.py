@@ -1,0 +1,148 @@
+"""Component names: from the word on the command line to the config class that builds the component.
+
+A built-in component's name is its module's file name, so the module is imported only when it is asked for.
+Other packages add components through entry points of the group ``dgl_rbm.<plural>``, such as
+``dgl_rbm.students``; a script adds one with the registry's `register` decorator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar, get_args
+
+from dgl_rbm.config import ComponentConfig, validated
+from dgl_rbm.errors import ConfigError, UnknownNameError
+
+__all__ = ["REGISTRIES", "Registry", "datasets", "encoders", "regularizers", "students", "teachers"]
+
+C = TypeVar("C", bound=ComponentConfig)
+
+
+class Registry(Generic[C]):
+    """The components of one kind.
+
+    Parameters
+    ----------
+    what : str
+        The kind in the singular: ``"student"``.
+    package : str
+        The package whose modules are the built-in components.
+    builtin : mapping of str to str
+        Component name to the module in `package` that registers it.
+    """
+
+    def __init__(self, what: str, package: str, builtin: Mapping[str, str]) -> None:
+        self.what = what
+        self.package = package
+        self._builtin = dict(builtin)
+        self._configs: dict[str, type[C]] = {}
+        self._entry_points: dict[str, Any] | None = None
+
+    def register(self, config: type[C]) -> type[C]:
+        """Add a config class under each literal value of its ``kind`` field; usable as a decorator."""
+        kinds = get_args(config.model_fields["kind"].annotation)
+        if not kinds:
+            raise ConfigError(
+                f"{config.__qualname__} does not say which {self.what} it configures.",
+                hint='Declare the field `kind: Literal["my_name"] = "my_name"`.',
+            )
+        for kind in kinds:
+            known = self._configs.get(kind)
+            if known is not None and known.__qualname__ != config.__qualname__:
+                raise ConfigError(
+                    f"The {self.what} '{kind}' is already registered as {known.__module__}.{known.__qualname__}.",
+                    hint="Give the new component another `kind`.",
+                )
+            self._configs[kind] = config
+        return config
+
+    def names(self) -> list[str]:
+        """Return every name that can be asked for, sorted."""
+        return sorted({*self._builtin, *self._configs, *self._plugins()})
+
+    def config_class(self, name: str) -> type[C]:
+        """Return the config class of a component.
+
+        Raises
+        ------
+        UnknownNameError
+            Where there is no such component; names the nearest one.
+        """
+        if name not in self._configs:
+            if name in self._builtin:
+                importlib.import_module(f"{self.package}.{self._builtin[name]}")
+            elif name in self._plugins():
+                self.register(self._plugins()[name].load())
+            else:
+                raise UnknownNameError(
+                    self.what,
+                    name,
+                    self.names(),
+                    hint=f"`dgl-rbm components {self.what}` describes each of them.",
+                )
+        return self._configs[name]
+
+    def resolve(self, spec: str | Mapping[str, Any] | ComponentConfig) -> C:
+        """Turn a name, a mapping with ``kind``, or a config into a config."""
+        if isinstance(spec, ComponentConfig):
+            return spec  # type: ignore[return-value]
+        if isinstance(spec, str):
+            return validated(self.config_class(spec), {"kind": spec}, where=self.what)
+        if isinstance(spec, Mapping):
+            kind = spec.get("kind")
+            if not isinstance(kind, str):
+                raise ConfigError(
+                    f"{self.what}: the mapping {dict(spec)!r} has no 'kind', which names the component.",
+                    hint=f"Choices: {', '.join(self.names())}.",
+                )
+            return validated(self.config_class(kind), dict(spec), where=self.what)
+        raise ConfigError(
+            f"{self.what}: expected a name, a mapping or a config, got {type(spec).__name__}.",
+            hint=f"Choices: {', '.join(self.names())}.",
+        )
+
+    def _plugins(self) -> dict[str, Any]:
+        if self._entry_points is None:
+            group = f"{self.package.split('.')[0]}.{self.what}s"
+            self._entry_points = {point.name: point for point in entry_points(group=group)}
+        return self._entry_points
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_CPF = (
+    "cpf-cora",
+    "cpf-citeseer",
+    "cpf-pubmed",
+    "amazon-computers",
+    "amazon-photo",
+    "academic-cs",
+    "academic-physics",
+)
+
+datasets: Registry[Any] = Registry(
+    "dataset",
+    "dgl_rbm.data",
+    {
+        **_same("digits", "synthetic"),
+        **dict.fromkeys(("cora", "citeseer", "pubmed"), "planetoid"),
+        **dict.fromkeys(_CPF, "cpf"),
+        "ogb": "ogb",
+        "file": "file",
+        "csv": "csv",
+    },
+)
+teachers: Registry[Any] = Registry("teacher", "dgl_rbm.teachers", _same("sage", "gcn", "logits"))
+encoders: Registry[Any] = Registry(
+    "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "diffusion", "label_propagation")
+)
+regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd"))
+students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm"))
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    registry.what: registry for registry in (datasets, teachers, encoders, regularizers, students)
+}

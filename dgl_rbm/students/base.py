@@ -1,0 +1,180 @@
+"""What every student is: a torch module from rows to class scores, usable without DGL."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.errors import DataError
+from dgl_rbm.sparse import Rows, as_rows, take
+
+__all__ = ["Student", "StudentConfig", "StudentOutput"]
+
+_ROWS_AT_ONCE = 65_536
+
+
+@dataclass
+class StudentOutput:
+    """One forward pass of a student in training.
+
+    Attributes
+    ----------
+    heads : list of Tensor
+        Logits ``[B, C]`` that each learn from the targets: one for most students, one per member of an ensemble.
+    penalties : dict of str to Tensor
+        Weighted scalars to add to the loss, by name.
+    """
+
+    heads: list[Tensor]
+    penalties: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Student(nn.Module):
+    """Base of the students.
+
+    The training loop calls `training_forward`, then after each optimiser step `after_step`; once
+    `pretrain_epochs` epochs are over it calls `finish_pretraining` and starts a new optimiser.
+
+    Parameters
+    ----------
+    in_dim : int
+        F + P: columns of the features and of the encodings.
+    num_classes : int
+        C.
+    """
+
+    kind: str = "custom"
+    pretrain_epochs: int = 0
+
+    def __init__(self, in_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def forward(self, x: Rows) -> Tensor:
+        """Return logits ``[B, C]`` of rows ``[B, F + P]``; ``softmax`` of them are the predicted probabilities."""
+
+    def training_forward(self, x: Rows) -> StudentOutput:
+        """Return what the loss is computed from; students with penalties or several heads override this."""
+        return StudentOutput([self(x)])
+
+    def after_step(self) -> None:
+        """Update state that is not trained by gradient, such as memories; called after the optimiser's step."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Note that `epoch`, counted from 0 after any pre-training, begins."""
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether the student is still in its pre-training phase."""
+        return False
+
+    def finish_pretraining(self, x: Rows) -> None:
+        """Leave the pre-training phase; `x` are the table's inputs ``[N, F + P]``."""
+
+    def num_parameters(self) -> int:
+        """Return the number of parameters that a prediction may use, memories included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def num_active_parameters(self) -> int:
+        """Return the number of parameters that the prediction of one row does use."""
+        return self.num_parameters()
+
+    @torch.no_grad()
+    def logits(self, x: Any) -> Tensor:
+        """Predict any number of rows in evaluation mode, in bounded memory.
+
+        Parameters
+        ----------
+        x : array_like
+            NumPy array, SciPy sparse matrix, tensor or `SparseRows`, shape ``[B, F + P]``.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[B, C]`` on the CPU.
+
+        Raises
+        ------
+        DataError
+            Where `x` has another number of columns, or holds NaN or infinity (the rows are named).
+        """
+        rows = as_rows(x, what="rows to predict")
+        if rows.shape[1] != self.in_dim:
+            raise DataError(
+                f"The rows to predict have {rows.shape[1]} columns; this student reads {self.in_dim} "
+                "(features, then encodings)."
+            )
+        _check_finite(rows)
+        device = next(self.parameters()).device
+        was_training = self.training
+        self.eval()
+        try:
+            parts = [self(part.to(device)).cpu() for part in _chunks(rows)]
+        finally:
+            self.train(was_training)
+        return torch.cat(parts) if parts else torch.empty(0, self.num_classes)
+
+    def predict_proba(self, x: Any) -> Tensor:
+        """Return class probabilities, float32 ``[B, C]``; `x` as for `logits`."""
+        return torch.softmax(self.logits(x), dim=1)
+
+    def predict(self, x: Any) -> Tensor:
+        """Return the most probable class of each row, int64 ``[B]``; `x` as for `logits`."""
+        return self.logits(x).argmax(dim=1)
+
+
+def _chunks(rows: Rows) -> Iterator[Rows]:
+    count = rows.shape[0]
+    if count <= _ROWS_AT_ONCE:
+        if count:
+            yield rows
+        return
+    for start in range(0, count, _ROWS_AT_ONCE):
+        yield take(rows, torch.arange(start, min(start + _ROWS_AT_ONCE, count), device=rows.device))
+
+
+def _check_finite(rows: Rows) -> None:
+    if isinstance(rows, Tensor):
+        bad = (~torch.isfinite(rows)).any(dim=1).nonzero().squeeze(1)
+    else:
+        csr = rows.csr
+        wrong = (~torch.isfinite(csr.values())).nonzero().squeeze(1)
+        bad = torch.unique(torch.searchsorted(csr.crow_indices(), wrong, right=True) - 1)
+    if len(bad):
+        shown = ", ".join(str(i) for i in bad[:5].tolist()) + (", …" if len(bad) > 5 else "")
+        raise DataError(f"{len(bad)} of the rows to predict hold NaN or infinity: rows {shown}.")
+
+
+class StudentConfig(ComponentConfig):
+    """Options that all students share."""
+
+    hidden_dim: int | None = Field(
+        default=None, ge=1, description="Width of the hidden layers; null takes the teacher's."
+    )
+    num_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of layers, the output layer included; null takes the teacher's.",
+    )
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
+
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
+        """Make the student.
+
+        Parameters
+        ----------
+        in_dim, num_classes : int
+            Columns in, classes out.
+        hidden_dim, num_layers : int
+            Used where the config leaves them null.
+        """
+        raise NotImplementedError

@@ -1,0 +1,83 @@
+"""What every teacher is: something that is fitted to an observed graph and predicts the nodes of another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.task import GraphView, ObservedGraph
+from dgl_rbm.sparse import Rows
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["Teacher", "TeacherConfig", "TeacherOutput"]
+
+
+@dataclass(frozen=True)
+class TeacherOutput:
+    """A teacher's predictions for the nodes of a `GraphView`, on the CPU.
+
+    Attributes
+    ----------
+    logits : Tensor
+        float32 ``[N, C]``.
+    hidden : Tensor or None
+        The inputs of the teacher's last layer, float32 ``[N, H]``; None where it shows none.
+    """
+
+    logits: Tensor
+    hidden: Tensor | None = None
+
+
+class Teacher(ABC):
+    """A model that reads neighbourhoods.
+
+    Attributes
+    ----------
+    kind : str
+        The registry name.
+    hidden_dim, num_layers : int or None
+        Width and depth, which students take as their defaults.
+    """
+
+    kind: str = "custom"
+    hidden_dim: int | None = None
+    num_layers: int | None = None
+
+    @abstractmethod
+    def fit(self, observed: ObservedGraph, context: RunContext) -> None:
+        """Train on the observed graph inside the stage ``"teacher"``; the best validation epoch is kept."""
+
+    @abstractmethod
+    def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
+        """Predict every node of `view` from full neighbourhoods, without sampling.
+
+        Parameters
+        ----------
+        view : GraphView
+            The graph.
+        features : Tensor or SparseRows, optional
+            In place of the view's own, of the same shape: KRD perturbs them.
+        """
+
+    def num_parameters(self) -> int:
+        """Return the number of trained parameters."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` of a teacher built from the same config needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
+
+class TeacherConfig(ComponentConfig):
+    """Base of the teachers' configs."""
+
+    def build(self, in_dim: int, num_classes: int) -> Teacher:
+        """Make the teacher; its random start is drawn from torch's generator."""
+        raise NotImplementedError

@@ -1,0 +1,201 @@
+"""Checkpoints of stages: atomic files of plain tensors, so that a killed run resumes to the same result."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from dgl_rbm.errors import ArtifactError
+
+__all__ = [
+    "CheckpointStore",
+    "NullCheckpointStore",
+    "flatten_state",
+    "read_state",
+    "unflatten_state",
+    "write_atomic",
+    "write_state",
+]
+
+_FORMAT = "dgl-rbm-1"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that `path` holds either the old content or all of the new, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; a run's files are as readable as any other.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
+    """Split nested dicts, lists and scalars into tensors by path and a JSON skeleton that refers to them."""
+    tensors: dict[str, Tensor] = {}
+
+    def visit(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            name = f"t{len(tensors)}"
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(value, Mapping):
+            # Pairs, because JSON would turn the integer keys of optimiser states into text.
+            return {"map": [[key, visit(item)] for key, item in value.items()]}
+        if isinstance(value, tuple | list):
+            return {"tuple" if isinstance(value, tuple) else "list": [visit(item) for item in value]}
+        return {"value": value}
+
+    return tensors, visit(state)
+
+
+def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
+    """Undo `flatten_state`."""
+    ((form, content),) = skeleton.items()
+    if form == "tensor":
+        return tensors[content]
+    if form == "map":
+        return {key: unflatten_state(tensors, item) for key, item in content}
+    if form in ("list", "tuple"):
+        items = [unflatten_state(tensors, item) for item in content]
+        return tuple(items) if form == "tuple" else items
+    return content
+
+
+def write_state(path: Path, state: Any, **metadata: str) -> None:
+    """Write nested dicts, lists, scalars and tensors to one safetensors file, atomically."""
+    tensors, skeleton = flatten_state(state)
+    header = {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata}
+    write_atomic(path, save_tensors(tensors, metadata=header))
+
+
+def read_state(path: Path) -> tuple[Any, dict[str, str]]:
+    """Read what `write_state` wrote.
+
+    Returns
+    -------
+    state : Any
+    metadata : dict of str to str
+
+    Raises
+    ------
+    ArtifactError
+        Where the file is missing, truncated, or was written by something else.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        tensors = load_tensors(data)
+    except (SafetensorError, ValueError, AttributeError):
+        raise ArtifactError(f"'{path}' is truncated or is not a safetensors file.") from None
+    if header.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"'{path}' has the format {header.get('format')!r}; this version reads {_FORMAT!r}.",
+            hint="Use the version of dgl-rbm that wrote it, or run `dgl-rbm distill` again.",
+        )
+    skeleton = json.loads(header.pop("skeleton"))
+    return unflatten_state(tensors, skeleton), header
+
+
+class CheckpointStore:
+    """Finished and half-finished stages of one run, as files in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first state is written.
+    fingerprint : str
+        Identifies the run's configuration and data; files with another are ignored.
+    """
+
+    enabled = True
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+
+    def save(self, name: str, state: Any) -> None:
+        """Keep `state` under `name`, replacing what was there, atomically."""
+        write_state(self._path(name), state, fingerprint=self.fingerprint)
+
+    def load(self, name: str) -> Any | None:
+        """Return the state kept under `name` by a run of the same fingerprint, or None."""
+        path = self._path(name)
+        if not path.exists():
+            return None
+        try:
+            state, header = read_state(path)
+        except ArtifactError:
+            # A damaged checkpoint costs time, not the result.
+            return None
+        return state if header.get("fingerprint") == self.fingerprint else None
+
+    def discard(self, name: str) -> None:
+        """Forget what is kept under `name`."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+
+class NullCheckpointStore(CheckpointStore):
+    """Keeps nothing."""
+
+    enabled = False
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def save(self, name: str, state: Any) -> None:
+        """Do nothing."""
+
+    def load(self, name: str) -> Any | None:
+        """Return None."""
+        return None
+
+    def discard(self, name: str) -> None:
+        """Do nothing."""
+
+
+def rng_state() -> dict[str, Tensor]:
+    """Return torch's generator states, for a checkpoint in the middle of a stage."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_rng_state(states: Mapping[str, Tensor]) -> None:
+    """Set torch's generators to what `rng_state` returned."""
+    torch.set_rng_state(states["cpu"])
+    for name, state in states.items():
+        if name != "cpu" and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state, name)

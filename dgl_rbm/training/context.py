@@ -1,0 +1,79 @@
+"""What every stage of a run shares: seed, device, progress callbacks, history and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore
+from dgl_rbm.training.seeding import seeded
+
+__all__ = ["RunContext", "Stage"]
+
+
+@dataclass
+class Stage:
+    """One stage of a run under way, such as the teacher's training; made by `RunContext.stage`."""
+
+    name: str
+    total: int
+    context: RunContext
+
+    def step(self, done: int, **metrics: float) -> None:
+        """Report that `done` of `total` units are done; record and show the `metrics` of the last one."""
+        if metrics:
+            self.context.history.append({"stage": self.name, "step": done, **metrics})
+        for callback in self.context.callbacks:
+            callback.on_step(self.name, done, metrics)
+
+
+@dataclass
+class RunContext:
+    """Seed, device, callbacks, history, checkpoints and stage times of one run.
+
+    Attributes
+    ----------
+    seed : int
+        Every stage draws from a generator seeded by this and the stage's name, so that a stage taken from a
+        checkpoint leaves the ones after it as they would have been.
+    device : torch.device
+        Where modules are trained.
+    callbacks : sequence of Callback
+        Told of each stage and step; the progress bar is one.
+    checkpoints : CheckpointStore
+        Keeps finished and half-finished stages; the default keeps nothing.
+    history : list of dict
+        One entry per recorded step, in order.
+    seconds : dict of str to float
+        Wall time by stage.
+    """
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    callbacks: Sequence[Callback] = ()
+    checkpoints: CheckpointStore = field(default_factory=NullCheckpointStore)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, total: int = 1, unit: str = "epochs") -> Iterator[Stage]:
+        """Run a stage: seeds the random generators, times it, and tells the callbacks."""
+        for callback in self.callbacks:
+            callback.on_stage_start(name, total, unit)
+        start = time.perf_counter()
+        finished = False
+        try:
+            with seeded(self.seed, name):
+                yield Stage(name, total, self)
+            finished = True
+        finally:
+            elapsed = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+            for callback in self.callbacks:
+                callback.on_stage_end(name, elapsed, finished)
