@@ -15,6 +15,8 @@ import importlib.util
 import os
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import torch
 
 from dgl_rbm.errors import MissingDependencyError
 
-__all__ = ["DglBuild", "describe_build", "dgl"]
+__all__ = ["DglBuild", "describe_build", "dgl", "without_update_check"]
 
 # Without it DGL writes a file to the home directory and prints two lines about its choice of backend.
 os.environ.setdefault("DGLBACKEND", "pytorch")
@@ -60,9 +62,7 @@ def _graphbolt_obstacle() -> str | None:
     """Return why the real GraphBolt cannot be imported, or None where it can."""
     spec = importlib.util.find_spec("dgl")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError(
-            "DGL is not installed.", hint="Install it with `pip install 'dgl>=2.1'`."
-        )
+        raise MissingDependencyError("DGL is not installed.", hint="Install it with `pip install 'dgl>=2.1'`.")
     folder = Path(next(iter(spec.submodule_search_locations))) / "graphbolt"
     version = torch.__version__.split("+", maxsplit=1)[0]
     pattern = {"darwin": "lib{}.dylib", "win32": "{}.dll"}.get(sys.platform, "lib{}.so")
@@ -84,18 +84,36 @@ def _can_find(module: str) -> bool:
         return False
 
 
-def _install_stand_in() -> str | None:
-    if "dgl" in sys.modules:
-        return None
-    why = _graphbolt_obstacle()
+def _install_stand_in() -> None:
+    why = None if "dgl" in sys.modules else _graphbolt_obstacle()
     if why is not None:
         sys.modules["dgl.graphbolt"] = _GraphBoltStandIn(why)
-    return why
 
 
-_why_no_graphbolt = _install_stand_in()
+@contextmanager
+def without_update_check() -> Iterator[None]:
+    """Keep `ogb`, which DGL imports too, from asking the network at import whether it is out of date.
 
-import dgl  # noqa: E402
+    It asks on a thread without a time limit, so that a dead network holds up the end of the process.
+    """
+    hidden = sys.modules.get("outdated")
+    variable = os.environ.get("OUTDATED_IGNORE")
+    # None makes `import outdated` fail, which `ogb` takes as "not installed".
+    sys.modules["outdated"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["outdated"]
+        if hidden is not None:
+            sys.modules["outdated"] = hidden
+        if variable is None:
+            os.environ.pop("OUTDATED_IGNORE", None)
+
+
+_install_stand_in()
+
+with without_update_check():
+    import dgl
 
 
 def describe_build() -> DglBuild:

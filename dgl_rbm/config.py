@@ -65,9 +65,7 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
 def _component_hint(where: str, values: Mapping[str, Any]) -> str:
     kind = values.get("kind")
     if isinstance(kind, str):
-        return (
-            f"`dgl-rbm components {where.split(' -> ')[0].rstrip('0123456789[]')} {kind}` lists its options."
-        )
+        return f"`dgl-rbm components {where.split(' -> ')[0].rstrip('0123456789[]')} {kind}` lists its options."
     return "`dgl-rbm init` writes a complete, commented configuration."
 
 
@@ -115,22 +113,43 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
                 f"--set {assignment}: expected 'path.to.option=value'.",
                 hint="Example: --set student.num_experts=6",
             )
-        owner = result
+        owner: Any = result
         for depth, key in enumerate(keys[:-1]):
-            inner = owner.get(key)
-            if inner is None:
-                inner = {}
-            elif isinstance(inner, str):
-                inner = {"kind": inner}
-            elif not isinstance(inner, dict):
-                raise ConfigError(
-                    f"--set {assignment}: '{'.'.join(keys[: depth + 1])}' is {inner!r}, which has no options.",
-                    hint="Give a component as a mapping, or several in a configuration file.",
-                )
-            owner[key] = inner
-            owner = inner
-        owner[keys[-1]] = _scalar(text, assignment)
+            owner = _descend(owner, key, ".".join(keys[: depth + 1]), assignment)
+        _put(owner, keys[-1], _scalar(text, assignment), assignment)
     return result
+
+
+def _descend(owner: Any, key: str, path: str, assignment: str) -> Any:
+    """Return the options under `key`; a component given by name becomes a mapping that has room for them."""
+    index = _position(owner, key, assignment)
+    inner = owner.get(key) if isinstance(owner, dict) else owner[index]
+    if inner is None:
+        inner = {}
+    elif isinstance(inner, str):
+        inner = {"kind": inner}
+    elif not isinstance(inner, (dict, list)):
+        raise ConfigError(
+            f"--set {assignment}: '{path}' is {inner!r}, which has no options.",
+            hint="Example: --set student.num_experts=6",
+        )
+    _put(owner, key, inner, assignment)
+    return inner
+
+
+def _put(owner: Any, key: str, value: Any, assignment: str) -> None:
+    owner[_position(owner, key, assignment)] = value
+
+
+def _position(owner: Any, key: str, assignment: str) -> Any:
+    if isinstance(owner, dict):
+        return key
+    if not key.isdigit() or int(key) >= len(owner):
+        raise ConfigError(
+            f"--set {assignment}: '{key}' is no position in a list of {len(owner)}.",
+            hint=f"Positions are 0 to {len(owner) - 1}: --set encoder.0.dim=32",
+        )
+    return int(key)
 
 
 def _copy(value: Any) -> Any:
@@ -182,7 +201,5 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"The configuration file '{path}' holds a {type(values).__name__}, expected a mapping."
-        )
+        raise ConfigError(f"The configuration file '{path}' holds a {type(values).__name__}, expected a mapping.")
     return values

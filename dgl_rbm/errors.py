@@ -97,9 +97,7 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def raise_problems(
-    problems: Sequence[str], error: type[DglRbmError], subject: str, *, hint: str | None = None
-) -> None:
+def raise_problems(problems: Sequence[str], error: type[DglRbmError], subject: str, *, hint: str | None = None) -> None:
     """Raise `error` naming all `problems` at once; do nothing where there are none.
 
     Parameters

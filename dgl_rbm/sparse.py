@@ -97,19 +97,13 @@ class SparseRows:
         torch.cumsum(lengths, 0, out=new_pointers[1:])
         shift = torch.repeat_interleave(starts - new_pointers[:-1], lengths)
         picked = torch.arange(shift.numel(), device=shift.device) + shift
-        return SparseRows(
-            _csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1]))
-        )
+        return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
 
     def norms(self) -> Tensor:
         """Return the Euclidean norm of each row, shape ``[N]``."""
         values, pointers = self.csr.values(), self.csr.crow_indices()
         row = torch.repeat_interleave(torch.arange(len(self), device=values.device), pointers.diff())
-        return (
-            torch.zeros(len(self), dtype=values.dtype, device=values.device)
-            .index_add_(0, row, values**2)
-            .sqrt()
-        )
+        return torch.zeros(len(self), dtype=values.dtype, device=values.device).index_add_(0, row, values**2).sqrt()
 
 
 # Either form of a feature matrix [N, F].
@@ -118,11 +112,7 @@ Rows: TypeAlias = "Tensor | SparseRows"
 
 def _csr_tensor(pointers: Any, columns: Any, values: Any, shape: tuple[int, ...]) -> Tensor:
     def as_tensor(part: Any, dtype: torch.dtype) -> Tensor:
-        return (
-            part.to(dtype)
-            if isinstance(part, Tensor)
-            else torch.as_tensor(np.ascontiguousarray(part)).to(dtype)
-        )
+        return part.to(dtype) if isinstance(part, Tensor) else torch.as_tensor(np.ascontiguousarray(part)).to(dtype)
 
     with warnings.catch_warnings():
         # torch calls its CSR support "beta" once a process; what is used of it here is tested.
@@ -211,9 +201,7 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
     try:
         dense = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"The {what} are not numbers: {error}.", hint="Expected a matrix [rows, columns]."
-        ) from None
+        raise DataError(f"The {what} are not numbers: {error}.", hint="Expected a matrix [rows, columns].") from None
     if dense.dim() != 2:
         raise DataError(
             f"The {what} have shape {tuple(dense.shape)}; expected two dimensions [rows, columns].",

@@ -28,6 +28,10 @@ class NeighborTargets(Protocol):
         """
         ...
 
+    def to(self, device: torch.device) -> NeighborTargets:
+        """Return the targets on `device`."""
+        ...
+
     def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
         """Adapt to the student's predictions ``[N]`` after an epoch; return values worth recording."""
         ...

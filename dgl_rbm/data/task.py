@@ -134,6 +134,10 @@ class NodeTask:
         """Return the whole graph without labels, for predictions on unseen nodes after training."""
         return GraphView(self.graph, self.features, torch.arange(self.graph.num_nodes()))
 
+    def val_labels(self) -> Tensor:
+        """Return the labels of `val_idx`, int64."""
+        return self._labels[self.val_idx]
+
     def test_labels(self) -> Tensor:
         """Return the labels of `test_idx`, int64; the evaluation calls this once, after all training."""
         return self._labels[self.test_idx]

@@ -80,6 +80,10 @@ class Student(nn.Module):
     def finish_pretraining(self, x: Rows) -> None:
         """Leave the pre-training phase; `x` are the table's inputs ``[N, F + P]``."""
 
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that weight decay must leave alone, such as memories, which only have a direction."""
+        return []
+
     def num_parameters(self) -> int:
         """Return the number of parameters that a prediction may use, memories included."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -166,6 +170,11 @@ class StudentConfig(ComponentConfig):
         description="Number of layers, the output layer included; null takes the teacher's.",
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
+
+    def sized(self, hidden_dim: int, num_layers: int) -> StudentConfig:
+        """Return a copy with these sizes where this config leaves them null."""
+        sizes = {"hidden_dim": self.hidden_dim or hidden_dim, "num_layers": self.num_layers or num_layers}
+        return self.model_copy(update=sizes)
 
     def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
         """Make the student.

@@ -41,11 +41,14 @@ class Teacher(ABC):
         The registry name.
     hidden_dim, num_layers : int or None
         Width and depth, which students take as their defaults.
+    predicts_single_nodes : bool
+        Whether `predict_nodes` works, so that its time can be measured.
     """
 
     kind: str = "custom"
     hidden_dim: int | None = None
     num_layers: int | None = None
+    predicts_single_nodes: bool = False
 
     @abstractmethod
     def fit(self, observed: ObservedGraph, context: RunContext) -> None:
@@ -62,6 +65,27 @@ class Teacher(ABC):
         features : Tensor or SparseRows, optional
             In place of the view's own, of the same shape: KRD perturbs them.
         """
+
+    def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
+        """Predict a few nodes as a server would, from the neighbourhoods of these alone.
+
+        Only teachers with `predicts_single_nodes` can.
+
+        Parameters
+        ----------
+        view : GraphView
+            The graph.
+        node_ids : Tensor
+            Local node ids, int64 ``[B]``.
+
+        Returns
+        -------
+        logits : Tensor
+            float32 ``[B, C]``.
+        fetched : int
+            How many distinct feature rows were read.
+        """
+        raise NotImplementedError(f"The teacher '{self.kind}' predicts whole graphs only.")
 
     def num_parameters(self) -> int:
         """Return the number of trained parameters."""

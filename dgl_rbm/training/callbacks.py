@@ -18,3 +18,6 @@ class Callback:
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         """`stage` ended after `seconds`; `finished` is False where an exception ended it."""
+
+    def on_stage_reused(self, stage: str, seconds: float) -> None:
+        """`stage` was taken from a checkpoint; it took `seconds` when it ran."""

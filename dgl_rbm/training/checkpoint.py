@@ -58,19 +58,19 @@ def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Split nested dicts, lists and scalars into tensors by path and a JSON skeleton that refers to them."""
     tensors: dict[str, Tensor] = {}
 
-    def visit(value: Any) -> Any:
+    def visit(value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
-            name = f"t{len(tensors)}"
-            tensors[name] = value.detach().cpu().contiguous().clone()
-            return {"tensor": name}
+            tensors[path] = value.detach().cpu().contiguous().clone()
+            return {"tensor": path}
         if isinstance(value, Mapping):
             # Pairs, because JSON would turn the integer keys of optimiser states into text.
-            return {"map": [[key, visit(item)] for key, item in value.items()]}
-        if isinstance(value, tuple | list):
-            return {"tuple" if isinstance(value, tuple) else "list": [visit(item) for item in value]}
+            return {"map": [[key, visit(item, f"{path}/{key}" if path else str(key))] for key, item in value.items()]}
+        if isinstance(value, (tuple, list)):
+            items = [visit(item, f"{path}/{i}") for i, item in enumerate(value)]
+            return {"tuple" if isinstance(value, tuple) else "list": items}
         return {"value": value}
 
-    return tensors, visit(state)
+    return tensors, visit(state, "")
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:

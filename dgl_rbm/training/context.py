@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,37 @@ class RunContext:
     checkpoints: CheckpointStore = field(default_factory=NullCheckpointStore)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def cached(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the state of a finished part of the run from its checkpoint, or compute and keep it.
+
+        Parameters
+        ----------
+        name : str
+            The checkpoint's name.
+        compute : callable
+            Returns nested dicts and lists of tensors and scalars.
+        """
+        kept = self.checkpoints.load(name)
+        if kept is not None:
+            self.history.extend(kept["history"])
+            for stage, seconds in kept["seconds"].items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+                for callback in self.callbacks:
+                    callback.on_stage_reused(stage, seconds)
+            return kept["state"]
+        recorded, before = len(self.history), dict(self.seconds)
+        state = compute()
+        seconds = {stage: value - before.get(stage, 0.0) for stage, value in self.seconds.items()}
+        self.checkpoints.save(
+            name,
+            {
+                "state": state,
+                "history": self.history[recorded:],
+                "seconds": {stage: value for stage, value in seconds.items() if value > 0},
+            },
+        )
+        return state
 
     @contextmanager
     def stage(self, name: str, total: int = 1, unit: str = "epochs") -> Iterator[Stage]:

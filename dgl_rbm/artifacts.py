@@ -1,0 +1,161 @@
+"""A run on disk: safetensors, YAML and JSON, never pickle; a saved student loads without DGL.
+
+========================= ==============================================================================
+``config.yaml``           the resolved configuration
+``metrics.json``          scores, sizes, times and versions
+``history.jsonl``         one line per epoch of each stage
+``student.safetensors``   weights, with what it takes to rebuild the student in the header
+``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
+``teacher.safetensors``   weights and logits of all nodes
+``report.md``             a summary for people
+========================= ==============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from torch import Tensor
+
+from dgl_rbm.data.normalize import FeatureNormalization
+from dgl_rbm.encodings import Encodings
+from dgl_rbm.errors import ArtifactError
+from dgl_rbm.registry import students
+from dgl_rbm.report import render_report
+from dgl_rbm.serving import Predictor
+from dgl_rbm.students.base import Student
+from dgl_rbm.training.checkpoint import read_state, write_atomic, write_state
+
+if TYPE_CHECKING:
+    from dgl_rbm.result import DistillationResult
+
+__all__ = ["SavedRun", "is_finished", "load_run", "load_teacher_state", "read_config_values", "save_run"]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run read back from its folder.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    predictor : Predictor
+        Student, encodings and feature normalisation.
+    metrics : dict
+        The content of ``metrics.json``.
+    """
+
+    folder: Path
+    predictor: Predictor
+    metrics: dict[str, Any]
+
+    @property
+    def student(self) -> Student:
+        """The student, in evaluation mode on the CPU."""
+        return self.predictor.student
+
+
+def save_run(result: DistillationResult, folder: Path) -> Path:
+    """Write a finished run; each file is replaced atomically and ``metrics.json`` comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = result.config.to_values()
+    student = result.student
+    header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
+    write_state(folder / "student.safetensors", student.state_dict(), student=json.dumps(config["student"]), **header)
+    write_state(
+        folder / "encodings.safetensors",
+        {
+            "encodings": result.encodings.state_dict(),
+            "normalization": result.predictor.normalization.state_dict(),
+        },
+    )
+    write_state(
+        folder / "teacher.safetensors", {"teacher": result.teacher.state_dict(), "logits": result.teacher_logits}
+    )
+    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in result.history))
+    write_atomic(folder / "report.md", render_report(result.metrics, config))
+    write_atomic(folder / "metrics.json", json.dumps(result.metrics, indent=2) + "\n")
+    return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `folder` holds a run that was saved to the end."""
+    return (folder / "metrics.json").is_file()
+
+
+def load_run(folder: str | Path, *, student: Student | None = None) -> SavedRun:
+    """Read a saved run; DGL is not needed.
+
+    Parameters
+    ----------
+    folder : path
+        What `save_run` or ``dgl-rbm distill --out`` wrote.
+    student : Student, optional
+        Where the run's student was an instance of your own: one of the same class, to put the weights into.
+
+    Raises
+    ------
+    ArtifactError
+        Where the folder holds no finished run, or a file is truncated or of another version.
+    """
+    folder = Path(folder)
+    metrics = _read_metrics(folder)
+    state, header = read_state(folder / "student.safetensors")
+    if student is None:
+        student = _build_student(folder, header)
+    try:
+        student.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        raise ArtifactError(f"The weights in '{folder}/student.safetensors' do not fit the student: {error}") from None
+    parts, _ = read_state(folder / "encodings.safetensors")
+    predictor = Predictor(
+        student.eval(),
+        Encodings.from_state(parts["encodings"]),
+        FeatureNormalization.from_state(parts["normalization"]),
+    )
+    return SavedRun(folder, predictor, metrics)
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    if not path.is_file():
+        state = "holds no finished run" if folder.is_dir() else "does not exist"
+        raise ArtifactError(
+            f"The folder '{folder}' {state}: there is no metrics.json.",
+            hint=f"`dgl-rbm distill --out {folder}` makes one, and continues one that was stopped.",
+        )
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ArtifactError(f"'{path}' is truncated or is not JSON.") from None
+    return metrics
+
+
+def _build_student(folder: Path, header: dict[str, str]) -> Student:
+    config = json.loads(header["student"])
+    if config["kind"] == "custom":
+        raise ArtifactError(
+            f"The student of '{folder}' is an instance of {config['type']}.",
+            hint="Make one yourself and call load_run(folder, student=instance).",
+        )
+    student: Student = students.resolve(config).build(int(header["in_dim"]), int(header["num_classes"]))
+    return student
+
+
+def load_teacher_state(folder: Path) -> tuple[dict[str, Any], Tensor]:
+    """Return the teacher's state and its logits of all nodes, float32 ``[N, C]``."""
+    state, _ = read_state(folder / "teacher.safetensors")
+    return state["teacher"], state["logits"]
+
+
+def read_config_values(folder: Path) -> dict[str, Any]:
+    """Return the content of ``config.yaml``, not yet resolved."""
+    from dgl_rbm.config import read_yaml
+
+    return read_yaml(folder / "config.yaml")

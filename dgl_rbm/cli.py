@@ -1,0 +1,364 @@
+"""The command line: reads options, calls the library, prints; holds no logic of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dgl_rbm._version import __version__
+from dgl_rbm.errors import ConfigError, DglRbmError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dgl-rbm",
+    help="Distil graph neural networks into students that read one row of features.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+_INTERRUPTED = 130
+
+
+def _stdout() -> Console:
+    return Console()
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
+
+
+def _fail(message: str, hint: str | None, code: int) -> NoReturn:
+    console = _stderr()
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        console.print(Text(hint, style="dim"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _command(function: F) -> F:
+    """Print what a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except DglRbmError as error:
+            _fail(error.message, error.hint, error.exit_code)
+        except KeyboardInterrupt:
+            _stderr().print("Stopped.")
+            raise typer.Exit(_INTERRUPTED) from None
+
+    return wrapper  # type: ignore[return-value]
+
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(help="A dataset's name, ogbn-*, a graph saved by dgl.save_graphs, or a CSV-dataset folder."),
+]
+TeacherOption = Annotated[str | None, typer.Option(help="Graph neural network to learn from.")]
+StudentOption = Annotated[str | None, typer.Option(help="Model to train; it reads one row.")]
+EncoderOption = Annotated[
+    str | None, typer.Option(help="Structural encodings beside the features; join several with '+'.")
+]
+RegularizerOption = Annotated[str | None, typer.Option(help="Targets from the neighbourhood.")]
+SettingOption = Annotated[
+    str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
+]
+SplitOption = Annotated[
+    str | None, typer.Option(help="0.6/0.2/0.2 (shares) or 20/30 (nodes per class) in place of the dataset's own.")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; `dgl-rbm init` writes one.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Any option by its path: --set student.num_experts=6")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of split, weights and sampling.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
+    """Resolve a configuration: the file first, then single options, then --set."""
+    from dgl_rbm.config import apply_overrides, read_yaml
+    from dgl_rbm.run_config import DEFAULTS, resolve_config
+
+    values = read_yaml(config) if config is not None else {}
+    split = options.pop("split", None)
+    values |= {name: value for name, value in options.items() if value is not None}
+    assignments = list(overrides or [])
+    if split is not None:
+        assignments.insert(0, f'dataset.split="{split}"')
+    return resolve_config(apply_overrides({**DEFAULTS, **values}, assignments))
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@_command
+def distill(
+    dataset: DatasetOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    regularizer: RegularizerOption = None,
+    setting: SettingOption = None,
+    split: SplitOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the run; a new one under runs/ by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a finished run in --out.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
+    from dgl_rbm.console.interrupt import stop_between_steps
+    from dgl_rbm.console.progress import progress_for
+    from dgl_rbm.console.runs import choose_folder, finish
+
+    resolved = _gather(
+        config,
+        overrides,
+        dataset=dataset,
+        teacher=teacher,
+        student=student,
+        encoder=encoder,
+        regularizer=regularizer,
+        setting=setting,
+        split=split,
+        seed=seed,
+        device=device,
+    )
+    folder = choose_folder(out, resolved, overwrite)
+    console = _stderr()
+
+    def announce() -> None:
+        console.print("Stopping after this step; Ctrl-C again stops at once.")
+
+    from dgl_rbm.distiller import Distiller
+
+    try:
+        with stop_between_steps(announce) as stop, progress_for(console) as progress:
+            result = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder)
+            finish(result, folder)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is done is kept in {folder}; the same command with --out {folder} continues.")
+        raise typer.Exit(_INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps(result.metrics, indent=2))
+    else:
+        _print_comparison(result.metrics, folder)
+
+
+def _print_comparison(metrics: dict[str, Any], folder: Path) -> None:
+    from dgl_rbm.report import COLUMNS, comparison_rows
+
+    console = _stdout()
+    table = Table(title=f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}")
+    for i, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in comparison_rows(metrics):
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the nodes asked about.")
+    console.print(f"Saved in {folder}. Next:", soft_wrap=True)
+    console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
+    console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
+
+
+@app.command()
+@_command
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .parquet; or a graph: .bin.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .npy; else the screen.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="Feature field of a graph.")] = "feat",
+    as_json: JsonOption = False,
+) -> None:
+    """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows."""
+    from dgl_rbm.artifacts import load_run
+    from dgl_rbm.console.tables import predictions_table, read_request, write_predictions
+
+    predictor = load_run(run).predictor
+    request = read_request(source, predictor, features=features)
+    if predictor.encodings.dim and not request.has_structure:
+        _stderr().print(
+            "Note: this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every "
+            "row is taken for a node without known neighbours.",
+            soft_wrap=True,
+        )
+    frame = predictions_table(predictor.student.predict_proba(request.inputs(predictor)))
+    if out is not None:
+        write_predictions(frame, out)
+        _stderr().print(f"{len(frame)} predictions written to {out}.", soft_wrap=True)
+    if as_json:
+        typer.echo(frame.to_json(orient="records"))
+    elif out is None:
+        typer.echo(frame.to_csv(index=False), nl=False)
+
+
+@app.command()
+@_command
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Load a saved student and score it again on the graph that it was made from."""
+    from dgl_rbm.evaluation.saved import evaluate_saved
+
+    metrics = evaluate_saved(run)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+        return
+    table = Table(title=f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}")
+    table.add_column("")
+    for role in ("teacher", "student"):
+        table.add_column(role, justify="right")
+    for name in metrics["student"]:
+        values = [metrics[role][name] for role in ("teacher", "student")]
+        table.add_row(name.replace("_", " "), *("–" if value is None else f"{value:.4f}" for value in values))
+    table.add_row("agreement", "", f"{metrics['agreement']:.4f}")
+    _stdout().print(table)
+
+
+@app.command()
+@_command
+def components(
+    name: Annotated[str | None, typer.Argument(help="A kind (student) or a component (rbm).")] = None,
+    component: Annotated[str | None, typer.Argument(help="A component of the kind named first.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what exists, with every option, default and description."""
+    from dgl_rbm.console.describe import component_summary, find_components, options_of
+
+    found = find_components(name, component)
+    if as_json:
+        entries = [
+            {"kind": kind, "name": key, "summary": component_summary(config), "options": list(options_of(config))}
+            for kind, key, config in found
+        ]
+        typer.echo(json.dumps(entries, indent=2, default=str))
+        return
+    console = _stdout()
+    if len(found) > 1 and component is None:
+        table = Table()
+        for title in ("kind", "name", "what it is"):
+            table.add_column(title)
+        for kind, key, config in found:
+            table.add_row(kind, key, component_summary(config))
+        console.print(table)
+        console.print("`dgl-rbm components KIND NAME` lists a component's options.")
+        return
+    for kind, key, config in found:
+        table = Table(title=f"{kind} {key}: {component_summary(config)}", title_justify="left")
+        for title in ("option", "type", "default", "what it does"):
+            table.add_column(title)
+        for option in options_of(config):
+            default = "required" if option["required"] else json.dumps(option["default"], default=str)
+            table.add_row(option["name"], option["type"], default, option["description"])
+        console.print(table)
+
+
+@app.command()
+@_command
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("distill.yaml"),
+    dataset: DatasetOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    regularizer: RegularizerOption = None,
+    setting: SettingOption = None,
+    force: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Write a complete configuration in which a comment explains every option."""
+    from dgl_rbm.console.describe import commented_yaml
+    from dgl_rbm.training.checkpoint import write_atomic
+
+    if path.exists() and not force:
+        raise ConfigError(f"'{path}' exists already.", hint="Replace it with --force, or name another file.")
+    resolved = _gather(
+        None,
+        None,
+        dataset=dataset,
+        teacher=teacher,
+        student=student,
+        encoder=encoder,
+        regularizer=regularizer,
+        setting=setting,
+    )
+    write_atomic(path, commented_yaml(resolved))
+    typer.echo(f"Wrote {path}. Next: dgl-rbm distill --config {path}")
+
+
+@app.command()
+@_command
+def validate(
+    path: Annotated[Path, typer.Argument(help="Configuration file.")],
+    overrides: SetOption = None,
+    data: Annotated[bool, typer.Option("--data", help="Load the graph too and check it.")] = False,
+) -> None:
+    """Check a configuration, and with --data its graph, without training anything."""
+    resolved = _gather(path, overrides)
+    typer.echo(f"{path}: the configuration is valid.")
+    if data:
+        from dgl_rbm.data.load import load_task
+
+        task = load_task(resolved.dataset, resolved.setting, resolved.seed)
+        counts = f"{len(task.train_idx)} training, {len(task.val_idx)} validation, {len(task.test_idx)} test"
+        typer.echo(
+            f"{task.name}: {task.graph.num_nodes()} nodes, {task.graph.num_edges()} edges, "
+            f"{task.features.shape[1]} features, {task.num_classes} classes; {counts} nodes."
+        )
+    typer.echo(f"Next: dgl-rbm distill --config {path}")
+
+
+@app.command()
+@_command
+def doctor(as_json: JsonOption = False) -> None:
+    """Print versions, CUDA, GraphBolt and the DGL build, and what follows from each."""
+    from dgl_rbm.console.doctor import examine
+
+    findings = list(examine())
+    if as_json:
+        typer.echo(json.dumps([vars(finding) for finding in findings], indent=2))
+    else:
+        table = Table()
+        for title in ("", "found", "what follows"):
+            table.add_column(title)
+        for finding in findings:
+            table.add_row(finding.subject, Text(finding.value, style="" if finding.ok else "bold red"), finding.meaning)
+        _stdout().print(table)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the command line shows and reads; nothing outside `cli.py` imports it."""

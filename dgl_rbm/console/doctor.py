@@ -1,0 +1,93 @@
+"""What this installation can do, and what follows from it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgl_rbm.environment import versions
+from dgl_rbm.errors import MissingDependencyError
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes
+    ----------
+    subject, value : str
+        What was looked at and what was found.
+    meaning : str
+        What follows from it.
+    ok : bool
+        False where a part of the package cannot work.
+    """
+
+    subject: str
+    value: str
+    meaning: str = ""
+    ok: bool = True
+
+
+def examine() -> Iterator[Finding]:
+    """Yield the findings, from versions to data."""
+    for name, version in versions().items():
+        yield Finding(name, version)
+    yield from _torch_findings()
+    yield from _dgl_findings()
+    for package, use in (("pyarrow", "Parquet files"), ("matplotlib", "figures of the examples")):
+        found = importlib.util.find_spec(package) is not None
+        extra = {"pyarrow": "parquet", "matplotlib": "plot"}[package]
+        yield Finding(
+            package,
+            "installed" if found else "absent",
+            "" if found else f"{use} need `pip install 'dgl-rbm[{extra}]'`.",
+        )
+    folder = os.environ.get("DGL_RBM_DATA")
+    if folder is None:
+        yield Finding(
+            "DGL_RBM_DATA", "not set", "Datasets other than digits and synthetic are downloaded when asked for."
+        )
+    else:
+        there = Path(folder).is_dir()
+        yield Finding(
+            "DGL_RBM_DATA",
+            folder,
+            "Datasets are looked for here first." if there else "This folder does not exist.",
+            there,
+        )
+
+
+def _torch_findings() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        yield Finding("CUDA", f"{torch.version.cuda}, {torch.cuda.get_device_name()}", "Students train on the GPU.")
+    else:
+        built = f"torch built for CUDA {torch.version.cuda}, no GPU seen" if torch.version.cuda else "torch for CPU"
+        yield Finding("CUDA", built, "Everything runs on the CPU.")
+    yield Finding("threads", str(torch.get_num_threads()), "Results are bit-reproducible for one number of threads.")
+
+
+def _dgl_findings() -> Iterator[Finding]:
+    try:
+        from dgl_rbm._dgl import describe_build
+    except (MissingDependencyError, ImportError, OSError) as error:
+        yield Finding("DGL build", "cannot be imported", f"Saved students still predict. {error}", ok=False)
+        return
+    build = describe_build()
+    if build.cuda:
+        yield Finding("DGL build", "CUDA", "Graphs are sampled and teachers trained on the GPU.")
+    else:
+        yield Finding("DGL build", "CPU only", "Graphs are sampled and teachers trained on the CPU.")
+    if build.graphbolt:
+        yield Finding("GraphBolt", "loaded", "dgl.graphbolt can be used beside this package.")
+    else:
+        yield Finding(
+            "GraphBolt", "absent", f"Not needed here; dgl.graphbolt raises an error: {build.graphbolt_reason}"
+        )

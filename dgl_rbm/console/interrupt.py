@@ -1,0 +1,55 @@
+"""Ctrl-C between two steps: the first one lets the step end and its checkpoint be written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dgl_rbm.training.callbacks import Callback
+
+__all__ = ["stop_between_steps"]
+
+
+class _StopAtStep(Callback):
+    def __init__(self) -> None:
+        self.requested = False
+
+    def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def on_stage_start(self, stage: str, total: int, unit: str) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
+    """Turn the first Ctrl-C, or a request to terminate, into a `KeyboardInterrupt` at the next step.
+
+    Parameters
+    ----------
+    announce : callable
+        Called at the first request, to say what happens now.
+
+    Yields
+    ------
+    Callback
+        To be among the run's callbacks. A second Ctrl-C stops at once.
+    """
+    callback = _StopAtStep()
+
+    def on_signal(number: int, frame: Any) -> None:
+        if callback.requested:
+            raise KeyboardInterrupt
+        callback.requested = True
+        announce()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield callback
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

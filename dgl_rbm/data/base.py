@@ -1,0 +1,113 @@
+"""What every dataset is: a config that loads a `LabeledGraph`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.splits import parse_split
+
+__all__ = ["DEFAULT_UNSEEN_FRACTION", "DatasetConfig", "LabeledGraph", "NormalizationKind"]
+
+NormalizationKind = Literal["none", "row", "standard"]
+
+DEFAULT_UNSEEN_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class LabeledGraph:
+    """What a dataset or a user hands over, not checked yet; `dgl_rbm.data.build.build_task` checks it.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name.
+    graph : dgl.DGLGraph
+        Homogeneous; its node and edge data are not looked at.
+    features : array-like
+        Numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
+    labels : array-like
+        Class numbers ``[N]``; −1 or NaN where a node has none.
+    num_classes : int or None
+        C; None where it is one more than the largest label.
+    train_idx, val_idx, test_idx : array-like or None
+        The dataset's own split, as masks ``[N]`` or node ids; None where it fixes none.
+    default_split : str or None
+        The split to draw where the dataset fixes none, such as ``"20/30"``.
+    unseen_fraction : float
+        Share of the test nodes of the dataset's own or default split that the inductive setting hides.
+    normalize : {"none", "row", "standard"}
+        How the features are normalised unless an option says otherwise.
+    allow_missing_classes : bool
+        Whether the dataset's own split may leave a class without a training node.
+    problems : tuple of str
+        Found while reading; reported together with those that the checks find.
+    """
+
+    name: str
+    graph: Any
+    features: Any
+    labels: Any
+    num_classes: int | None = None
+    train_idx: Any = None
+    val_idx: Any = None
+    test_idx: Any = None
+    default_split: str | None = None
+    unseen_fraction: float = DEFAULT_UNSEEN_FRACTION
+    normalize: NormalizationKind = "none"
+    allow_missing_classes: bool = False
+    problems: tuple[str, ...] = ()
+
+
+class DatasetConfig(ComponentConfig):
+    """Base of the datasets' configs: the options that all of them share."""
+
+    split: str | None = Field(
+        None,
+        description="Training, validation and test nodes: '0.6/0.2/0.2' for fractions of the labelled nodes of "
+        "each class, '20/30' for that many training and validation nodes per class and the rest for testing, "
+        "null for the dataset's own split.",
+    )
+    unseen_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the test nodes that the inductive setting hides from training; null for the "
+        "dataset's own: all of them for a public Planetoid split, 0.2 otherwise.",
+    )
+    normalize: NormalizationKind | None = Field(
+        None,
+        description="Feature normalisation: 'none', 'row' (rows divided by their sum of absolute values) or "
+        "'standard' (columns of mean 0 and deviation 1 over the observed nodes); null for the dataset's own.",
+    )
+    symmetrize: bool = Field(
+        False,
+        description="Add the reverse of every edge and drop repeated edges, for graphs given as directed.",
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _split_parses(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_split(text)
+        return text
+
+    def load(self, seed: int) -> LabeledGraph:
+        """Read or generate the graph.
+
+        Parameters
+        ----------
+        seed : int
+            For a dataset that draws anything of its own; the split is drawn later, by `build_task`.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            Where the files are neither on disk nor to be downloaded.
+        DataError
+            Where they are damaged or hold something else.
+        """
+        raise NotImplementedError

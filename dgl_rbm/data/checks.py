@@ -1,0 +1,242 @@
+"""Checks of graphs, features, labels and splits; all that they find is reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.errors import DataError, closest
+from dgl_rbm.sparse import Rows, SparseRows, as_rows
+
+__all__ = [
+    "check_features",
+    "check_labels",
+    "check_nodes",
+    "check_split",
+    "find_field",
+    "graph_problems",
+    "name_nodes",
+    "structure",
+]
+
+_SHOWN = 5
+
+
+def name_nodes(ids: Tensor) -> str:
+    """Return the first few of the node ids in words: ``"nodes 3, 5 and 2 more"``."""
+    shown = ", ".join(str(node) for node in ids[:_SHOWN].tolist())
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return f"node{'s' if len(ids) > 1 else ''} {shown}{more}"
+
+
+def graph_problems(graph: Any) -> list[str]:
+    """Return why `graph` is no homogeneous DGL graph with nodes; nothing where it is one."""
+    if not isinstance(graph, dgl.DGLGraph):
+        return [
+            f"the graph is a {type(graph).__name__}, not a dgl.DGLGraph; `dgl.graph((source, destination))` makes one."
+        ]
+    if graph.is_block or len(graph.ntypes) != 1 or len(graph.etypes) != 1:
+        return [
+            f"the graph is heterogeneous (node types {', '.join(graph.ntypes)}; edge types "
+            f"{', '.join(graph.etypes)}); expected one type of each. `dgl.to_homogeneous` or "
+            "`graph[(source_type, edge_type, destination_type)]` gives such a graph."
+        ]
+    return [] if graph.num_nodes() else ["the graph has no nodes."]
+
+
+def structure(graph: Any) -> Any:
+    """Return a new graph with the same nodes and edges alone, on the CPU with int64 ids."""
+    source, destination = graph.edges(order="eid")
+    return dgl.graph((source.cpu().long(), destination.cpu().long()), num_nodes=graph.num_nodes())
+
+
+def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor | None:
+    """Return ``graph.ndata[field]``; None where the homogeneous graph has no such field."""
+    if field in graph.ndata:
+        return graph.ndata[field]
+    known = sorted(graph.ndata)
+    near = closest(field, known)
+    guess = f" Did you mean '{near}'?" if near else ""
+    problems.append(
+        f"there is no node field '{field}' for the {what}.{guess} The graph has: {', '.join(known) or 'none'}."
+    )
+    return None
+
+
+def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> Rows | None:
+    """Return the features as float32 rows on the CPU; None where they are no finite numbers ``[N, F]``."""
+    if _is_complex(values):
+        problems.append("the features are complex numbers; expected real ones.")
+        return None
+    try:
+        rows = as_rows(values.detach() if isinstance(values, Tensor) else values).to("cpu")
+    except DataError as error:
+        problems.append(error.message)
+        return None
+    count = len(problems)
+    if num_nodes is not None and rows.shape[0] != num_nodes:
+        problems.append(f"the features have {rows.shape[0]} rows; the graph has {num_nodes} nodes.")
+    if rows.shape[1] == 0:
+        problems.append("the features have no columns.")
+    wrong = _rows_not_finite(rows)
+    if len(wrong):
+        problems.append(f"the features of {name_nodes(wrong)} are NaN or infinite (as float32).")
+    return rows if len(problems) == count else None
+
+
+def _is_complex(values: Any) -> bool:
+    dtype = getattr(values, "dtype", None)
+    return dtype.is_complex if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "c"
+
+
+def _rows_not_finite(rows: Rows) -> Tensor:
+    if isinstance(rows, SparseRows):
+        entries = (~torch.isfinite(rows.csr.values())).nonzero().squeeze(1)
+        return torch.unique(torch.searchsorted(rows.csr.crow_indices(), entries, right=True) - 1)
+    return (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)
+
+
+def check_labels(values: Any, num_nodes: int | None, num_classes: int | None, problems: list[str]) -> Tensor | None:
+    """Return the labels as int64 ``[N]``, −1 where there is none; None where they are no class numbers.
+
+    Integers, booleans and whole floats are taken; −1 and NaN both mean that a node has no label.
+    """
+    labels = _as_tensor(values)
+    if labels is None or labels.is_complex():
+        problems.append("the labels are not numbers; expected class numbers from 0, −1 where a node has none.")
+        return None
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        labels = labels.squeeze(1)
+    if labels.dim() != 1:
+        problems.append(
+            f"the labels have shape {tuple(labels.shape)}, expected one class number per node; several labels per "
+            "node are not supported, one-hot labels become class numbers with `labels.argmax(1)`."
+        )
+        return None
+    count = len(problems)
+    if num_nodes is not None and len(labels) != num_nodes:
+        problems.append(f"there are {len(labels)} labels; the graph has {num_nodes} nodes.")
+    if labels.is_floating_point():
+        labels = torch.where(labels.isnan(), torch.full_like(labels, -1), labels)
+        fractional = (labels != labels.round()) | labels.isinf()
+        if fractional.any():
+            problems.append(f"the labels of {name_nodes(fractional.nonzero().squeeze(1))} are not whole numbers.")
+            return None
+    labels = labels.to(torch.int64, copy=True)
+    below = (labels < -1).nonzero().squeeze(1)
+    if len(below):
+        problems.append(f"the labels of {name_nodes(below)} are below −1, which stands for 'no label'.")
+    above = (labels >= num_classes).nonzero().squeeze(1) if num_classes is not None else below[:0]
+    if len(above):
+        problems.append(
+            f"the labels of {name_nodes(above)} are out of range: {num_classes} classes are numbered 0 to "
+            f"{(num_classes or 0) - 1}."
+        )
+    if len(problems) > count:
+        return None
+    if not (labels >= 0).any():
+        problems.append("no node has a label.")
+    elif int(labels.max()) == 0 and num_classes is None:
+        problems.append("all labels are 0; expected two or more classes.")
+    return labels if len(problems) == count else None
+
+
+def _as_tensor(values: Any) -> Tensor | None:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    # A copy, since torch warns of arrays that it may not write to.
+    array = np.array(values)
+    if array.dtype.kind == "u" and array.itemsize > 1:
+        # torch before 2.3 knows no unsigned integers but bytes.
+        array = array.astype(np.int64)
+    try:
+        return torch.as_tensor(array)
+    except (TypeError, ValueError):
+        return None
+
+
+def check_nodes(values: Any, part: str, num_nodes: int, problems: list[str]) -> Tensor | None:
+    """Return the ascending node ids that a mask ``[N]`` or an array of ids names.
+
+    Booleans and bytes are masks; so are other integers where there are N of them, all 0 or 1.
+    """
+    tensor = _as_tensor(values)
+    if tensor is None or tensor.is_floating_point() or tensor.is_complex():
+        kind = type(values).__name__ if tensor is None else str(tensor.dtype)
+        problems.append(f"the {part} nodes are of {kind}; expected a mask [{num_nodes}] or integer node ids.")
+        return None
+    if tensor.dim() != 1:
+        problems.append(
+            f"the {part} nodes have shape {tuple(tensor.shape)}; expected a mask [{num_nodes}] or a vector of node "
+            "ids. Of several splits side by side pass one column."
+        )
+        return None
+    ids = _mask_to_ids(tensor, part, num_nodes, problems)
+    if ids is not None and not len(ids):
+        problems.append(f"there are no {part} nodes: the mask is empty.")
+        return None
+    return ids
+
+
+def _mask_to_ids(tensor: Tensor, part: str, num_nodes: int, problems: list[str]) -> Tensor | None:
+    if tensor.dtype in (torch.bool, torch.uint8):
+        if len(tensor) != num_nodes:
+            problems.append(f"the {part} mask has {len(tensor)} entries; the graph has {num_nodes} nodes.")
+            return None
+        return tensor.nonzero().squeeze(1)
+    ids = tensor.long()
+    if len(ids) == num_nodes and bool(((ids == 0) | (ids == 1)).all()):
+        return ids.nonzero().squeeze(1)
+    outside = ids[(ids < 0) | (ids >= num_nodes)]
+    if len(outside):
+        problems.append(f"the {part} nodes name {name_nodes(outside)}, but the graph's nodes are 0 to {num_nodes - 1}.")
+        return None
+    unique, counts = torch.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        problems.append(f"the {part} nodes name {name_nodes(unique[counts > 1])} more than once.")
+        return None
+    return unique
+
+
+def check_split(
+    parts: Mapping[str, Tensor | None],
+    labels: Tensor | None,
+    num_classes: int | None,
+    problems: list[str],
+    *,
+    allow_missing_classes: bool = False,
+) -> None:
+    """Check that the parts are disjoint and labelled, and that each class has a training node.
+
+    Parameters
+    ----------
+    parts : mapping of str to Tensor or None
+        Node ids by part; the part ``"training"`` is the one to learn from. None marks a part already found wrong.
+    """
+    found = [(name, ids) for name, ids in parts.items() if ids is not None]
+    for position, (name, ids) in enumerate(found):
+        for other, other_ids in found[:position]:
+            shared = ids[torch.isin(ids, other_ids)]
+            if len(shared):
+                problems.append(f"the {other} and the {name} nodes overlap in {name_nodes(shared)}.")
+    if labels is None:
+        return
+    for name, ids in found:
+        unlabelled = ids[labels[ids] < 0]
+        if len(unlabelled):
+            problems.append(f"the {name} nodes include {name_nodes(unlabelled)} without label.")
+    training = parts.get("training")
+    if training is not None and num_classes is not None and not allow_missing_classes:
+        known = labels[training]
+        sizes = torch.bincount(known[known >= 0], minlength=num_classes)
+        missing: Sequence[int] = (sizes == 0).nonzero().squeeze(1).tolist()
+        if missing:
+            problems.append(
+                f"no training node is of class {', '.join(map(str, missing[:10]))}"
+                f"{' and others' if len(missing) > 10 else ''} of the classes 0 to {num_classes - 1}."
+            )

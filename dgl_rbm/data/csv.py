@@ -1,0 +1,57 @@
+"""A user's graph in DGL's CSV format: a folder of tables and a `meta.yaml` that names them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.data.file import FieldsConfig
+from dgl_rbm.data.files import DAMAGE
+from dgl_rbm.errors import DataError, DatasetNotFoundError
+from dgl_rbm.registry import datasets
+
+__all__ = ["CsvConfig"]
+
+_HINT = "https://docs.dgl.ai/guide/data-loadcsv.html describes the format."
+
+
+@datasets.register
+class CsvConfig(FieldsConfig):
+    """A folder in DGL's CSV format holding one graph; the tables' columns are its node fields."""
+
+    kind: Literal["csv"] = "csv"
+
+    def read_graph(self, path: Path) -> Any:
+        """Return the graph in the folder `path`."""
+        if not (path / "meta.yaml").is_file():
+            raise DatasetNotFoundError(f"There is no 'meta.yaml' in the folder '{path}'.", hint=_HINT)
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                graphs = _Reader(path).graphs
+        except (*DAMAGE, dgl.DGLError, yaml.YAMLError) as error:
+            details = " ".join([f"{type(error).__name__}: {error}", *said.getvalue().split()])
+            raise DataError(f"The tables in '{path}' cannot be read: {details}", hint=_HINT) from None
+        if len(graphs) != 1:
+            raise DataError(f"The tables in '{path}' hold {len(graphs)} graphs; expected one.", hint=_HINT)
+        return graphs[0]
+
+
+class _Reader(dgl.data.CSVDataset):
+    """DGL's reader, kept from writing its cache into the user's folder and from reading an old one there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), verbose=False)
+
+    def has_cache(self) -> bool:
+        return False
+
+    def save(self) -> None:
+        pass

@@ -1,0 +1,77 @@
+"""A user's graph, saved by `dgl.save_graphs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.files import DAMAGE
+from dgl_rbm.data.make import labeled_graph
+from dgl_rbm.errors import DataError, DatasetNotFoundError
+from dgl_rbm.registry import datasets
+
+__all__ = ["FieldsConfig", "FileConfig"]
+
+
+class FieldsConfig(DatasetConfig):
+    """Base of the datasets that are graphs with features, labels and masks as node fields."""
+
+    path: str = Field(description="Where the graph is saved.")
+    features: str = Field("feat", description="Node field of the features.")
+    labels: str = Field("label", description="Node field of the class numbers; −1 where a node has none.")
+    train_mask: str = Field("train_mask", description="Node field of the training mask.")
+    val_mask: str = Field("val_mask", description="Node field of the validation mask.")
+    test_mask: str = Field("test_mask", description="Node field of the test mask.")
+    num_classes: int | None = Field(
+        None, ge=2, description="Number of classes; null for one more than the largest label."
+    )
+
+    def load(self, seed: int) -> LabeledGraph:
+        """Read the graph; the masks are not looked at where the option `split` is set."""
+        path = Path(self.path).expanduser()
+        return labeled_graph(
+            self.read_graph(path),
+            name=path.stem,
+            features=self.features,
+            labels=self.labels,
+            masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
+            num_classes=self.num_classes,
+        )
+
+    def read_graph(self, path: Path) -> Any:
+        """Return the graph at `path`."""
+        raise NotImplementedError
+
+
+@datasets.register
+class FileConfig(FieldsConfig):
+    """A graph saved by `dgl.save_graphs`, with features, labels and masks as node fields."""
+
+    kind: Literal["file"] = "file"
+    index: int = Field(0, ge=0, description="Which of the file's graphs.")
+
+    def read_graph(self, path: Path) -> Any:
+        """Return the graph at `path`."""
+        if not path.is_file():
+            raise DatasetNotFoundError(
+                f"There is no graph file '{path}'.", hint=f"`dgl.save_graphs('{path}', [graph])` writes one."
+            )
+        try:
+            graphs, _ = dgl.load_graphs(str(path))
+        except (*DAMAGE, dgl.DGLError) as error:
+            raise DataError(
+                f"The file '{path}' is truncated or not written by `dgl.save_graphs`: {_first_line(error)}",
+                hint=f"`dgl.save_graphs('{path}', [graph])` writes such a file.",
+            ) from None
+        if self.index >= len(graphs):
+            raise DataError(f"The file '{path}' holds {len(graphs)} graphs; there is none of index {self.index}.")
+        return graphs[self.index]
+
+
+def _first_line(error: Exception) -> str:
+    """Return what DGL says, without the stack trace of its C++ code that follows."""
+    return str(error).strip().split("\n", maxsplit=1)[0]

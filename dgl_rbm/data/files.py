@@ -1,0 +1,141 @@
+"""Where the files of datasets lie, and how they get there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from dgl_rbm.errors import DataError, DatasetNotFoundError
+
+__all__ = ["DAMAGE", "DATA_VARIABLE", "cache_folder", "data_folder", "download", "download_folder", "whole_or_nothing"]
+
+DATA_VARIABLE = "DGL_RBM_DATA"
+
+# What the readers of truncated or foreign files raise, by format and by where the damage is.
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    SyntaxError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# Seconds without an answer, or without a byte, after which a download is given up.
+_TIMEOUT = 20
+
+
+def data_folder() -> Path | None:
+    """Return the folder that ``DGL_RBM_DATA`` names, None where it is not set.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        Where it is set to something else than a folder.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise DatasetNotFoundError(
+            f"{DATA_VARIABLE} is '{named}', which is no folder.", hint="Set it to a folder of datasets, or unset it."
+        )
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads, ``~/.cache/dgl-rbm`` or under ``XDG_CACHE_HOME``; it need not exist."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "dgl-rbm"
+
+
+def download(url: str, target: Path, *, hint: str) -> None:
+    """Fetch `url` to the file `target`, which appears whole or not at all.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        Where it cannot be fetched whole, or `target` cannot be written; ends with `hint`.
+    """
+    try:
+        with whole_or_nothing(target) as partial:
+            _fetch(url, partial)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DatasetNotFoundError(
+            f"'{target.name}' is not on disk, and {url} could not be downloaded to '{target.parent}': {reason}.",
+            hint=hint,
+        ) from None
+
+
+def _fetch(url: str, target: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, target.open("wb") as file:
+        shutil.copyfileobj(answer, file, 1 << 20)
+        announced = answer.headers.get("Content-Length")
+    received = target.stat().st_size
+    if announced is not None and int(announced) != received:
+        raise OSError(f"the connection ended after {received} of {announced} bytes")
+
+
+def download_folder(url: str, target: Path, *, inner: str | None = None, hint: str) -> None:
+    """Fetch a zip archive and unpack it as the folder `target`, which appears whole or not at all.
+
+    Parameters
+    ----------
+    url : str
+        The archive.
+    target : Path
+        A folder that does not exist yet.
+    inner : str, optional
+        The folder inside the archive that becomes `target`; the archive's top by default.
+    hint : str
+        What the user can do where it fails.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        Where the archive cannot be fetched whole, or `target` cannot be written.
+    DataError
+        Where it is no zip archive, or lacks `inner`.
+    """
+    archive = target.with_name(f"{target.name}.zip")
+    download(url, archive, hint=hint)
+    try:
+        with whole_or_nothing(target) as partial:
+            unpacked = partial.with_name(f"{partial.name}.unpacked")
+            try:
+                with zipfile.ZipFile(archive) as content:
+                    content.extractall(unpacked)
+                os.replace(unpacked / inner if inner else unpacked, partial)
+            finally:
+                shutil.rmtree(unpacked, ignore_errors=True)
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"What {url} sent cannot be unpacked to '{target}': {error}.", hint=hint) from None
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_or_nothing(target: Path) -> Iterator[Path]:
+    """Give a path to write a file or folder to, beside `target`, and move it there once all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        partial = Path(folder) / target.name
+        yield partial
+        os.replace(partial, target)

@@ -1,0 +1,168 @@
+"""Tasks from a user's own graph: from arrays beside it, or from its node fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dgl_rbm.data.base import LabeledGraph, NormalizationKind
+from dgl_rbm.data.build import build_task
+from dgl_rbm.data.checks import find_field, graph_problems
+from dgl_rbm.data.task import NodeTask, Setting
+
+__all__ = ["labeled_graph", "make_task", "task_from_graph"]
+
+
+def make_task(
+    graph: Any,
+    *,
+    features: Any,
+    labels: Any,
+    name: str = "graph",
+    train: Any = None,
+    val: Any = None,
+    test: Any = None,
+    split: str | None = None,
+    setting: Setting = "transductive",
+    unseen_fraction: float | None = None,
+    normalize: NormalizationKind = "none",
+    symmetrize: bool = False,
+    seed: int = 0,
+    num_classes: int | None = None,
+) -> NodeTask:
+    """Make a task of a graph and arrays.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph
+        Homogeneous; messages flow along its edges. It is neither changed nor kept: the task holds a copy of its
+        structure, repeated edges and self-loops included.
+    features : array-like
+        Real numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
+    labels : array-like
+        Class numbers ``[N]``; −1 or NaN where a node has none.
+    name : str
+        What to call it in messages and reports.
+    train, val, test : array-like, optional
+        Masks ``[N]`` or node ids; disjoint, not empty, labelled.
+    split : str, optional
+        In place of the three: ``"0.6/0.2/0.2"`` or ``"20/30"``, see `dgl_rbm.data.splits.parse_split`.
+    setting : {"transductive", "inductive"}
+        Whether some test nodes are hidden, with their edges, from all training.
+    unseen_fraction : float, optional
+        Their share of the test nodes; 0.2 unless given.
+    normalize : {"none", "row", "standard"}
+        See `FeatureNormalization`; ``"standard"`` is fitted on the observed nodes alone.
+    symmetrize : bool
+        Add the reverse of every edge and drop repeated edges.
+    seed : int
+        For drawing the split and the unseen nodes.
+    num_classes : int, optional
+        C; one more than the largest label unless given.
+
+    Raises
+    ------
+    DataError
+        Naming everything in the graph, features, labels or split that cannot be used.
+    ConfigError
+        Where an option has a value that it cannot have.
+    """
+    return build_task(
+        LabeledGraph(
+            name=name,
+            graph=graph,
+            features=features,
+            labels=labels,
+            num_classes=num_classes,
+            train_idx=train,
+            val_idx=val,
+            test_idx=test,
+            normalize=normalize,
+        ),
+        setting=setting,
+        seed=seed,
+        split=split,
+        unseen_fraction=unseen_fraction,
+        symmetrize=symmetrize,
+    )
+
+
+def task_from_graph(
+    graph: Any,
+    *,
+    features: str = "feat",
+    labels: str = "label",
+    train_mask: str = "train_mask",
+    val_mask: str = "val_mask",
+    test_mask: str = "test_mask",
+    split: str | None = None,
+    setting: Setting = "transductive",
+    seed: int = 0,
+    name: str = "graph",
+    unseen_fraction: float | None = None,
+    normalize: NormalizationKind = "none",
+    symmetrize: bool = False,
+    num_classes: int | None = None,
+) -> NodeTask:
+    """Make a task of a graph that carries features, labels and masks as node fields.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph
+        Homogeneous; it is left as it is.
+    features, labels, train_mask, val_mask, test_mask : str
+        Names of its node fields; the masks are not looked at where `split` is given.
+    split, setting, seed, name, unseen_fraction, normalize, symmetrize, num_classes
+        As for `make_task`.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As `make_task` does, missing fields among the reasons.
+    """
+    source = labeled_graph(
+        graph,
+        name=name,
+        features=features,
+        labels=labels,
+        masks=None if split else (train_mask, val_mask, test_mask),
+        num_classes=num_classes,
+        normalize=normalize,
+    )
+    return build_task(
+        source, setting=setting, seed=seed, split=split, unseen_fraction=unseen_fraction, symmetrize=symmetrize
+    )
+
+
+def labeled_graph(
+    graph: Any,
+    *,
+    name: str,
+    features: str,
+    labels: str,
+    masks: tuple[str, str, str] | None,
+    num_classes: int | None = None,
+    normalize: NormalizationKind = "none",
+) -> LabeledGraph:
+    """Pick the named node fields of a graph; what is missing becomes one of `LabeledGraph.problems`."""
+    problems = graph_problems(graph)
+    found: list[Any] = [None] * 5
+    if not problems:
+        fields = [(features, "features"), (labels, "labels")]
+        fields += zip(masks, ("training mask", "validation mask", "test mask"), strict=True) if masks else []
+        found[: len(fields)] = [find_field(graph, field, what, problems) for field, what in fields]
+        if masks and all(mask is None for mask in found[2:]):
+            problems.append("without masks, give a split such as '20/30' or '0.6/0.2/0.2'.")
+    else:
+        graph = None
+    return LabeledGraph(
+        name=name,
+        graph=graph,
+        features=found[0],
+        labels=found[1],
+        num_classes=num_classes,
+        train_idx=found[2],
+        val_idx=found[3],
+        test_idx=found[4],
+        normalize=normalize,
+        problems=tuple(problems),
+    )

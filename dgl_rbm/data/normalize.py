@@ -1,0 +1,113 @@
+"""Feature normalisation, kept with a student so that rows predicted later are treated as the training rows were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dgl_rbm.errors import ArtifactError, DataError
+from dgl_rbm.sparse import Rows, SparseRows, as_rows
+
+__all__ = ["FeatureNormalization"]
+
+_KINDS = ("none", "row", "standard")
+
+
+@dataclass(frozen=True)
+class FeatureNormalization:
+    """A map from raw feature rows to normalised ones.
+
+    Attributes
+    ----------
+    kind : {"none", "row", "standard"}
+        ``"row"`` divides each row by its sum of absolute values and leaves rows of zeros alone; sparse rows stay
+        sparse. ``"standard"`` shifts each column to mean 0 and scales it to deviation 1, constant columns only
+        shifted; sparse rows become dense.
+    mean, std : Tensor or None
+        float32 ``[F]``, of the rows that ``"standard"`` was fitted on.
+    """
+
+    kind: Literal["none", "row", "standard"] = "none"
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @classmethod
+    def fit(cls, kind: Literal["none", "row", "standard"], features: Any) -> FeatureNormalization:
+        """Return the normalisation of this kind, fitted on `features` ``[N, F]`` where it has anything to fit.
+
+        Raises
+        ------
+        DataError
+            Where ``"standard"`` is to be fitted on no row.
+        """
+        if kind != "standard":
+            return cls(kind)
+        dense = _dense(as_rows(features))
+        if not len(dense):
+            raise DataError("Column means cannot be fitted on features without a row.")
+        # Summed in double precision and then rounded, the mean of a constant column is that constant, exactly.
+        mean = dense.mean(0, dtype=torch.float64).float()
+        std = (dense - mean).square_().mean(0, dtype=torch.float64).sqrt().float()
+        return cls(kind, mean, torch.where(std > 0, std, torch.ones_like(std)))
+
+    def apply(self, rows: Any) -> Rows:
+        """Return normalised float32 rows; `rows` itself is left as it is.
+
+        Raises
+        ------
+        DataError
+            Where `rows` is not a matrix of numbers, or has another number of columns than the fitted rows.
+        """
+        rows = as_rows(rows)
+        if self.kind == "none":
+            return rows
+        if self.kind == "row":
+            return _divide_by_l1(rows)
+        assert self.mean is not None
+        assert self.std is not None
+        if rows.shape[1] != len(self.mean):
+            raise DataError(f"The rows have {rows.shape[1]} columns; the normalisation was fitted on {len(self.mean)}.")
+        dense = _dense(rows)
+        return (dense - self.mean.to(dense.device)) / self.std.to(dense.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ``{"kind": str}``, with the tensors ``"mean"`` and ``"std"`` where there are any."""
+        state: dict[str, Any] = {"kind": self.kind}
+        if self.mean is not None and self.std is not None:
+            state |= {"mean": self.mean, "std": self.std}
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FeatureNormalization:
+        """Build from what `state_dict` returned.
+
+        Raises
+        ------
+        ArtifactError
+            Where the kind is unknown or its tensors are missing.
+        """
+        kind, mean, std = state.get("kind"), state.get("mean"), state.get("std")
+        if kind not in _KINDS or (kind == "standard" and (mean is None or std is None)):
+            raise ArtifactError(
+                f"The saved feature normalisation {kind!r} cannot be restored: expected one of "
+                f"{', '.join(_KINDS)}, 'standard' with the tensors 'mean' and 'std'."
+            )
+        return cls(kind, mean, std)
+
+
+def _dense(rows: Rows) -> Tensor:
+    return rows.to_dense() if isinstance(rows, SparseRows) else rows
+
+
+def _divide_by_l1(rows: Rows) -> Rows:
+    if not isinstance(rows, SparseRows):
+        return torch.nn.functional.normalize(rows, p=1.0, dim=1, eps=torch.finfo(rows.dtype).tiny)
+    matrix = rows.to_scipy().copy()
+    sums = abs(matrix).sum(axis=1, dtype="float64").A1
+    sums[sums == 0] = 1
+    matrix.data /= sums.repeat(matrix.indptr[1:] - matrix.indptr[:-1])
+    return SparseRows.from_scipy(matrix).to(rows.device)

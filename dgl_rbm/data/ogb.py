@@ -1,0 +1,153 @@
+"""Node classification graphs of the Open Graph Benchmark, parsed by the `ogb` package's own readers.
+
+Of `ogb` nothing but the parsers of the raw files is used. Its dataset class asks questions on standard input,
+writes beside the files, and keeps them as pickles that torch 2.6 and later refuse to load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import io
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from dgl_rbm._dgl import dgl, without_update_check
+from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download_folder
+from dgl_rbm.errors import DataError, DatasetNotFoundError, MissingDependencyError, UnknownNameError
+from dgl_rbm.registry import datasets
+
+__all__ = ["OgbConfig"]
+
+
+@datasets.register
+class OgbConfig(DatasetConfig):
+    """A homogeneous, single-label graph of the Open Graph Benchmark with its official split.
+
+    Hu et al. 2020, "Open Graph Benchmark: Datasets for Machine Learning on Graphs".
+    """
+
+    kind: Literal["ogb"] = "ogb"
+    name: str = Field("ogbn-arxiv", description="The benchmark's name of the graph.")
+    root: str | None = Field(
+        None,
+        description=f"Folder of the benchmark's files; null for 'ogb' in ${DATA_VARIABLE} or in the cache folder.",
+    )
+    download: bool = Field(
+        False, description="Whether to fetch files that are not on disk; some graphs take many gigabytes."
+    )
+    symmetrize: bool = Field(True, description="Add the reverse of every edge and drop repeated edges.")
+
+    def load(self, seed: int) -> LabeledGraph:
+        """Read the raw files; nothing is drawn at random."""
+        package = _import_ogb("ogb")
+        facts = _facts(self.name, Path(str(package.__file__)).parent / "nodeproppred" / "master.csv")
+        self._check_kind(facts)
+        folder = self._folder(facts)
+        readers = _import_ogb("ogb.io.read_graph_raw")
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                content, labels, parts = _read(readers, folder, facts)
+        except DAMAGE as error:
+            raise DataError(
+                f"The files of '{self.name}' in '{folder}' cannot be read: {type(error).__name__}: {error}.",
+                hint="Remove the folder and set the option `download` to fetch it anew.",
+            ) from None
+        if content["node_feat"] is None:
+            raise DataError(f"The files of '{self.name}' in '{folder}' hold no node features.")
+        source, destination = torch.from_numpy(content["edge_index"])
+        return LabeledGraph(
+            name=self.name,
+            graph=dgl.graph((source, destination), num_nodes=int(content["num_nodes"])),
+            features=content["node_feat"],
+            labels=labels,
+            num_classes=int(facts["num classes"]),
+            train_idx=parts[0],
+            val_idx=parts[1],
+            test_idx=parts[2],
+            allow_missing_classes=True,
+        )
+
+    def _check_kind(self, facts: dict[str, str]) -> None:
+        reason = ""
+        if facts["is hetero"] == "True":
+            reason = "it has several types of nodes and edges"
+        elif facts["task type"] != "multiclass classification" or facts["num tasks"] != "1":
+            reason = f"its nodes have {facts['num tasks']} labels each ({facts['task type']})"
+        if reason:
+            raise DataError(
+                f"'{self.name}' cannot be used: {reason}; expected one node type and one class per node.",
+                hint="ogbn-arxiv, ogbn-products and ogbn-papers100M can be used.",
+            )
+
+    def _folder(self, facts: dict[str, str]) -> Path:
+        given = data_folder()
+        roots = [cache_folder() / "ogb"] if given is None else [given / "ogb", cache_folder() / "ogb"]
+        if self.root is not None:
+            roots = [Path(self.root).expanduser()]
+        stem = self.name.replace("-", "_")
+        folder = next((root / stem for root in roots if (root / stem).is_dir()), roots[-1] / stem)
+        if not folder.is_dir():
+            hint = f"Put the benchmark's folder '{stem}' into '{folder.parent}' or into 'ogb' in ${DATA_VARIABLE}"
+            if not self.download:
+                raise DatasetNotFoundError(
+                    f"'{self.name}' is in none of {', '.join(map(str, roots))}.",
+                    hint=f"{hint}, or set the option `download` to true.",
+                )
+            download_folder(facts["url"], folder, inner=facts["download_name"], hint=f"{hint}.")
+        release = f"RELEASE_v{facts['version']}.txt"
+        if not (folder / release).is_file():
+            raise DataError(
+                f"The folder '{folder}' is not of release {facts['version']} of '{self.name}': it lacks '{release}'.",
+                hint="Remove the folder and set the option `download` to fetch it anew.",
+            )
+        return folder
+
+
+def _import_ogb(name: str) -> ModuleType:
+    """Import a module of `ogb`, which asks the network whether it is out of date unless it is kept from it."""
+    try:
+        with without_update_check():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The Open Graph Benchmark's package cannot be imported: {error}.", hint="`pip install 'ogb>=1.3.6'`"
+        ) from None
+
+
+def _facts(name: str, table: Path) -> dict[str, str]:
+    """Return what the package's table, one column per graph, says of a graph."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    names = rows[0][1:]
+    if name not in names:
+        raise UnknownNameError("OGB graph", name, names)
+    column = names.index(name) + 1
+    return {row[0]: row[column] for row in rows[1:]}
+
+
+def _read(readers: Any, folder: Path, facts: dict[str, str]) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray]]:
+    """Return the reader's graph, labels ``[N, 1]``, and the node ids of the three parts."""
+    raw = folder / "raw"
+    if facts["binary"] == "True":
+        content = readers.read_binary_graph_raw(str(raw))[0]
+        with np.load(raw / "node-label.npz", allow_pickle=False) as arrays:
+            labels = arrays["node_label"]
+    else:
+        content = readers.read_csv_graph_raw(str(raw))[0]
+        labels = _table(raw / "node-label.csv.gz")
+    split = folder / "split" / facts["split"]
+    return content, labels, [_table(split / f"{part}.csv.gz")[:, 0] for part in ("train", "valid", "test")]
+
+
+def _table(path: Path) -> np.ndarray:
+    import pandas as pd
+
+    return pd.read_csv(path, compression="gzip", header=None).to_numpy()

@@ -1,0 +1,118 @@
+"""Cora, Citeseer and PubMed with the public Planetoid split, read by DGL."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download_folder
+from dgl_rbm.errors import DataError, DatasetNotFoundError
+from dgl_rbm.registry import datasets
+
+__all__ = ["PlanetoidConfig"]
+
+# The names that DGL gives to files and archives.
+_STEMS = {"cora": "cora_v2", "citeseer": "citeseer", "pubmed": "pubmed"}
+_PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+
+
+@datasets.register
+class PlanetoidConfig(DatasetConfig):
+    """Citation graphs with 20 training nodes per class, 500 for validation and 1,000 for testing.
+
+    Yang, Cohen and Salakhutdinov 2016, "Revisiting Semi-Supervised Learning with Graph Embeddings". DGL delivers
+    the features with rows divided by their sum. The files are pickles: read them from sources you trust.
+    """
+
+    kind: Literal["cora", "citeseer", "pubmed"]
+    url: str | None = Field(None, description="Where to fetch the zip archive of the files; null for DGL's own place.")
+
+    def load(self, seed: int) -> LabeledGraph:
+        """Read the files; nothing is drawn at random."""
+        stem = _STEMS[self.kind]
+        folder = self._folder(stem)
+        missing = [name for name in _file_names(stem) if not (folder / name).is_file()]
+        if missing:
+            raise DatasetNotFoundError(
+                f"The folder '{folder}' of the dataset '{self.kind}' lacks {', '.join(missing)}.",
+                hint="Remove the folder to have it downloaded anew, or complete it.",
+            )
+        graph = _read(self.kind, folder)
+        labels, test = graph.ndata["label"].clone(), graph.ndata["test_mask"]
+        # Where the test index has gaps, DGL fills in nodes without features and calls them class 0.
+        filled_in = ~test
+        filled_in[: int(test.nonzero()[0])] = False
+        labels[filled_in] = -1
+        return LabeledGraph(
+            name=self.kind,
+            graph=graph,
+            features=graph.ndata["feat"],
+            labels=labels,
+            train_idx=graph.ndata["train_mask"],
+            val_idx=graph.ndata["val_mask"],
+            test_idx=test,
+            unseen_fraction=1.0,
+            normalize="row",
+        )
+
+    def _folder(self, stem: str) -> Path:
+        given = data_folder()
+        dgl_downloads = Path(os.environ.get("DGL_DOWNLOAD_DIR") or Path.home() / ".dgl")
+        for place in (given, dgl_downloads, cache_folder()):
+            found = sorted(place.glob(f"{stem}*/ind.{stem}.*")) if place is not None else []
+            if found:
+                return found[0].parent
+        server = os.environ.get("DGL_REPO", "https://data.dgl.ai/").rstrip("/")
+        target = cache_folder() / stem
+        download_folder(
+            self.url or f"{server}/dataset/{stem}.zip",
+            target,
+            hint=f"Put {', '.join(_file_names(stem))} into a folder '{stem}' and set {DATA_VARIABLE} to the folder "
+            "that holds it; `digits` and `synthetic` need no download.",
+        )
+        return target
+
+
+def _file_names(stem: str) -> list[str]:
+    return [f"ind.{stem}.{part}" for part in _PARTS]
+
+
+class _Reader(dgl.data.CitationGraphDataset):
+    """DGL's reader, kept from writing its cache beside the files, which may be shared or not its to write."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._folder = str(folder)
+        super().__init__(name, raw_dir=str(folder.parent), verbose=False)
+
+    @property
+    def raw_path(self) -> str:
+        return self._folder
+
+    def has_cache(self) -> bool:
+        return False
+
+    def save(self) -> None:
+        pass
+
+
+def _read(kind: str, folder: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # The files name modules that NumPy and SciPy have renamed since; rows of zeros divide by zero.
+            warnings.simplefilter("ignore")
+            graph = _Reader(kind, folder)[0]
+    except (*DAMAGE, dgl.DGLError) as error:
+        raise DataError(
+            f"The files of the dataset '{kind}' in '{folder}' cannot be read: {type(error).__name__}: {error}.",
+            hint="Remove the folder to have it downloaded anew, or replace the damaged file.",
+        ) from None
+    if not torch.any(graph.ndata["test_mask"]):
+        raise DataError(f"The file '{folder / f'ind.{_STEMS[kind]}.test.index'}' names no test node.")
+    return graph

@@ -1,0 +1,153 @@
+"""Splits of the labelled nodes, drawn per class, and the choice of the nodes that the inductive setting hides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgl_rbm.errors import ConfigError, DataError, raise_problems
+from dgl_rbm.training.seeding import derive_seed
+
+__all__ = ["Fractions", "NodeSplit", "PerClass", "choose_unseen", "draw_split", "parse_split"]
+
+_HINT = (
+    "Write '0.6/0.2/0.2' (fractions of training, validation and test nodes) or '20/30' (training and validation "
+    "nodes per class, the rest for testing)."
+)
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Shares of each class's labelled nodes; the rest is for testing."""
+
+    train: float
+    val: float
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Numbers of nodes of each class; the rest is for testing."""
+
+    train: int
+    val: int
+
+
+@dataclass(frozen=True)
+class NodeSplit:
+    """Training, validation and test node ids, int64, ascending, disjoint."""
+
+    train_idx: Tensor
+    val_idx: Tensor
+    test_idx: Tensor
+
+
+def parse_split(text: str) -> Fractions | PerClass:
+    """Read a split such as ``"0.6/0.2/0.2"`` or ``"20/30"``.
+
+    Raises
+    ------
+    ConfigError
+        Where the text is neither, a number is not above zero, or fractions do not add up to 1.
+    """
+    parts = [part.strip() for part in text.split("/")]
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        counts = PerClass(*map(int, parts))
+        if min(counts.train, counts.val) < 1:
+            raise ConfigError(f"The split '{text}' leaves a part empty: both numbers must be above 0.", hint=_HINT)
+        return counts
+    try:
+        shares = [float(part) for part in parts]
+    except ValueError:
+        raise ConfigError(f"'{text}' is not a split.", hint=_HINT) from None
+    if len(shares) != 3:
+        raise ConfigError(f"'{text}' is not a split: it has {len(shares)} parts.", hint=_HINT)
+    if not all(0 < share < 1 for share in shares):
+        raise ConfigError(f"The split '{text}' has a fraction that is not between 0 and 1.", hint=_HINT)
+    if abs(sum(shares) - 1) > 1e-6:
+        raise ConfigError(f"The fractions of the split '{text}' add up to {sum(shares):g}, not 1.", hint=_HINT)
+    return Fractions(shares[0], shares[1])
+
+
+def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSplit:
+    """Draw a split at random, class by class.
+
+    Parameters
+    ----------
+    text : str
+        See `parse_split`.
+    labels : Tensor
+        int64 ``[N]``; nodes labelled −1 are in no part.
+    num_classes : int
+        C.
+    seed : int
+        The run's seed.
+
+    Raises
+    ------
+    ConfigError
+        Where `text` is no split.
+    DataError
+        Where a class has too few labelled nodes for it.
+    """
+    split = parse_split(text)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "split"))
+    labelled = (labels >= 0).nonzero().squeeze(1)
+    shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
+    nodes = shuffled[torch.argsort(labels[shuffled], stable=True)]
+    sizes = torch.bincount(labels[nodes], minlength=num_classes)
+    if isinstance(split, PerClass):
+        _check_class_sizes(text, sizes, split.train + split.val)
+        train_end = torch.full_like(sizes, split.train)
+        val_end = train_end + split.val
+    else:
+        # Training comes first: a class of one node is learnt from rather than tested on.
+        train_end = (sizes * split.train).round().long().clamp(min=1)
+        val_end = (sizes * (split.train + split.val)).round().long()
+    rank = torch.arange(len(nodes)) - (sizes.cumsum(0) - sizes)[labels[nodes]]
+    in_train = rank < train_end[labels[nodes]]
+    in_val = ~in_train & (rank < val_end[labels[nodes]])
+    parts = (nodes[part].sort().values for part in (in_train, in_val, ~in_train & ~in_val))
+    return NodeSplit(*parts)
+
+
+def _check_class_sizes(text: str, sizes: Tensor, needed: int) -> None:
+    small = (sizes <= needed).nonzero().squeeze(1)
+    problems = [
+        f"class {index} has {count} labelled nodes, {text} needs more than {needed}."
+        for index, count in zip(small[:10].tolist(), sizes[small[:10]].tolist(), strict=True)
+    ]
+    if len(small) > 10:
+        problems.append(f"{len(small) - 10} more classes are too small.")
+    raise_problems(
+        problems,
+        DataError,
+        f"The split '{text}'",
+        hint="Use smaller numbers, or fractions such as '0.6/0.2/0.2'.",
+    )
+
+
+def choose_unseen(test_idx: Tensor, fraction: float, seed: int) -> Tensor:
+    """Draw the test nodes that the inductive setting hides.
+
+    Returns
+    -------
+    Tensor
+        ``round(fraction * len(test_idx))`` of `test_idx`, ascending.
+
+    Raises
+    ------
+    ConfigError
+        Where the fraction is not in (0, 1], or so small that no node is hidden.
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"unseen_fraction is {fraction}; expected a number above 0 and up to 1.")
+    count = round(fraction * len(test_idx))
+    if count == 0:
+        raise ConfigError(
+            f"unseen_fraction {fraction} of {len(test_idx)} test nodes hides none of them.",
+            hint="Raise it, or use the transductive setting.",
+        )
+    generator = torch.Generator().manual_seed(derive_seed(seed, "unseen"))
+    return test_idx[torch.randperm(len(test_idx), generator=generator)[:count]].sort().values

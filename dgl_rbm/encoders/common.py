@@ -1,0 +1,81 @@
+"""Who a node's neighbours are, and the mean over them: the formula that known and unseen nodes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from dgl_rbm.encoders.base import EncoderOutput
+from dgl_rbm.sparse import SparseRows, matmul, transpose_matmul
+
+__all__ = ["NeighborMean", "encoder_output", "in_neighbors"]
+
+
+def in_neighbors(graph: Any) -> SparseRows:
+    """Return how many edges lead from each node to each other one.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph
+        Homogeneous, N nodes; it is left as it is.
+
+    Returns
+    -------
+    SparseRows
+        ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v. Self-loops are left out, so that a
+        node is never its own neighbour.
+    """
+    pointers, sources, _ = (part.cpu() for part in graph.adj_tensors("csc"))
+    count = graph.num_nodes()
+    destinations = torch.repeat_interleave(torch.arange(count), pointers.diff().to(torch.int64))
+    kept = sources != destinations
+    degrees = torch.bincount(destinations[kept], minlength=count)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), degrees.cumsum(0)])
+    ones = np.ones(int(starts[-1]), dtype=np.float32)
+    return SparseRows.from_scipy(sp.csr_matrix((ones, sources[kept].numpy(), starts.numpy()), shape=(count, count)))
+
+
+class NeighborMean:
+    """Takes means over the in-neighbours of every node, one sparse product for all of them.
+
+    Repeated edges count as often as they occur, self-loops not at all.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph
+        Homogeneous, N nodes.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self.neighbors = in_neighbors(graph)
+        counts = matmul(self.neighbors, torch.ones(graph.num_nodes(), 1))
+        # A node without neighbours has the sum 0, which divided by 1 stays 0.
+        self._divisor = counts.clamp(min=1)
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Return ``M @ vectors``, M being the matrix that takes means; zeros for nodes without neighbours.
+
+        Parameters
+        ----------
+        vectors : Tensor
+            float32 ``[N, P]``.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[N, P]``.
+        """
+        return matmul(self.neighbors, vectors) / self._divisor
+
+    def transposed(self, vectors: Tensor) -> Tensor:
+        """Return ``M.T @ vectors``, float32 ``[N, P]``."""
+        return transpose_matmul(self.neighbors, vectors / self._divisor)
+
+
+def encoder_output(mean: NeighborMean, vectors: Tensor, *, consistent: bool) -> EncoderOutput:
+    """Return `vectors` beside what the student is trained on: their means if `consistent`, else themselves."""
+    return EncoderOutput(vectors=vectors, encodings=mean(vectors) if consistent else vectors)

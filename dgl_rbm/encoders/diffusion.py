@@ -1,0 +1,132 @@
+"""Diffused features: an encoding that is the same formula for known and for unseen nodes.
+
+Let M take means over neighbours. The stored vectors are a low-dimensional image z of the features after
+steps − 1 means, ``M ** (steps - 1) @ X``, and a node's encoding is the mean of z over its neighbours: what an
+unseen node's features after `steps` means would be, from one read per neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.registry import encoders
+from dgl_rbm.sparse import matmul, transpose_matmul
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["DiffusionConfig", "DiffusionEncoder"]
+
+_OVERSAMPLING = 10
+_POWER_ITERATIONS = 4
+
+
+class DiffusionEncoder(Encoder):
+    """Low-dimensional features after some steps of averaging over neighbours.
+
+    Parameters
+    ----------
+    dim : int
+        Most columns; P is less where the features have fewer columns or rows and the projection is an SVD.
+    steps : int
+        Averaging steps of the consistent encoding; the stored vectors have had one less.
+    projection : {"svd", "random"}
+        Truncated SVD of the averaged features, or a Gaussian random projection.
+    consistent : bool
+        See `EncoderConfig`.
+    """
+
+    kind = "diffusion"
+
+    def __init__(
+        self,
+        *,
+        dim: int = 64,
+        steps: int = 1,
+        projection: Literal["svd", "random"] = "svd",
+        consistent: bool = True,
+    ) -> None:
+        self.dim, self.steps, self.projection, self.consistent = dim, steps, projection, consistent
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
+        """Diffuse the observed features over the observed edges; labels are not read."""
+        features = observed.features
+        with context.stage("encoder", 2, unit="passes") as stage:
+            mean = NeighborMean(observed.graph)
+
+            # The averaged features themselves, which are dense, are never built.
+            def apply(columns: Tensor) -> Tensor:
+                product = matmul(features, columns)
+                for _ in range(self.steps - 1):
+                    product = mean(product)
+                return product
+
+            def apply_transposed(rows: Tensor) -> Tensor:
+                for _ in range(self.steps - 1):
+                    rows = mean.transposed(rows)
+                return transpose_matmul(features, rows)
+
+            if self.projection == "svd":
+                vectors = _principal_components(apply, apply_transposed, tuple(features.shape), self.dim)
+            else:
+                vectors = apply(torch.randn(features.shape[1], self.dim) / self.dim**0.5)
+            stage.step(1)
+            output = encoder_output(mean, vectors, consistent=self.consistent)
+            stage.step(2)
+        return output
+
+
+def _principal_components(
+    apply: Callable[[Tensor], Tensor],
+    apply_transposed: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    rank: int,
+) -> Tensor:
+    """Return U·S of the truncated SVD of a matrix that is only given by its products.
+
+    Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithms 4.4 and 5.1).
+
+    Parameters
+    ----------
+    apply, apply_transposed : callable
+        The products ``A @ x`` and ``A.T @ x``.
+    shape : tuple of int
+        Of A, ``[N, F]``.
+    rank : int
+        Columns wanted.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[N, min(rank, N, F)]``, largest singular value first.
+    """
+    size = min(rank + _OVERSAMPLING, *shape)
+    basis, _ = torch.linalg.qr(apply(torch.randn(shape[1], size)))
+    for _ in range(_POWER_ITERATIONS):
+        cobasis, _ = torch.linalg.qr(apply_transposed(basis))
+        basis, _ = torch.linalg.qr(apply(cobasis))
+    left, values, _ = torch.linalg.svd(apply_transposed(basis).t(), full_matrices=False)
+    kept = min(rank, size)
+    return basis @ (left[:, :kept] * values[:kept])
+
+
+@encoders.register
+class DiffusionConfig(EncoderConfig):
+    """Low-dimensional features after some steps of averaging over neighbours."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
+    steps: int = Field(default=1, ge=1, description="Steps of averaging over neighbours.")
+    projection: Literal["svd", "random"] = Field(
+        default="svd", description="Truncated SVD of the averaged features, or a cheaper random projection."
+    )
+
+    def build(self) -> DiffusionEncoder:
+        """Make the encoder."""
+        return DiffusionEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))

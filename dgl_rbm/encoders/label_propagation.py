@@ -1,0 +1,90 @@
+"""Label propagation as an encoding: training labels spread over the graph, never back to their own node.
+
+The iteration is that of Zhou et al., "Learning with local and global consistency" (NIPS 2003), with means over
+neighbours: ``Y <- alpha * M @ Y + (1 - alpha) * Y0``, Y0 being the one-hot training labels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.registry import encoders
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["LabelPropagationConfig", "LabelPropagationEncoder"]
+
+
+class LabelPropagationEncoder(Encoder):
+    """Class scores from the training labels around a node; P = C.
+
+    A student whose inputs held a training node's own label would learn to copy it. So the training nodes are
+    split into folds, and those of one fold get what the labels of the other folds alone give; all other
+    nodes, and the stored vectors, what all training labels give. The folds are drawn without looking at the
+    labels: were they stratified, a node's own label would decide about everyone's fold.
+
+    Parameters
+    ----------
+    steps : int
+        Iterations.
+    alpha : float
+        Share of the neighbours' scores in a node's own, in ``[0, 1]``.
+    folds : int
+        Parts that the training nodes are split into; no more than there are training nodes are made.
+    consistent : bool
+        See `EncoderConfig`.
+    """
+
+    kind = "label_propagation"
+
+    def __init__(self, *, steps: int = 10, alpha: float = 0.9, folds: int = 5, consistent: bool = True) -> None:
+        self.steps, self.alpha, self.folds, self.consistent = steps, alpha, folds, consistent
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
+        """Propagate the training labels; validation labels are not read."""
+        train_idx = observed.train_idx
+        folds = min(self.folds, len(train_idx))
+        with context.stage("encoder", 1 + folds, unit="propagations") as stage:
+            mean = NeighborMean(observed.graph)
+            output = self._propagated(mean, observed, train_idx)
+            encodings = output.encodings.clone()
+            stage.step(1)
+            order = train_idx[torch.randperm(len(train_idx))]
+            for fold in range(folds):
+                held_out = order[fold::folds]
+                others = order[torch.arange(len(order)) % folds != fold]
+                encodings[held_out] = self._propagated(mean, observed, others).encodings[held_out]
+                stage.step(2 + fold)
+        return EncoderOutput(vectors=output.vectors, encodings=encodings)
+
+    def _propagated(self, mean: NeighborMean, observed: ObservedGraph, known: Tensor) -> EncoderOutput:
+        start = torch.zeros(len(observed), observed.num_classes)
+        start[known, observed.labels[known]] = 1.0
+        scores = start
+        for _ in range(self.steps):
+            scores = self.alpha * mean(scores) + (1 - self.alpha) * start
+        return encoder_output(mean, scores, consistent=self.consistent)
+
+
+@encoders.register
+class LabelPropagationConfig(EncoderConfig):
+    """Class scores from the training labels around a node."""
+
+    kind: Literal["label_propagation"] = "label_propagation"
+    steps: int = Field(default=10, ge=1, description="Iterations, each carrying labels one edge further.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the neighbours' scores in a node's own.")
+    folds: int = Field(
+        default=5,
+        ge=2,
+        description="Parts that the training nodes are split into, so that no node's own label reaches its encoding.",
+    )
+
+    def build(self) -> LabelPropagationEncoder:
+        """Make the encoder."""
+        return LabelPropagationEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))

@@ -1,0 +1,117 @@
+"""Structural encodings as they are served: stored vectors, and the rule that turns them into a row's encoding.
+
+This is the student's side of the encoders: plain tensors, no graph library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgl_rbm.errors import DataError
+
+__all__ = ["Encodings"]
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The encodings of the observed nodes and what it takes to encode an unseen one.
+
+    Attributes
+    ----------
+    node_ids : Tensor
+        Ids of the observed nodes in the graph that the task was made from, int64 ``[N]``, ascending.
+    vectors : Tensor
+        Stored vectors, float32 ``[N, P]``; an unseen node's encoding is made from its neighbours'.
+    values : Tensor
+        The observed nodes' own encodings as the student was trained on them, float32 ``[N, P]``.
+    shift, scale : Tensor
+        A mean of vectors becomes an encoding by ``(mean - shift) * scale``; float32 ``[P]``.
+    """
+
+    node_ids: Tensor
+    vectors: Tensor
+    values: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    @property
+    def dim(self) -> int:
+        """P, 0 where there are no encodings."""
+        return self.vectors.shape[1]
+
+    def known(self, ids: Tensor) -> Tensor:
+        """Return the encodings of observed nodes.
+
+        Parameters
+        ----------
+        ids : Tensor
+            Node ids, int64 ``[B]``.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[B, P]``.
+
+        Raises
+        ------
+        DataError
+            Where an id is not that of an observed node.
+        """
+        position, found = self._find(ids)
+        if not bool(found.all()):
+            missing = ids[~found][:5].tolist()
+            raise DataError(
+                f"{int((~found).sum())} node ids were not observed in training, such as {missing}.",
+                hint="Encode them from their neighbours instead.",
+            )
+        return self.values[position]
+
+    def unseen(self, count: int, rows: Tensor, neighbor_ids: Tensor) -> Tensor:
+        """Return the encodings of nodes that were not observed, from their observed neighbours.
+
+        Parameters
+        ----------
+        count : int
+            B, the number of nodes to encode.
+        rows : Tensor
+            For each neighbour, the row in ``[0, B)`` that it belongs to; int64 ``[M]``.
+        neighbor_ids : Tensor
+            The neighbours' node ids, int64 ``[M]``; ids that were not observed are left out.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[B, P]``; zeros where a node has no observed neighbour.
+        """
+        position, found = self._find(neighbor_ids)
+        rows, position = rows[found], position[found]
+        total = torch.zeros(count, self.dim).index_add_(0, rows, self.vectors[position])
+        degree = torch.zeros(count).index_add_(0, rows, torch.ones(len(rows)))
+        encoded = (total / degree.clamp(min=1)[:, None] - self.shift) * self.scale
+        return torch.where(degree[:, None] > 0, encoded, torch.zeros(()))
+
+    def from_neighbors(self, neighbors: Sequence[Sequence[int]]) -> Tensor:
+        """Return the encodings of nodes given as one list of neighbour ids each, float32 ``[B, P]``."""
+        lengths = torch.tensor([len(ids) for ids in neighbors], dtype=torch.int64)
+        flat = torch.tensor([i for ids in neighbors for i in ids], dtype=torch.int64)
+        return self.unseen(len(neighbors), torch.repeat_interleave(torch.arange(len(neighbors)), lengths), flat)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Encodings:
+        """Rebuild from what `state_dict` returned."""
+        return cls(**{name: state[name] for name in cls.__dataclass_fields__})
+
+    def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(self.node_ids):
+            return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+        position = torch.searchsorted(self.node_ids, ids).clamp(max=len(self.node_ids) - 1)
+        return position, self.node_ids[position] == ids

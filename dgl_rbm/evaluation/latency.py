@@ -1,0 +1,108 @@
+"""Measured prediction time per node, what must be fetched for it included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgl_rbm.data.task import GraphView
+from dgl_rbm.encodings import Encodings
+from dgl_rbm.sparse import hstack, take
+from dgl_rbm.students.base import Student
+from dgl_rbm.teachers.base import Teacher
+
+__all__ = ["student_latency", "teacher_latency"]
+
+_WARMUP = 5
+
+
+def _measure(predict: Callable[[Tensor], Any], requests: Sequence[Tensor], synchronize: Callable[[], None]) -> Any:
+    """Return the seconds of each request; a few unmeasured ones come first."""
+    for ids in requests[:_WARMUP]:
+        predict(ids)
+    seconds = []
+    for ids in requests:
+        synchronize()
+        start = time.perf_counter()
+        predict(ids)
+        synchronize()
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds)
+
+
+def _synchronizer(device: torch.device) -> Callable[[], None]:
+    return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+
+
+def _requests(count: int, size: int, repeats: int) -> list[Tensor]:
+    return [torch.randint(count, (size,)) for _ in range(repeats)]
+
+
+def student_latency(student: Student, encodings: Encodings, view: GraphView, *, repeats: int = 200) -> dict[str, float]:
+    """Time a student as it serves unseen nodes: gather rows, average neighbours' vectors, predict.
+
+    The neighbour ids of a node are taken to be at hand with the request, as its features are.
+
+    Returns
+    -------
+    dict of str to float
+        ``p50_us`` and ``p99_us`` of requests for one node, ``batch_us`` per node in requests for 1,024 nodes
+        (microseconds), and ``fetched_rows``, the mean number of stored rows that one node reads.
+    """
+    device = next(student.parameters()).device
+    pointers, neighbors, _ = (torch.as_tensor(part) for part in view.graph.adj_tensors("csc"))
+    pointers, neighbors = pointers.long(), neighbors.long()
+
+    def predict(ids: Tensor) -> Tensor:
+        rows = take(view.features, ids)
+        if encodings.dim:
+            lengths = pointers[ids + 1] - pointers[ids]
+            owner = torch.repeat_interleave(torch.arange(len(ids)), lengths)
+            within = torch.arange(len(owner)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+            near = neighbors[torch.repeat_interleave(pointers[ids], lengths) + within]
+            rows = hstack(rows, encodings.unseen(len(ids), owner, near))
+        with torch.no_grad():
+            return student(rows.to(device))
+
+    was_training = student.training
+    student.eval()
+    synchronize = _synchronizer(device)
+    single = _measure(predict, _requests(len(view), 1, repeats), synchronize)
+    batch = _measure(predict, _requests(len(view), 1024, max(5, repeats // 20)), synchronize)
+    student.train(was_training)
+    degree = len(neighbors) / max(1, len(view))
+    return {
+        "p50_us": float(np.percentile(single, 50) * 1e6),
+        "p99_us": float(np.percentile(single, 99) * 1e6),
+        "batch_us": float(np.median(batch) / 1024 * 1e6),
+        "fetched_rows": 1.0 + (degree if encodings.dim else 0.0),
+    }
+
+
+def teacher_latency(teacher: Teacher, view: GraphView, *, repeats: int = 30) -> dict[str, float] | None:
+    """Time a teacher that fetches each node's whole neighbourhood; None where it cannot be asked for single nodes.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``p50_us`` and ``p99_us`` of requests for one node (microseconds), and ``fetched_rows``, the mean number
+        of feature rows that one node reads.
+    """
+    fetched: list[int] = []
+
+    def predict(ids: Tensor) -> None:
+        fetched.append(teacher.predict_nodes(view, ids)[1])
+
+    if not teacher.predicts_single_nodes:
+        return None
+    seconds = _measure(predict, _requests(len(view), 1, repeats), lambda: None)
+    return {
+        "p50_us": float(np.percentile(seconds, 50) * 1e6),
+        "p99_us": float(np.percentile(seconds, 99) * 1e6),
+        "fetched_rows": float(np.mean(fetched)),
+    }

@@ -1,0 +1,49 @@
+"""Scores a saved run again, on the graph that its configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dgl_rbm.artifacts import load_run, load_teacher_state, read_config_values
+from dgl_rbm.data.load import load_task
+from dgl_rbm.errors import ArtifactError
+from dgl_rbm.evaluation.scores import agreement, score, student_logits
+from dgl_rbm.run_config import resolve_dataset
+
+__all__ = ["evaluate_saved"]
+
+
+def evaluate_saved(folder: Path) -> dict[str, Any]:
+    """Load a run's graph with the same split, predict every node with the saved student, and score.
+
+    Returns
+    -------
+    dict
+        ``dataset``, ``setting``, ``seed``, ``agreement``, and for ``teacher`` and ``student`` what
+        `dgl_rbm.evaluation.scores.score` returns.
+
+    Raises
+    ------
+    ArtifactError
+        Where the run was made from a graph in memory, which is not saved.
+    """
+    run = load_run(folder)
+    values = read_config_values(folder)
+    if values["dataset"]["kind"] == "custom":
+        raise ArtifactError(
+            f"The run in '{folder}' was made from a graph in memory, which it does not hold.",
+            hint="In Python: dgl_rbm.load_run(folder).predictor.predict(features, node_ids=ids).",
+        )
+    task = load_task(resolve_dataset(values["dataset"]), values["setting"], values["seed"])
+    logits = {
+        "teacher": load_teacher_state(folder)[1],
+        "student": student_logits(run.student, run.predictor.encodings, task),
+    }
+    return {
+        "dataset": task.name,
+        "setting": task.setting,
+        "seed": values["seed"],
+        **score(task, logits),
+        "agreement": agreement(task, logits["student"], logits["teacher"]),
+    }

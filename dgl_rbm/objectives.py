@@ -1,0 +1,156 @@
+"""Loss functions: pure torch, no state, each naming its paper and equation.
+
+"The paper" is the RbM paper, Transactions on Machine Learning Research 10/2024; its equation numbers are
+used. B is the number of rows, C of classes, E of experts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = [
+    "commitment_loss",
+    "distillation_loss",
+    "hard_label_loss",
+    "load_balance_loss",
+    "self_similarity_loss",
+    "soft_cross_entropy",
+]
+
+
+def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
+    r"""Return the cross-entropy with known labels, :math:`-\sum_v \log \hat y_{v, y_v}` (paper, eq. 9, CE).
+
+    Parameters
+    ----------
+    log_probs : Tensor
+        The student's log-probabilities, ``[B, C]``.
+    labels : Tensor
+        Classes in ``[0, C)``, int64 ``[B]``.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over rows: equation 9 divides by the number of *all* labelled nodes, which a batch
+        does not know. 0 for no rows.
+    """
+    return functional.nll_loss(log_probs, labels, reduction="sum")
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""Return the divergence of the student from the teacher (paper, eq. 9, KL).
+
+    .. math::
+        \mathrm{KL}(y'_v \,\|\, \hat y_v) = \sum_c y'_{vc} (\log y'_{vc} - \log \hat y_{vc}), \quad
+        y'_v = \mathrm{softmax}(z'_v / \tau), \; \hat y_v = \mathrm{softmax}(z_v / \tau)
+
+    The temperature is inside both softmaxes. Published code divides log-probabilities by it, which leaves
+    no distribution for any temperature but 1.
+
+    Parameters
+    ----------
+    student_logits : Tensor
+        :math:`z`, ``[B, C]``.
+    teacher_logits : Tensor
+        :math:`z'`, ``[B, C]``; gets no gradient.
+    temperature : float
+        :math:`\tau > 0`.
+
+    Returns
+    -------
+    Tensor
+        One value per row, ``[B]``.
+    """
+    log_student = torch.log_softmax(student_logits / temperature, dim=1)
+    teacher = torch.softmax(teacher_logits.detach() / temperature, dim=1)
+    return functional.kl_div(log_student, teacher, reduction="none").sum(dim=1)
+
+
+def soft_cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
+    r"""Return the cross-entropy with soft targets, :math:`-\sum_v t_v \cdot \log \hat y_v` (paper, eq. 12).
+
+    This is the part of the KRD loss that depends on the student; the entropies of the targets are constant.
+
+    Parameters
+    ----------
+    log_probs : Tensor
+        The student's log-probabilities, ``[B, C]``.
+    targets : Tensor
+        Non-negative, ``[B, C]``; a row of zeros adds nothing.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over rows.
+    """
+    return -(targets * log_probs).sum()
+
+
+def commitment_loss(cosines: Tensor, gates: Tensor) -> Tensor:
+    r"""Return minus the gate-weighted cosine of rows with memories (paper, eq. 6).
+
+    .. math::
+        -\frac{1}{B} \sum_{i=1}^B \sum_{j=1}^E G(h_i)_j \cos(h_i, \mathrm{sg}[Q_j])
+
+    It pulls hidden representations towards the memories they are routed to.
+
+    Parameters
+    ----------
+    cosines : Tensor
+        Cosines of rows with memories, computed without gradient into the memories, ``[B, E]``.
+    gates : Tensor
+        Routing weights, zero for experts that are not used, ``[B, E]``.
+
+    Returns
+    -------
+    Tensor
+        Scalar, the mean over rows; 0 for no rows.
+    """
+    return -(gates * cosines).sum() / max(1, len(cosines))
+
+
+def self_similarity_loss(memory: Tensor) -> Tensor:
+    r"""Return the mean cosine between memories (paper, eq. 7).
+
+    .. math::
+        \frac{1}{E^2} \sum_{i=1}^E \sum_{j=1}^E \cos(Q_i, \mathrm{sg}[Q_j])
+
+    It spreads the memories over the sphere. Only :math:`Q_i` gets a gradient; the paper stops the other one
+    to prevent instability.
+
+    Parameters
+    ----------
+    memory : Tensor
+        :math:`Q`, ``[E, D]``; of any length per row.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [-1, 1]; the E terms with i = j are part of the mean.
+    """
+    directions = functional.normalize(memory, dim=1)
+    return (directions @ directions.detach().t()).mean()
+
+
+def load_balance_loss(gates: Tensor) -> Tensor:
+    r"""Return the squared coefficient of variation of the experts' load (paper, eq. 8; Shazeer et al., 2017).
+
+    .. math::
+        \mathrm{Var}(L) / \mathrm{Mean}(L)^2, \quad L = \sum_{i=1}^B G(h_i) \in \mathbb{R}^E
+
+    Parameters
+    ----------
+    gates : Tensor
+        Routing weights, ``[B, E]``.
+
+    Returns
+    -------
+    Tensor
+        Scalar, with the population variance: 0 where all experts carry the same load, E − 1 where one
+        carries everything.
+    """
+    load = gates.sum(dim=0)
+    smallest = torch.finfo(load.dtype).tiny
+    return load.var(unbiased=False) / load.mean().square().clamp(min=smallest)

@@ -1,0 +1,157 @@
+"""KRD: targets from reliable neighbours (Wu et al., ICML 2023; paper, eqs. 10 to 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.encoders.common import in_neighbors
+from dgl_rbm.registry import regularizers
+from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
+from dgl_rbm.regularizers.targets import (
+    ExpectedNeighborTargets,
+    ReliableNeighborTargets,
+    SampledNeighborTargets,
+    entropy,
+)
+from dgl_rbm.sparse import Rows, SparseRows
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["KrdConfig", "KrdRegularizer", "perturbed"]
+
+# Noise fills a sparse matrix; one that would grow beyond this is perturbed where it has entries.
+_MOST_DENSE_BYTES = 2 * 2**30
+
+
+def perturbed(features: Rows, noise_std: float, most_dense_bytes: int = _MOST_DENSE_BYTES) -> Rows:
+    """Return `features` with Gaussian noise from torch's generator added.
+
+    Parameters
+    ----------
+    features : Tensor or SparseRows
+        float32 ``[N, F]``.
+    noise_std : float
+        Standard deviation of the noise.
+    most_dense_bytes : int
+        Sparse features become dense up to this size; larger ones get noise on their stored entries only.
+
+    Returns
+    -------
+    Tensor or SparseRows
+        float32 ``[N, F]``.
+    """
+    if isinstance(features, SparseRows):
+        if features.shape.numel() * 4 > most_dense_bytes:
+            noisy = features.to_scipy().copy()
+            noisy.data += noise_std * torch.randn(noisy.nnz).numpy()
+            return SparseRows.from_scipy(noisy).to(features.device)
+        features = features.to_dense()
+    return features + noise_std * torch.randn(features.shape).to(features.device)
+
+
+class KrdRegularizer(Regularizer):
+    """Measures how reliable the teacher is at each node and makes targets of the neighbours' soft labels.
+
+    Parameters
+    ----------
+    estimator : {"expected", "sampled"}
+        The expectation over neighbours in closed form, or a draw of neighbours in every step.
+    samples : int
+        Neighbours that ``"sampled"`` draws for each node.
+    noise_std, noise_samples : float, int
+        δ of equation 10 in units of the features, and how many draws its expectation is the mean of.
+    warmup_epochs, momentum, bins, initial_power, weight
+        See `ReliableNeighborTargets`; `initial_power` is its `power`.
+    """
+
+    kind = "krd"
+
+    def __init__(
+        self,
+        *,
+        estimator: Literal["expected", "sampled"] = "expected",
+        samples: int = 1,
+        noise_std: float = 1.0,
+        noise_samples: int = 10,
+        warmup_epochs: int = 50,
+        momentum: float = 0.99,
+        bins: int = 50,
+        initial_power: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        self.estimator, self.samples = estimator, samples
+        self.noise_std, self.noise_samples = noise_std, noise_samples
+        self.warmup_epochs, self.momentum, self.bins = warmup_epochs, momentum, bins
+        self.initial_power, self.weight = initial_power, weight
+
+    def prepare(
+        self,
+        observed: ObservedGraph,
+        teacher: Teacher,
+        output: TeacherOutput,
+        temperature: float,
+        context: RunContext,
+    ) -> ReliableNeighborTargets:
+        """Return the targets, made of softmax(logits / temperature); see `Regularizer`.
+
+        Reliability is a property of the teacher, so it is measured without temperature, as published.
+        """
+        make: Callable[..., ReliableNeighborTargets] = ExpectedNeighborTargets
+        if self.estimator == "sampled":
+            make = partial(SampledNeighborTargets, samples=self.samples)
+        return make(
+            in_neighbors(observed.graph),
+            torch.softmax(output.logits / temperature, dim=1),
+            self._reliability(observed, teacher, output, context),
+            power=self.initial_power,
+            warmup_epochs=self.warmup_epochs,
+            momentum=self.momentum,
+            bins=self.bins,
+            weight=self.weight,
+        )
+
+    def _reliability(
+        self, observed: ObservedGraph, teacher: Teacher, output: TeacherOutput, context: RunContext
+    ) -> Tensor:
+        """Return ρ, ``[N]``: the mean squared change of entropy under feature noise over δ² (paper, eq. 10)."""
+        clean = entropy(torch.softmax(output.logits, dim=1))
+        total = torch.zeros_like(clean)
+        with context.stage("regularizer", self.noise_samples, unit="noise draws") as stage:
+            for done in range(1, self.noise_samples + 1):
+                features = perturbed(observed.features, self.noise_std)
+                noisy = teacher.predict(observed, context, features=features).logits
+                total += (entropy(torch.softmax(noisy, dim=1)) - clean).square()
+                stage.step(done)
+        return total / (self.noise_samples * self.noise_std**2)
+
+
+@regularizers.register
+class KrdConfig(RegularizerConfig):
+    """Soft labels of reliable neighbours as additional targets."""
+
+    kind: Literal["krd"] = "krd"
+    estimator: Literal["expected", "sampled"] = Field(
+        default="expected",
+        description="The exact expectation over neighbours, or neighbours drawn in every step, as published.",
+    )
+    samples: int = Field(default=1, ge=1, description="Neighbours drawn for each node where the estimator samples.")
+    noise_std: float = Field(
+        default=1.0, gt=0, description="Standard deviation of the feature noise that reliability is measured by."
+    )
+    noise_samples: int = Field(default=10, ge=1, description="Draws of that noise; each costs a teacher's prediction.")
+    warmup_epochs: int = Field(default=50, ge=0, description="Epochs before the power of the reliability moves.")
+    momentum: float = Field(default=0.99, ge=0, le=1, description="Share of its value that the power keeps an epoch.")
+    bins: int = Field(default=50, ge=2, description="Bins of the histogram that the power is fitted to.")
+    initial_power: float = Field(default=1.0, gt=0, description="Power of the reliability at the start.")
+    weight: float = Field(default=1.0, ge=0, description="Scale of the loss on the neighbours' targets.")
+
+    def build(self) -> KrdRegularizer:
+        """Make the regularizer."""
+        return KrdRegularizer(**self.model_dump(exclude={"kind"}))

@@ -1,0 +1,74 @@
+"""The tables of a finished run, for a terminal or a Markdown file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+__all__ = ["comparison_rows", "format_microseconds", "render_report"]
+
+COLUMNS = ("", "test accuracy", "val accuracy", "parameters", "active", "one node", "rows read")
+
+
+def format_microseconds(value: float | None) -> str:
+    """Return a time with a unit fit for its size: ``"85 µs"``, ``"3.2 ms"``."""
+    if value is None:
+        return "–"
+    return f"{value:.0f} µs" if value < 1000 else f"{value / 1000:.1f} ms"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return one row for the teacher and one for the student, with the columns `COLUMNS`."""
+    rows = []
+    for role in ("teacher", "student"):
+        model = metrics[role]
+        latency = model.get("latency") or {}
+        fetched = latency.get("fetched_rows")
+        rows.append(
+            (
+                f"{role} ({model['kind']})",
+                _percent(model["test_accuracy"]),
+                _percent(model["val_accuracy"]),
+                f"{model['parameters']:,}",
+                f"{model.get('active_parameters', model['parameters']):,}",
+                format_microseconds(latency.get("p50_us")),
+                "–" if fetched is None else f"{fetched:,.1f}",
+            )
+        )
+    return rows
+
+
+def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return a Markdown summary of a run."""
+    lines = [
+        f"# {metrics['student']['kind']} from {metrics['teacher']['kind']} on {metrics['dataset']}",
+        "",
+        f"{metrics['setting'].capitalize()} setting, seed {metrics['seed']}, {metrics['nodes']:,} nodes, "
+        f"{metrics['edges']:,} edges. Epochs were chosen on validation nodes; test labels were read once, at the end.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *("| " + " | ".join(row) + " |" for row in comparison_rows(metrics)),
+        "",
+        f"Teacher and student agree on {_percent(metrics['agreement'])} of the nodes asked about. "
+        "*One node* is the median time to answer for a single node, with all that must be fetched for it; "
+        "*rows read* counts the stored rows behind one answer.",
+        "",
+    ]
+    if metrics["setting"] == "inductive":
+        lines += ["| | unseen nodes | observed test nodes | production (0.8 / 0.2) |", "|---|---|---|---|"]
+        for role in ("teacher", "student"):
+            part = metrics[role]
+            cells = (part["test_accuracy"], part["observed_test_accuracy"], part["production_accuracy"])
+            lines.append(f"| {role} | " + " | ".join(_percent(value) for value in cells) + " |")
+        lines.append("")
+    lines += ["| stage | seconds |", "|---|---|"]
+    lines += [f"| {stage} | {seconds:.2f} |" for stage, seconds in metrics["seconds"].items()]
+    lines += ["", "## Configuration", "", "```yaml", yaml.safe_dump(dict(config), sort_keys=False).rstrip(), "```", ""]
+    return "\n".join(lines)

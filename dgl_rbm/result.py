@@ -1,0 +1,66 @@
+"""What a run leaves behind, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.encodings import Encodings
+from dgl_rbm.run_config import DistillConfig
+from dgl_rbm.serving import Predictor
+from dgl_rbm.students.base import Student
+from dgl_rbm.teachers.base import Teacher
+
+__all__ = ["DistillationResult"]
+
+
+@dataclass(frozen=True)
+class DistillationResult:
+    """A finished run.
+
+    Attributes
+    ----------
+    config : DistillConfig
+        The resolved configuration.
+    task : NodeTask
+        The graph that it ran on.
+    teacher : Teacher
+        Fitted.
+    predictor : Predictor
+        Student, encodings and feature normalisation: all that a prediction needs.
+    metrics : dict
+        What ``metrics.json`` holds.
+    history : list of dict
+        One entry per epoch of each stage.
+    teacher_logits, student_logits : Tensor
+        Of all nodes, float32 ``[N, C]``.
+    """
+
+    config: DistillConfig
+    task: NodeTask
+    teacher: Teacher
+    predictor: Predictor
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    teacher_logits: Tensor
+    student_logits: Tensor
+
+    @property
+    def student(self) -> Student:
+        """The trained student, on the CPU; reads rows of features beside encodings."""
+        return self.predictor.student
+
+    @property
+    def encodings(self) -> Encodings:
+        """The structural encodings of the observed nodes."""
+        return self.predictor.encodings
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run to a folder, file by file and each one atomically; see `dgl_rbm.artifacts`."""
+        from dgl_rbm.artifacts import save_run
+
+        return save_run(self, Path(folder))

@@ -1,0 +1,138 @@
+"""The configuration of a whole run, resolved from names, mappings and configs, with all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from dgl_rbm.config import ComponentConfig, StrictConfig, validated
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.registry import datasets, encoders, regularizers, students, teachers
+from dgl_rbm.training.student import ObjectiveConfig, StudentTraining
+
+__all__ = ["CustomConfig", "DistillConfig", "resolve_config", "resolve_dataset", "resolve_encoders"]
+
+
+class CustomConfig(ComponentConfig):
+    """Stands in a saved configuration for a component that was given as an instance."""
+
+    kind: Literal["custom"] = "custom"
+    type: str = Field(description="The instance's class.")
+
+    @classmethod
+    def of(cls, instance: object) -> CustomConfig:
+        """Describe `instance`."""
+        return cls(type=f"{type(instance).__module__}.{type(instance).__qualname__}")
+
+
+class DistillConfig(StrictConfig):
+    """All options of ``dgl-rbm distill`` and of `Distiller`."""
+
+    dataset: SerializeAsAny[ComponentConfig] = Field(description="The graph to learn from.")
+    setting: Literal["transductive", "inductive"] = Field(
+        default="transductive",
+        description="Whether test nodes are in the graph during training (transductive) or a part of them, "
+        "with their edges, is hidden until the end (inductive).",
+    )
+    teacher: SerializeAsAny[ComponentConfig] = Field(description="The graph neural network to learn from.")
+    student: SerializeAsAny[ComponentConfig] = Field(description="The model to train; it reads one row.")
+    encoder: list[SerializeAsAny[ComponentConfig]] = Field(
+        description="Structural encodings to put beside the features, in this order."
+    )
+    regularizer: SerializeAsAny[ComponentConfig] = Field(description="Targets from the neighbourhood.")
+    objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="What the student is asked to match.")
+    training: StudentTraining = Field(default=StudentTraining(), description="How the student is trained.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split, the initial weights and all sampling.")
+    device: str = Field(
+        default="auto", description="Where to train: auto (a GPU where torch sees one), cpu, cuda or cuda:N."
+    )
+
+    def to_values(self) -> dict[str, Any]:
+        """Return nested plain values, as they stand in a YAML file."""
+        return self.model_dump(mode="json")
+
+
+DEFAULTS: dict[str, Any] = {
+    "dataset": "digits",
+    "teacher": "sage",
+    "student": "rbm",
+    "encoder": "diffusion",
+    "regularizer": "krd",
+}
+
+
+def resolve_dataset(spec: Any) -> ComponentConfig:
+    """Resolve a dataset's name, mapping or config; ``ogbn-*`` and paths are names too.
+
+    A file is taken for a graph saved by ``dgl.save_graphs``, a folder for DGL's CSV-dataset format.
+    """
+    values = {"kind": spec} if isinstance(spec, (str, Path)) else spec
+    if isinstance(values, Mapping) and isinstance(values.get("kind"), (str, Path)):
+        kind, options = str(values["kind"]), {key: value for key, value in values.items() if key != "kind"}
+        if kind.startswith("ogbn-"):
+            values = {"kind": "ogb", "name": kind, **options}
+        elif kind not in datasets.names() and _looks_like_path(kind):
+            values = {"kind": "csv" if Path(kind).is_dir() else "file", "path": kind, **options}
+        else:
+            values = {"kind": kind, **options}
+    return datasets.resolve(values)
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.endswith((".bin", ".dgl")) or Path(text).exists()
+
+
+def resolve_encoders(spec: Any) -> list[ComponentConfig]:
+    """Resolve one encoder or several: a list, or names joined by ``+``."""
+    if isinstance(spec, str):
+        spec = [part.strip() for part in spec.split("+")]
+    if not isinstance(spec, (list, tuple)):
+        spec = [spec]
+    return [encoders.resolve(part) for part in spec]
+
+
+_RESOLVERS: dict[str, Callable[[Any], Any]] = {
+    "dataset": resolve_dataset,
+    "teacher": teachers.resolve,
+    "student": students.resolve,
+    "encoder": resolve_encoders,
+    "regularizer": regularizers.resolve,
+}
+
+
+def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
+    """Fill in defaults and resolve every component.
+
+    Parameters
+    ----------
+    values : mapping
+        Option to value; a component is a name, a mapping with ``kind``, or a config.
+
+    Raises
+    ------
+    ConfigError
+        Naming every wrong option of the whole configuration.
+    """
+    problems: list[str] = []
+    hints: list[str] = []
+    resolved = {**DEFAULTS, **values}
+    for name, resolve in _RESOLVERS.items():
+        try:
+            resolved[name] = resolve(resolved[name])
+        except ConfigError as error:
+            problems.append(error.message)
+            hints.append(error.hint or "")
+            # A value that passes, so that the other options are checked as well.
+            resolved[name] = resolve(DEFAULTS[name])
+    config: DistillConfig | None = None
+    try:
+        config = validated(DistillConfig, resolved, where="")
+    except ConfigError as error:
+        problems.append(error.message)
+        hints.append(error.hint or "")
+    if config is None or problems:
+        raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)
+    return config

@@ -1,0 +1,81 @@
+"""k-means centres of rows, dense or sparse, reproducible from torch's generator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from dgl_rbm.sparse import Rows, SparseRows, take
+
+__all__ = ["kmeans_centres", "subsample"]
+
+# More rows hardly move the centres, and k-means passes over them a hundred times.
+_MAX_ROWS = 20_000
+
+
+def subsample(x: Rows, limit: int = _MAX_ROWS) -> Rows:
+    """Return `x`, or `limit` of its rows drawn with torch's generator where it has more."""
+    if x.shape[0] <= limit:
+        return x
+    return take(x, torch.randperm(x.shape[0])[:limit].sort().values.to(x.device))
+
+
+def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
+    """Return k-means centres of the rows after scaling each to length one (RbM paper, section 4.3).
+
+    Parameters
+    ----------
+    x : Tensor or SparseRows
+        float32 ``[B, D]``; rows of zeros have no direction and are left out.
+    num_clusters : int
+        E.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[E, D]`` on the CPU, no two rows the same, also where there are fewer distinct rows than
+        clusters.
+    """
+    seed = int(torch.randint(2**31 - 1, ()))
+    noise = np.random.default_rng(seed)
+    directions = _directions(x)
+    if not directions.shape[0]:
+        return torch.from_numpy(noise.standard_normal((num_clusters, x.shape[1]), dtype=np.float32))
+    if directions.shape[0] < num_clusters:
+        directions = directions[np.arange(num_clusters) % directions.shape[0]]
+    # On several threads the order of summation, and so the last digits, would differ from run to run.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # Fewer distinct rows than clusters: told apart below.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = KMeans(num_clusters, n_init=3, max_iter=100, random_state=seed).fit(directions)
+    return torch.from_numpy(_told_apart(fitted.cluster_centers_.astype(np.float32), noise))
+
+
+def _directions(x: Rows) -> Any:
+    if isinstance(x, SparseRows):
+        rows = x.to_scipy()
+        lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+        kept = lengths > 0
+        return sp.diags(1 / lengths[kept]).astype(np.float32) @ rows[kept]
+    dense = x.detach().cpu().numpy()
+    lengths = np.linalg.norm(dense, axis=1)
+    kept = lengths > 0
+    return dense[kept] / lengths[kept, None]
+
+
+def _told_apart(centres: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """Nudge repeated centres: two equal memories would tie for every row and be moved alike for ever."""
+    _, first = np.unique(centres, axis=0, return_index=True)
+    repeated = np.ones(len(centres), dtype=bool)
+    repeated[first] = False
+    nudges = noise.standard_normal(centres.shape, dtype=np.float32) / np.sqrt(centres.shape[1])
+    centres[repeated] += 0.05 * nudges[repeated]
+    return centres

@@ -1,0 +1,51 @@
+"""A mixture-of-experts layer: a router and the experts that it sends rows to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from dgl_rbm.sparse import Rows
+from dgl_rbm.students.layers.experts import PackedExperts
+from dgl_rbm.students.layers.routing import Routing, TopKRouter
+
+__all__ = ["MixtureLayer"]
+
+
+class MixtureLayer(nn.Module):
+    """Routes rows and mixes what their experts make of them (RbM paper, eqs. 1 and 5).
+
+    Parameters
+    ----------
+    router : TopKRouter
+        Sees the rows as they are.
+    experts : PackedExperts
+        See the rows after dropout.
+    dropout : float
+        Share of the experts' input dropped in training; zero for the first layer.
+    stop_gate_gradient : bool
+        Whether the mix passes no gradient to the gates, so that only penalties train the routing.
+    """
+
+    def __init__(self, router: TopKRouter, experts: PackedExperts, *, dropout: float, stop_gate_gradient: bool) -> None:
+        super().__init__()
+        self.router = router
+        self.experts = experts
+        self.dropout = dropout
+        self.stop_gate_gradient = stop_gate_gradient
+
+    def forward(self, x: Rows) -> tuple[Tensor, Routing]:
+        """Return the mixed outputs ``[B, N]`` of rows ``[B, F]``, and how the rows were routed."""
+        routing = self.router(x)
+        gates = routing.gates.detach() if self.stop_gate_gradient else routing.gates
+        return self.experts(self._dropped(x), gates), routing
+
+    def first_expert(self, x: Rows) -> Tensor:
+        """Return the output ``[B, N]`` of the first expert alone, with weight one for every row."""
+        gates = torch.zeros(x.shape[0], self.experts.num_experts, device=x.device)
+        gates[:, 0] = 1
+        return self.experts(self._dropped(x), gates)
+
+    def _dropped(self, x: Rows) -> Rows:
+        return dropout(x, self.dropout) if self.training and self.dropout and isinstance(x, Tensor) else x

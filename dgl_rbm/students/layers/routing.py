@@ -1,0 +1,131 @@
+"""Routers: which experts a row goes to, and with which weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dgl_rbm.sparse import Rows, linear, matmul, norms
+from dgl_rbm.students.layers.memory import ExpertMemory
+
+__all__ = ["LearnedRouter", "MemoryRouter", "Routing", "TopKRouter", "cosines_to", "top_k_gates"]
+
+
+class Routing(NamedTuple):
+    """Where a router sends each row.
+
+    Attributes
+    ----------
+    cosines : Tensor
+        Cosine between each row and each expert's embedding, float32 ``[B, E]``.
+    gates : Tensor
+        Weight of each expert, float32 ``[B, E]``; each row sums to one and is zero outside its k experts.
+    """
+
+    cosines: Tensor
+    gates: Tensor
+
+
+def top_k_gates(scores: Tensor, k: int) -> Tensor:
+    """Return the softmax over each row's `k` largest scores, zero elsewhere.
+
+    Parameters
+    ----------
+    scores : Tensor
+        float32 ``[B, E]``.
+    k : int
+        Experts per row; of equal scores the ones in front are kept.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[B, E]``.
+    """
+    # A stable sort, since `topk` leaves the choice among equal scores open.
+    kept = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return torch.zeros_like(scores).scatter(1, kept, scores.gather(1, kept).softmax(dim=1))
+
+
+def cosines_to(rows: Rows, embeddings: Tensor) -> Tensor:
+    """Return the cosine of each row with each embedding, ``[B, E]``; zero where either has no length.
+
+    Parameters
+    ----------
+    rows : Tensor or SparseRows
+        float32 ``[B, D]``.
+    embeddings : Tensor
+        float32 ``[E, D]``.
+    """
+    return matmul(rows, _without_zeros(embeddings).t()) / _lengths(norms(rows)).unsqueeze(1)
+
+
+def _without_zeros(vectors: Tensor) -> Tensor:
+    return vectors / _lengths(norms(vectors)).unsqueeze(1)
+
+
+def _lengths(lengths: Tensor) -> Tensor:
+    # Not a small epsilon: dividing a zero row by one would make its gradient explode.
+    return torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+
+
+class TopKRouter(nn.Module):
+    """Base of the routers: a softmax over the k largest cosines.
+
+    Parameters
+    ----------
+    top_k : int
+        k, at most the number of experts.
+    """
+
+    def __init__(self, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+
+    @abstractmethod
+    def cosines(self, x: Rows) -> Tensor:
+        """Return the cosine of each row with each expert's embedding, ``[B, E]``."""
+
+    def forward(self, x: Rows) -> Routing:
+        """Route rows ``[B, D]``."""
+        cosines = self.cosines(x)
+        return Routing(cosines, top_k_gates(cosines, self.top_k))
+
+
+class MemoryRouter(TopKRouter):
+    """Routes by the cosine to memories in the input space, without gradient into them (RbM paper, eq. 3).
+
+    Parameters
+    ----------
+    in_dim, num_experts, top_k : int
+        D, E and k.
+    """
+
+    def __init__(self, in_dim: int, num_experts: int, top_k: int) -> None:
+        super().__init__(top_k)
+        self.memory = ExpertMemory(num_experts, in_dim)
+
+    def cosines(self, x: Rows) -> Tensor:
+        return cosines_to(x, self.memory.vectors.detach())
+
+
+class LearnedRouter(TopKRouter):
+    """Routes by the cosine of a learned projection to learned expert embeddings (RbM paper, eq. 2).
+
+    Parameters
+    ----------
+    in_dim, num_experts, top_k : int
+        D, E and k.
+    embedding_dim : int
+        Dimensions of the space that rows are projected to.
+    """
+
+    def __init__(self, in_dim: int, num_experts: int, top_k: int, embedding_dim: int) -> None:
+        super().__init__(top_k)
+        self.projection = nn.Linear(in_dim, embedding_dim, bias=False)
+        self.embeddings = nn.Parameter(torch.randn(num_experts, embedding_dim))
+
+    def cosines(self, x: Rows) -> Tensor:
+        return cosines_to(linear(x, self.projection.weight), self.embeddings)

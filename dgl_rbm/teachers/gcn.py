@@ -1,0 +1,109 @@
+"""GCN (Kipf and Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.registry import teachers
+from dgl_rbm.sparse import Rows, SparseRows, matmul
+from dgl_rbm.teachers.gnn import LayeredGNN, NormKind, layer_widths
+from dgl_rbm.teachers.training import GNNConfig
+
+__all__ = ["GCN", "GCNLayer", "GcnConfig"]
+
+_SOURCE_SCALE, _SCALE, _DEGREE, _MISSING_LOOP = "_gcn_source_scale", "_gcn_scale", "_gcn_degree", "_gcn_missing_loop"
+
+
+class GCNLayer(nn.Module):
+    """Symmetrically normalised convolution with self-loops, on `dgl.nn.GraphConv`.
+
+    ``h_v = Σ_{u ∈ N(v) ∪ {v}} W x_u / √(d_u d_v) + b``, where degrees count the self-loop. A self-loop that
+    the graph lacks is added in this sum, not in the graph.
+
+    On blocks that `GCN.annotate` has seen, the degrees are those of the whole graph and the sum over sampled
+    neighbours is scaled up to the whole neighbourhood: unbiased, and exact where all neighbours are
+    sampled. On other blocks the degrees are the block's own.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.project_first = in_dim > out_dim
+        self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+        # Without a weight of its own it is the mean over the neighbours, and zero where there are none.
+        self.mean = dgl.nn.GraphConv(in_dim, out_dim, norm="right", weight=False, bias=False, allow_zero_in_degree=True)
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, graph: Any, x: Rows) -> Tensor:
+        """Return one row ``[out_dim]`` per destination node; `x` has one row per source node."""
+        if _SOURCE_SCALE not in graph.srcdata:
+            graph = graph.local_var()
+            GCN.annotate(graph, graph)
+        project_first = self.project_first or isinstance(x, SparseRows)
+        h = matmul(x, self.weight) if project_first else x
+        h = h * graph.srcdata[_SOURCE_SCALE]
+        own = h[: graph.num_dst_nodes()] * graph.dstdata[_MISSING_LOOP]
+        h = (self.mean(graph, h) * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
+        return (h if project_first else matmul(h, self.weight)) + self.bias
+
+
+class GCN(LayeredGNN):
+    """GCN of `num_layers` layers."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_classes: int,
+        *,
+        hidden_dim: int = 128,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        norm: NormKind = "none",
+    ) -> None:
+        widths = layer_widths(in_dim, hidden_dim, num_layers, num_classes)
+        super().__init__([GCNLayer(i, o) for i, o in widths], hidden_dim=hidden_dim, dropout=dropout, norm=norm)
+
+    @staticmethod
+    def annotate(graph: Any, target: Any) -> None:
+        """Write the degrees of the whole graph to `target`, a local variable or a block of it."""
+        if target is not graph and target.is_block:
+            sources = target.srcdata[dgl.NID].to(graph.device)
+        else:
+            sources = torch.arange(target.num_src_nodes(), dtype=target.idtype, device=graph.device)
+        destinations = sources[: target.num_dst_nodes()]
+        lacking = torch.ones(len(sources), 1, device=graph.device)
+        # A block's destination nodes are its first source nodes; those beyond have no edge to themselves there.
+        nodes = destinations if graph.is_block else sources
+        lacking[: len(nodes), 0] = (~graph.has_edges_between(nodes, nodes)).float()
+
+        def scale(degrees: Tensor) -> Tensor:
+            return (degrees + lacking[: len(degrees)]).rsqrt()
+
+        degrees = graph.in_degrees(destinations).float()[:, None]
+        columns = {_SCALE: scale(degrees), _DEGREE: degrees, _MISSING_LOOP: lacking[: len(degrees)]}
+        target.srcdata[_SOURCE_SCALE] = scale(graph.out_degrees(sources).float()[:, None]).to(target.device)
+        for name, values in columns.items():
+            target.dstdata[name] = values.to(target.device)
+
+
+@teachers.register
+class GcnConfig(GNNConfig):
+    """Graph convolutional network."""
+
+    kind: Literal["gcn"] = Field("gcn", description="Graph convolutional network.")
+
+    def module(self, in_dim: int, num_classes: int) -> GCN:
+        """Make the network."""
+        return GCN(
+            in_dim,
+            num_classes,
+            hidden_dim=self.hidden_dim,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            norm=self.norm,
+        )

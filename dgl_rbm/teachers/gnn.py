@@ -1,0 +1,131 @@
+"""What layered GNNs share: a stack of convolutions that runs on a graph, on sampled blocks, or one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.sparse import Rows
+
+__all__ = ["LayeredGNN", "NormKind", "layer_widths"]
+
+NormKind = Literal["none", "batch", "layer"]
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda width: nn.Identity(),
+    "batch": nn.BatchNorm1d,
+    "layer": nn.LayerNorm,
+}
+
+
+def layer_widths(in_dim: int, hidden_dim: int, num_layers: int, num_classes: int) -> list[tuple[int, int]]:
+    """Return the columns in and out of each of `num_layers` layers."""
+    widths = [in_dim, *[hidden_dim] * (num_layers - 1), num_classes]
+    return list(pairwise(widths))
+
+
+class LayeredGNN(nn.Module):
+    """A stack of convolutions; normalisation, activation and dropout follow all but the last.
+
+    Parameters
+    ----------
+    layers : sequence of nn.Module
+        Each is called as ``layer(graph_or_block, x)`` and returns one row per destination node; the first
+        takes `SparseRows` too.
+    hidden_dim : int
+        Columns of what all layers but the last return.
+    dropout : float
+        Share of hidden values dropped in training.
+    norm : {"none", "batch", "layer"}
+        Normalisation of hidden values.
+    activation : callable
+        Applied to hidden values after the normalisation.
+
+    Attributes
+    ----------
+    reads_sparse : bool
+        Whether `forward` takes `SparseRows`; modules without this attribute get dense features.
+    """
+
+    reads_sparse = True
+
+    def __init__(
+        self,
+        layers: Sequence[nn.Module],
+        *,
+        hidden_dim: int,
+        dropout: float = 0.0,
+        norm: NormKind = "none",
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+    ) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.num_layers = len(layers)
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(_NORMS[norm](hidden_dim) for _ in layers[:-1])
+        self.dropout = nn.Dropout(dropout)
+        self.activation = activation
+
+    @staticmethod
+    def annotate(graph: Any, target: Any) -> None:
+        """Write to `target` what the layers need to know of the whole graph.
+
+        The base class needs nothing. A static method, so that it reaches the workers of a data loader.
+
+        Parameters
+        ----------
+        graph : dgl.DGLGraph
+            The whole graph.
+        target : dgl.DGLGraph
+            A local variable of it, or a block sampled from it.
+        """
+
+    def forward(self, graph: Any, x: Rows, return_hidden: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Compute class scores.
+
+        Parameters
+        ----------
+        graph : dgl.DGLGraph or sequence of blocks
+            A graph of N nodes, or one block per layer, the first layer's first.
+        x : Tensor or SparseRows
+            float32 ``[N, F]``; with blocks one row per source node of the first.
+        return_hidden : bool
+            Whether to return the inputs of the last layer too.
+
+        Returns
+        -------
+        logits : Tensor
+            float32 ``[N, C]``; with blocks one row per destination node of the last.
+        hidden : Tensor or None
+            Only with `return_hidden`: float32 ``[N, H]``, or one row per source node of the last block; None
+            where there is a single layer, whose inputs are the features.
+        """
+        hidden = None
+        for depth, part in enumerate(self._one_per_layer(graph)):
+            hidden = x if depth else None
+            x = self.propagate(depth, part, x)
+        return (x, hidden) if return_hidden else x  # type: ignore[return-value]
+
+    def propagate(self, depth: int, graph: Any, x: Rows) -> Tensor:
+        """Run layer `depth` alone, with what follows it, on an annotated graph or a block."""
+        h = self.layers[depth](graph, x)
+        if depth + 1 == self.num_layers:
+            return h
+        return self.dropout(self.activation(self.norms[depth](h)))
+
+    def _one_per_layer(self, graph: Any) -> Sequence[Any]:
+        if isinstance(graph, Sequence):
+            if len(graph) != self.num_layers:
+                raise ConfigError(
+                    f"{type(self).__name__} of {self.num_layers} layers was given {len(graph)} blocks, not one each.",
+                    hint="Sample with one fan-out per layer.",
+                )
+            return graph
+        local = graph.local_var()
+        self.annotate(graph, local)
+        return [local] * self.num_layers

@@ -1,0 +1,48 @@
+"""How a teacher is trained: the options that all trained teachers share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from dgl_rbm.config import StrictConfig
+from dgl_rbm.teachers.sampling import SamplingDevice
+
+__all__ = ["TeacherTraining"]
+
+
+class TeacherTraining(StrictConfig):
+    """How a teacher is trained."""
+
+    epochs: int = Field(default=200, ge=1, description="Most epochs.")
+    lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
+    patience: int = Field(
+        default=50, ge=1, description="Stop after this many epochs without a better validation accuracy."
+    )
+    eval_every: int = Field(default=1, ge=1, description="Epochs between looks at the validation nodes.")
+    sampler: Literal["auto", "full", "neighbor"] = Field(
+        default="auto",
+        description="Train on the 'full' graph, on sampled 'neighbor' hoods, or by 'auto' on the full graph where "
+        "one step is estimated to need less than 4 GiB on a CPU or half of a GPU's free memory.",
+    )
+    fanouts: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        description="Neighbours sampled per node and layer, the first layer's first; -1 for all; null for 10 each.",
+    )
+    batch_size: int = Field(default=1024, ge=1, description="Nodes a step with sampled neighbourhoods.")
+    num_workers: int = Field(default=0, ge=0, description="Processes that sample, where a CPU does.")
+    sampling_device: SamplingDevice = Field(
+        default="auto",
+        description="Where neighbours are sampled: 'cpu', 'gpu', 'uva' (by the GPU from host memory), or 'auto' for "
+        "the GPU if DGL can use it and the graph fits.",
+    )
+
+    @field_validator("fanouts")
+    @classmethod
+    def _neighbors_or_all(cls, fanouts: list[int] | None) -> list[int] | None:
+        if any(fanout < 1 and fanout != -1 for fanout in fanouts or ()):
+            raise ValueError("each must be at least 1, or -1 for all neighbours")
+        return fanouts

@@ -1,0 +1,246 @@
+"""Where a teacher is trained and sampled, and the mini-batches of neighbour sampling."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dgl_rbm._dgl import describe_build, dgl
+from dgl_rbm.data.task import GraphView
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.sparse import Rows, SparseRows, take
+
+__all__ = [
+    "OrderedNeighborSampler",
+    "Placement",
+    "SamplingDevice",
+    "batches",
+    "choose_placement",
+    "full_graph_bytes",
+    "gather",
+    "place",
+    "placed",
+]
+
+SamplingDevice = Literal["auto", "cpu", "uva", "gpu"]
+
+# A full-graph step that is estimated to need more than this on a CPU, or than half of a GPU's free memory,
+# is not taken unasked.
+_FULL_GRAPH_BYTES_ON_CPU = 4 * 2**30
+# Float32 values that one layer keeps per node and hidden column for the backward pass: what it projects,
+# aggregates, activates and drops.
+_COPIES_PER_LAYER = 4
+_GUESSED_HIDDEN_DIM, _GUESSED_NUM_LAYERS = 256, 2
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a module runs and where its graph lies.
+
+    Attributes
+    ----------
+    device : torch.device
+        Of the module and the batches. The CPU where DGL itself cannot use the requested GPU.
+    full_graph_fits : bool
+        Whether all nodes can go through the module at once.
+    graph_on : {"cpu", "uva", "gpu"}
+        Where neighbours are sampled: on the CPU, by the GPU from pinned host memory, or on the GPU.
+    """
+
+    device: torch.device
+    full_graph_fits: bool
+    graph_on: Literal["cpu", "uva", "gpu"]
+
+
+def choose_placement(
+    device: torch.device,
+    sampling_device: SamplingDevice,
+    *,
+    dgl_cuda: bool,
+    step_bytes: int,
+    graph_bytes: int,
+    free_gpu_bytes: int = 0,
+) -> Placement:
+    """Decide on a `Placement`.
+
+    Parameters
+    ----------
+    device : torch.device
+        Requested for the module.
+    sampling_device : {"auto", "cpu", "uva", "gpu"}
+        Requested for the graph; "auto" takes the GPU if the graph and its features fit in half of its free
+        memory, and otherwise lets the GPU read them from host memory.
+    dgl_cuda : bool
+        Whether DGL was built for CUDA.
+    step_bytes, graph_bytes : int
+        Estimated for one full-graph step, and for the graph with its features.
+    free_gpu_bytes : int
+        On `device`.
+
+    Raises
+    ------
+    ConfigError
+        Where sampling on the GPU is asked for and cannot be done.
+    """
+    if device.type != "cuda" or not dgl_cuda:
+        if sampling_device in ("uva", "gpu"):
+            why = "this DGL is built for CPUs only" if device.type == "cuda" else f"the run is on {device}"
+            raise ConfigError(
+                f"teacher.training.sampling_device is '{sampling_device}', but {why}.",
+                hint="Use sampling_device 'auto', or install DGL built for CUDA and run with device 'cuda'; "
+                "`dgl-rbm doctor` says what is there.",
+            )
+        return Placement(torch.device("cpu"), step_bytes <= _FULL_GRAPH_BYTES_ON_CPU, "cpu")
+    budget = free_gpu_bytes // 2
+    if sampling_device == "auto":
+        sampling_device = "gpu" if graph_bytes <= budget else "uva"
+    return Placement(device, step_bytes + graph_bytes <= budget, sampling_device)
+
+
+def place(
+    module: nn.Module, view: GraphView, device: torch.device, sampling_device: SamplingDevice = "auto"
+) -> Placement:
+    """Decide on the `Placement` of `module` on this machine for the graph `view`."""
+    build = describe_build()
+    features = view.features
+    stored = features.csr.values() if isinstance(features, SparseRows) else features
+    # Both directions of each edge, ids of eight bytes.
+    graph_bytes = 32 * view.graph.num_edges() + 4 * stored.numel()
+    return choose_placement(
+        device,
+        sampling_device,
+        dgl_cuda=build.cuda,
+        step_bytes=full_graph_bytes(module, view),
+        graph_bytes=graph_bytes,
+        free_gpu_bytes=torch.cuda.mem_get_info(device)[0] if build.cuda and device.type == "cuda" else 0,
+    )
+
+
+def full_graph_bytes(module: nn.Module, view: GraphView) -> int:
+    """Estimate the memory of one training step on all nodes, without the features as they are stored.
+
+    Four float32 values per node, layer and hidden column, and one per node and feature for what is computed
+    from dense features.
+    """
+    hidden_dim = getattr(module, "hidden_dim", None) or _GUESSED_HIDDEN_DIM
+    num_layers = getattr(module, "num_layers", None) or _GUESSED_NUM_LAYERS
+    stays_sparse = isinstance(view.features, SparseRows) and getattr(module, "reads_sparse", False)
+    columns = _COPIES_PER_LAYER * hidden_dim * num_layers + (0 if stays_sparse else view.features.shape[1])
+    return 4 * len(view) * columns
+
+
+@contextmanager
+def placed(graph: Any, placement: Placement) -> Iterator[Any]:
+    """Give the graph where `placement` wants it; memory that DGL pins for sampling is unpinned afterwards."""
+    if placement.graph_on == "gpu":
+        yield graph.to(placement.device)
+        return
+    pinned_before = graph.is_pinned()
+    try:
+        yield graph
+    finally:
+        if graph.is_pinned() and not pinned_before:
+            graph.unpin_memory_()
+
+
+def gather(features: Rows, ids: Tensor, device: torch.device) -> Rows:
+    """Return the rows `ids` on `device`, wherever the features and the ids lie."""
+    return take(features, ids.to(features.device)).to(device)
+
+
+class OrderedNeighborSampler(dgl.dataloading.NeighborSampler):
+    """`dgl.dataloading.NeighborSampler` whose blocks are the same for the same seed.
+
+    DGL numbers the source nodes of a block in several threads, in an order that differs from run to run;
+    the next layer's random choices go by that order. Here the seeds come first and the others ascend.
+
+    Parameters
+    ----------
+    fanouts : sequence of int
+        Neighbours per node and layer, the first layer's first; −1 for all of them.
+    annotate : callable, optional
+        Called with the graph and each of its blocks; see `LayeredGNN.annotate`.
+    """
+
+    def __init__(self, fanouts: Sequence[int], annotate: Callable[[Any, Any], None] | None = None) -> None:
+        super().__init__(list(fanouts))
+        self.annotate = annotate
+
+    def sample_blocks(self, g: Any, seed_nodes: Tensor, exclude_eids: Any = None) -> tuple[Tensor, Tensor, list[Any]]:
+        """Return the nodes whose features are needed, the seeds, and one block per layer."""
+        nodes = seed_nodes
+        blocks: list[Any] = []
+        for fanout in reversed(self.fanouts):
+            frontier = g.sample_neighbors(nodes, fanout, exclude_edges=exclude_eids)
+            block = _ordered_block(frontier, nodes)
+            if self.annotate is not None:
+                self.annotate(g, block)
+            nodes = block.srcdata[dgl.NID]
+            blocks.insert(0, block)
+        return nodes, seed_nodes, blocks
+
+
+def _ordered_block(frontier: Any, seeds: Tensor) -> Any:
+    block = dgl.to_block(frontier, seeds)
+    nodes, count = block.srcdata[dgl.NID], len(seeds)
+    # `to_block` takes an order of its own in `src_nodes`, but then returns a block without source nodes (DGL 2.1).
+    order = torch.cat([torch.arange(count, device=nodes.device), count + nodes[count:].argsort()])
+    place_of = torch.empty_like(order)
+    place_of[order] = torch.arange(len(order), device=order.device)
+    source, destination = block.edges()
+    ordered = dgl.create_block(
+        (place_of[source], destination), num_src_nodes=len(order), num_dst_nodes=count, device=block.device
+    )
+    ordered.srcdata[dgl.NID] = nodes[order]
+    ordered.dstdata[dgl.NID] = seeds
+    ordered.edata[dgl.EID] = frontier.edata[dgl.EID]
+    return ordered
+
+
+def batches(
+    graph: Any,
+    seeds: Tensor,
+    sampler: OrderedNeighborSampler,
+    placement: Placement,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+) -> Iterator[tuple[Tensor, Tensor, list[Any]]]:
+    """Sample the neighbourhoods of `seeds`, in their order.
+
+    Yields
+    ------
+    input_nodes : Tensor
+        Whose features the first block needs, int64.
+    output_nodes : Tensor
+        The part of `seeds`, int64 ``[<= batch_size]``.
+    blocks : list of dgl.DGLGraph
+        One per layer, on the placement's device.
+    """
+    on_cpu = placement.graph_on == "cpu"
+    loader = dgl.dataloading.DataLoader(
+        graph,
+        seeds if on_cpu else seeds.to(placement.device),
+        sampler,
+        device=placement.device,
+        use_uva=placement.graph_on == "uva",
+        batch_size=batch_size,
+        # DGL samples on a GPU in the main process only.
+        num_workers=num_workers if on_cpu else 0,
+        worker_init_fn=_seed_worker,
+    )
+    with warnings.catch_warnings():
+        # Advice to bind the process to cores, given in every epoch; that is for the user to decide.
+        warnings.filterwarnings("ignore", "Dataloader CPU affinity")
+        iterator = iter(loader)
+    yield from iterator
+
+
+def _seed_worker(worker: int) -> None:
+    dgl.seed(torch.initial_seed() % 2**31)

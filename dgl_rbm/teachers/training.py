@@ -1,0 +1,155 @@
+"""Teachers that are trained: any module that reads neighbourhoods, and the options that GNNs share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from dgl_rbm.data.task import GraphView, ObservedGraph
+from dgl_rbm.errors import ArtifactError, ConfigError
+from dgl_rbm.sparse import Rows
+from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
+from dgl_rbm.teachers.gnn import LayeredGNN, NormKind
+from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes
+from dgl_rbm.teachers.loop import TrainingRun, steps
+from dgl_rbm.teachers.options import TeacherTraining
+from dgl_rbm.teachers.sampling import Placement, place
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["GNNConfig", "GNNTeacher", "TeacherTraining"]
+
+_DEFAULT_FANOUT = 10
+
+
+class GNNTeacher(Teacher):
+    """Any module that reads neighbourhoods, trained on the observed graph.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Called as ``module(graph, x)`` with a DGL graph of N nodes and float32 ``[N, F]``, and, for sampled
+        training, with a list of blocks and one row per source node of the first; returns logits ``[N, C]``,
+        or one row per destination node of the last block. Its attributes `hidden_dim` and `num_layers` are
+        used where it has them; sparse features are made dense unless its `reads_sparse` is true.
+    num_classes : int
+        C.
+    training : TeacherTraining, optional
+    kind : str
+        The registry name.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where the module was last run: the run's device, or the CPU where DGL is built for CPUs only.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        num_classes: int,
+        training: TeacherTraining | None = None,
+        *,
+        kind: str = "custom",
+    ) -> None:
+        self.module = module
+        self.num_classes = num_classes
+        self.training = training or TeacherTraining()
+        self.kind = kind
+        self.hidden_dim = getattr(module, "hidden_dim", None)
+        self.num_layers = getattr(module, "num_layers", None)
+        self.predicts_single_nodes = isinstance(module, LayeredGNN)
+        self.device = torch.device("cpu")
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> None:
+        """Train in the stage ``"teacher"``; the first epoch of the best validation accuracy is kept.
+
+        Raises
+        ------
+        ConfigError
+            Where the module's outputs have the wrong shape, or sampling is not possible as asked.
+        TrainingError
+            Where the loss is no longer finite.
+        """
+        placement = self._place(observed, context)
+        fanouts = self.fanouts(placement)
+        with steps(self.module, observed, placement, self.training, fanouts) as of_epoch:
+            TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).fit()
+
+    def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
+        """Predict every node of `view`: at once where that fits in memory, otherwise layer by layer."""
+        placement = self._place(view, context)
+        rows = view.features if features is None else features
+        if isinstance(self.module, LayeredGNN) and not placement.full_graph_fits:
+            return layerwise_output(self.module, view.graph, rows, placement)
+        return full_graph_output(self.module, view.graph, rows, placement.device)
+
+    def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
+        """Predict a few nodes from their complete neighbourhoods; see `Teacher.predict_nodes`."""
+        return predict_nodes(self.module, view, node_ids)
+
+    def num_parameters(self) -> int:
+        """Return the number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the module's state."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load the module's state; raises `ArtifactError` where it belongs to another module."""
+        try:
+            self.module.load_state_dict(state)
+        except RuntimeError as error:
+            raise ArtifactError(f"The saved teacher does not fit this one: {error}") from None
+
+    def fanouts(self, placement: Placement) -> list[int] | None:
+        """Return how many neighbours of each layer are sampled in training, or None for the full graph."""
+        options = self.training
+        if options.sampler == "full" or (options.sampler == "auto" and placement.full_graph_fits):
+            return None
+        if options.fanouts is not None:
+            return options.fanouts
+        if self.num_layers is not None:
+            return [_DEFAULT_FANOUT] * self.num_layers
+        if options.sampler == "auto":
+            return None
+        raise ConfigError(
+            f"Neighbours cannot be sampled for {type(self.module).__name__}, whose number of layers is not known.",
+            hint="Give `fanouts`, one number per layer, or set the module's attribute `num_layers`.",
+        )
+
+    def _place(self, view: GraphView, context: RunContext) -> Placement:
+        placement = place(self.module, view, context.device, self.training.sampling_device)
+        self.device = placement.device
+        self.module.to(self.device)
+        return placement
+
+
+class GNNConfig(TeacherConfig):
+    """Options that all layered GNNs share; subclasses make the network."""
+
+    hidden_dim: int = Field(default=128, ge=1, description="Columns of the hidden layers.")
+    num_layers: int = Field(default=2, ge=1, description="Number of layers, the output layer included.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of hidden values dropped in training.")
+    norm: NormKind = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
+    training: TeacherTraining = Field(default_factory=TeacherTraining, description="How it is trained.")
+
+    @model_validator(mode="after")
+    def _one_fanout_per_layer(self) -> GNNConfig:
+        fanouts = self.training.fanouts
+        if fanouts is not None and len(fanouts) != self.num_layers:
+            raise ValueError(
+                f"training.fanouts has {len(fanouts)} numbers for {self.num_layers} layers; expected one per layer"
+            )
+        return self
+
+    def module(self, in_dim: int, num_classes: int) -> LayeredGNN:
+        """Make the network; its random start is drawn from torch's generator."""
+        raise NotImplementedError
+
+    def build(self, in_dim: int, num_classes: int) -> GNNTeacher:
+        """Make the teacher."""
+        return GNNTeacher(self.module(in_dim, num_classes), num_classes, self.training, kind=self.kind)

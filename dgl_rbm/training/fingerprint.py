@@ -1,0 +1,38 @@
+"""Identifies a run's options and data, so that a checkpoint is only ever used by the run it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dgl_rbm._version import __version__
+from dgl_rbm.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from dgl_rbm.data.task import NodeTask
+    from dgl_rbm.run_config import DistillConfig
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(config: DistillConfig, task: NodeTask) -> str:
+    """Return a digest of everything that training depends on: version, options, and the observed graph.
+
+    Test labels and, in the inductive setting, unseen nodes are not part of it, as they are not of training.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    digest.update(json.dumps(config.to_values(), sort_keys=True).encode())
+    observed = task.observed()
+    features = observed.features
+    parts: list[Tensor] = [*observed.graph.edges(), observed.labels, observed.train_idx, observed.val_idx]
+    if isinstance(features, SparseRows):
+        parts += [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
+    else:
+        parts.append(features)
+    for part in parts:
+        digest.update(str(tuple(part.shape)).encode())
+        digest.update(part.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,312 @@
+"""The command line, through Typer's runner and once as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from dgl_rbm import __version__, load_run
+from dgl_rbm.cli import app
+from dgl_rbm.registry import REGISTRIES
+
+QUICK = [
+    "distill",
+    "--dataset=synthetic",
+    "--set=dataset.num_nodes=200",
+    "--set=teacher.training.epochs=15",
+    "--set=teacher.hidden_dim=8",
+    "--set=training.epochs=15",
+    "--device=cpu",
+]
+DIM = 64  # features of the synthetic graph
+
+runner = CliRunner()
+
+
+def invoke(*arguments: str, code: int = 0) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    invoke(*QUICK, f"--out={folder}", "--setting=inductive")
+    return folder
+
+
+def test_distill_ends_with_a_table_and_the_next_command(tmp_path: Path) -> None:
+    output = invoke(*QUICK, f"--out={tmp_path / 'run'}")
+    for part in ("teacher (sage)", "student (rbm)", "test accuracy", "active", "one node", "agree on"):
+        assert part in output
+    assert f"dgl-rbm predict {tmp_path / 'run'}" in output
+    assert "teacher: done in" in output, "plain progress lines, since this is no terminal"
+    assert "student: done in" in output
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_distill_json_is_the_metrics_file(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result = runner.invoke(app, [*QUICK, "--json", "--student=mlp", f"--out={folder}"])
+    assert result.exit_code == 0
+    metrics = json.loads(result.stdout)
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    assert metrics["student"]["kind"] == "mlp"
+
+
+def test_files_of_a_run(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["student"]["hidden_dim"] == 8, "the size taken from the teacher is written down"
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert {entry["stage"] for entry in history} >= {"teacher", "student"}
+    assert "| teacher (sage) |" in (run / "report.md").read_text()
+    again = invoke("validate", str(run / "config.yaml"))
+    assert "valid" in again
+
+
+def test_a_finished_run_is_not_replaced_unasked(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (run / "metrics.json").read_bytes()
+    output = invoke(*QUICK, f"--out={run}", code=2)
+    assert "holds a finished run" in output
+    assert "--overwrite" in output
+    assert (run / "metrics.json").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    invoke(*QUICK, "--student=mlp")
+    invoke(*QUICK, "--student=mlp")
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["synthetic-sage-mlp", "synthetic-sage-mlp-2"]
+    invoke(*QUICK, "--student=mlp", "--out=runs/synthetic-sage-mlp", "--overwrite", "--seed=5")
+    assert json.loads(Path("runs/synthetic-sage-mlp/metrics.json").read_text())["seed"] == 5
+
+
+def test_options_come_from_file_then_flags_then_set(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    invoke("init", str(path), "--student=moe", "--encoder=none", "--dataset=synthetic")
+    invoke("init", str(path), code=2)
+    quick = [argument for argument in QUICK[2:]]
+    output = invoke(
+        "distill",
+        f"--config={path}",
+        *quick,
+        "--student=mlp",
+        "--seed=1",
+        "--set=seed=2",
+        "--regularizer=none",
+        f"--out={tmp_path / 'run'}",
+    )
+    assert "student (mlp)" in output
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["seed"] == 2
+    assert [encoder["kind"] for encoder in config["encoder"]] == ["none"]
+
+
+@pytest.mark.parametrize("student", REGISTRIES["student"].names())
+def test_init_writes_a_commented_configuration_that_validates(student: str, tmp_path: Path) -> None:
+    path = tmp_path / "distill.yaml"
+    invoke("init", str(path), f"--student={student}", "--encoder=deepwalk+label_propagation")
+    text = path.read_text()
+    described = REGISTRIES["student"].config_class(student).model_fields
+    for name, field in described.items():
+        if name != "kind":
+            assert f"\n  {name}:" in text
+            assert (field.description or "?").split()[0] in text
+    invoke("validate", str(path))
+    assert "nodes" in invoke("validate", str(path), "--data")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["distill", "--student", "rmb"], 2, ["no student 'rmb'", "Did you mean 'rbm'", "dgl-rbm components student"]),
+        (["distill", "--dataset", "coraa"], 2, ["no dataset 'coraa'", "Did you mean 'cora'"]),
+        (["distill", "--set", "student.top_k=9"], 2, ["top_k (9) is larger than num_experts"]),
+        (["distill", "--set", "student.num_expert=9"], 2, ["no such option", "Did you mean 'num_experts'"]),
+        (["distill", "--set", "nonsense"], 2, ["expected 'path.to.option=value'"]),
+        (["distill", "--setting", "both"], 2, ["setting", "transductive"]),
+        (["distill", "--dataset", "absent/graph.bin"], 1, ["absent/graph.bin"]),
+        (["distill", "--config", "absent.yaml"], 2, ["no configuration file 'absent.yaml'"]),
+        (["distill", "--device", "cuda:99"], 2, ["cuda:99", "dgl-rbm doctor"]),
+        (["distill", "--split", "0.9/0.9/0.9"], 2, ["split"]),
+        (["distill", "--techer", "sage"], 2, ["--techer"]),
+        (["validate", "absent.yaml"], 2, ["no configuration file"]),
+        (["predict", "absent", "rows.npy"], 1, ["'absent' does not exist"]),
+        (["evaluate", "absent"], 1, ["'absent' does not exist"]),
+        (["components", "studnt"], 2, ["Did you mean 'student'"]),
+        (["components", "student", "rmb"], 2, ["Did you mean 'rbm'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_mistakes_are_explained_without_a_traceback(
+    arguments: list[str], code: int, parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = " ".join(invoke(*arguments, code=code).split())
+    for part in parts:
+        assert part in output, output
+    assert "Traceback" not in output
+    assert not (tmp_path / "runs").exists(), "nothing is written for a command that cannot run"
+
+
+def test_evaluate_repeats_the_scores_of_the_run(run: Path) -> None:
+    again = json.loads(invoke("evaluate", str(run), "--json"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    for role in ("teacher", "student"):
+        for name, value in again[role].items():
+            assert metrics[role][name] == value
+    assert again["agreement"] == metrics["agreement"]
+    assert "test accuracy" in invoke("evaluate", str(run))
+
+
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "headless.csv", "parquet"])
+def test_predict_reads_rows_from_files(run: Path, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows.{ending}"
+    frame = pd.DataFrame(rows(), columns=[f"f{i}" for i in range(DIM)])
+    if ending == "npy":
+        np.save(path, rows())
+    elif ending == "npz":
+        import scipy.sparse as sp
+
+        sp.save_npz(path, sp.csr_matrix(rows()))
+    elif ending == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, header=ending == "csv")
+    output = invoke("predict", str(run), str(path), "--out", str(tmp_path / "out.csv"))
+    assert "every row is taken for a node without known neighbours" in " ".join(output.split())
+    written = pd.read_csv(tmp_path / "out.csv")
+    expected = load_run(run).predictor.predict_proba(rows())
+    np.testing.assert_allclose(written.drop(columns="label").to_numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
+    assert written["label"].tolist() == expected.argmax(1).tolist()
+
+
+def test_predict_uses_ids_and_neighbours(run: Path, tmp_path: Path) -> None:
+    predictor = load_run(run).predictor
+    known = predictor.encodings.node_ids[:5].tolist()
+    frame = pd.DataFrame(rows()).assign(node_id=known)
+    frame.to_csv(tmp_path / "ids.csv", index=False)
+    by_id = json.loads(invoke("predict", str(run), str(tmp_path / "ids.csv"), "--json"))
+    expected = predictor.predict_proba(rows(), node_ids=known)
+    np.testing.assert_allclose([row["p0"] for row in by_id], expected[:, 0].numpy(), rtol=1e-4)
+    cells = [" ".join(map(str, known[:i])) for i in range(5)]
+    pd.DataFrame(rows()).assign(neighbors=cells).to_csv(tmp_path / "near.csv", index=False)
+    by_neighbors = json.loads(invoke("predict", str(run), str(tmp_path / "near.csv"), "--json"))
+    expected = predictor.predict_proba(rows(), neighbors=[known[:i] for i in range(5)])
+    np.testing.assert_allclose([row["p0"] for row in by_neighbors], expected[:, 0].numpy(), rtol=1e-4)
+
+
+def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
+    from dgl_rbm._dgl import dgl
+    from dgl_rbm.data.load import load_task
+    from dgl_rbm.evaluation.scores import student_logits
+
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    task = load_task(values["dataset"], values["setting"], values["seed"])
+    graph = dgl.graph(task.graph.edges(), num_nodes=task.graph.num_nodes())
+    graph.ndata["feat"] = task.features
+    dgl.save_graphs(str(tmp_path / "graph.bin"), [graph])
+    saved = load_run(run)
+    invoke("predict", str(run), str(tmp_path / "graph.bin"), "--out", str(tmp_path / "out.npy"))
+    expected = torch.softmax(student_logits(saved.student, saved.predictor.encodings, task), dim=1)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected.numpy(), rtol=1e-4, atol=1e-6)
+    output = invoke("predict", str(run), str(tmp_path / "graph.bin"), "--features", "x", code=2)
+    assert "no node field 'x'; it has ['feat']" in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("a,b\n1,2\n", ["have 2 columns; this run was trained on 64"]),
+        ("a,b\n1,x\n", ["column 'b', row 0", "'x' is not a number"]),
+        (",".join(["nan"] * DIM) + "\n" + ",".join(["1"] * DIM) + "\n" + "," * (DIM - 1) + "\n", ["NaN"]),
+        ("", ["not a CSV table"]),
+    ],
+    ids=["columns", "text", "empty cells", "empty"],
+)
+def test_wrong_rows_are_explained(run: Path, tmp_path: Path, content: str, parts: list[str]) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    output = " ".join(invoke("predict", str(run), str(path), code=2).split())
+    for part in parts:
+        assert part in output
+    other = tmp_path / "rows.txt"
+    other.write_text(content)
+    assert ".parquet" in invoke("predict", str(run), str(other), code=2)
+
+
+def test_components_list_everything() -> None:
+    overview = invoke("components")
+    for kind, registry in REGISTRIES.items():
+        for name in registry.names():
+            assert re.search(rf"{kind}\W+{re.escape(name)}\b", overview), name
+    one = invoke("components", "student", "rbm")
+    for option in ("num_experts", "commitment_weight", "Weight of the pull"):
+        assert option in one
+    assert invoke("components", "rbm") == one
+    entries = json.loads(invoke("components", "teacher", "sage", "--json"))
+    options = {option["name"]: option for option in entries[0]["options"]}
+    assert options["training.epochs"]["description"]
+
+
+def test_doctor_and_version() -> None:
+    output = invoke("doctor")
+    for part in ("torch", "dgl", "CUDA", "GraphBolt", "DGL build", "numpy"):
+        assert part in output
+    subjects = {finding["subject"] for finding in json.loads(invoke("doctor", "--json"))}
+    assert {"torch", "GraphBolt", "CUDA"} <= subjects
+    assert invoke("--version").strip() == __version__
+
+
+def test_doctor_warns_of_a_data_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DGL_RBM_DATA", str(tmp_path / "absent"))
+    assert "does not exist" in invoke("doctor", code=1)
+
+
+def test_a_process_stops_at_ctrl_c_and_continues(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "dgl_rbm.cli", *QUICK, "--set=training.epochs=3000", "--set=training.patience=3000"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, f"--out={folder}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("student: started"):
+                break
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "is kept in" in " ".join(errors.split())
+    assert "Traceback" not in errors
+    kept = {path.stem for path in (folder / "checkpoints").iterdir()}
+    assert {"teacher", "encodings", "student-progress"} <= kept
+    finished = subprocess.run(
+        [*command, f"--out={folder}", "--json"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "teacher: taken from the checkpoint" in finished.stderr
+    whole = subprocess.run(
+        [*command, f"--out={tmp_path / 'whole'}", "--json"], capture_output=True, text=True, check=True, env=environment
+    )
+    resumed, reference = json.loads(finished.stdout), json.loads(whole.stdout)
+    for role in ("teacher", "student"):
+        assert resumed[role]["test_accuracy"] == reference[role]["test_accuracy"]
+    assert (folder / "student.safetensors").read_bytes() == (tmp_path / "whole" / "student.safetensors").read_bytes()

@@ -1,0 +1,151 @@
+"""Datasets that need no file: handwritten digits and the block model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dgl_rbm.data import load_task
+from dgl_rbm.data.synthetic import SyntheticConfig, block_model_edges
+from dgl_rbm.errors import ConfigError, DataError
+from dgl_rbm.registry import datasets
+
+
+def pairs(graph):
+    return list(zip(*(ends.tolist() for ends in graph.edges()), strict=True))
+
+
+def test_digits():
+    task = load_task("digits", "inductive", 0)
+    assert task.graph.num_nodes() == 1797
+    assert task.features.shape == (1797, 64)
+    assert float(task.features.max()) == 1.0
+    assert (len(task.train_idx), len(task.val_idx), len(task.test_idx)) == (200, 300, 1297)
+    assert len(task.unseen_idx) == round(0.2 * 1297)
+    edges = set(pairs(task.graph))
+    assert len(edges) == task.graph.num_edges()
+    assert edges == {(v, u) for u, v in edges}
+    assert all(u != v for u, v in edges)
+    for node in (0, 700, 1796):
+        distances = ((task.features - task.features[node]) ** 2).sum(1)
+        distances[node] = float("inf")
+        nearest = set(distances.argsort()[:6].tolist())
+        assert nearest <= {v for u, v in edges if u == node}
+    assert int(task.graph.in_degrees().min()) >= 6
+
+
+def test_digits_split_follows_the_seed_and_the_graph_does_not():
+    first, again, other = (load_task("digits", seed=seed) for seed in (0, 0, 1))
+    assert first.train_idx.equal(again.train_idx)
+    assert not first.train_idx.equal(other.train_idx)
+    assert pairs(first.graph) == pairs(other.graph)
+
+
+def test_shared_options():
+    options = {"kind": "digits", "split": "0.5/0.25/0.25", "unseen_fraction": 0.5, "normalize": "standard"}
+    task = load_task({**options, "num_neighbors": 2}, "inductive")
+    assert abs(len(task.train_idx) - 898) < 10
+    assert len(task.unseen_idx) == round(0.5 * len(task.test_idx))
+    observed = task.observed().features
+    torch.testing.assert_close(observed.mean(0), torch.zeros(64), atol=1e-5, rtol=0)
+    assert task.normalization.kind == "standard"
+    assert load_task("digits").normalization.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("split", "public"), ("unseen_fraction", 0), ("unseen_fraction", 1.5), ("normalize", "l2"), ("num_neighbors", 0)],
+)
+def test_wrong_options(option, value):
+    with pytest.raises(ConfigError, match=option):
+        datasets.resolve({"kind": "digits", option: value})
+
+
+def test_every_option_is_described():
+    for name in datasets.names():
+        for option, field in datasets.config_class(name).model_fields.items():
+            assert option == "kind" or field.description, (name, option)
+
+
+SMALL = {"kind": "synthetic", "num_nodes": 600, "num_classes": 3, "num_features": 8}
+
+
+def test_synthetic():
+    task = load_task(SMALL)
+    edges = pairs(task.graph)
+    assert len(set(edges)) == len(edges)
+    assert set(edges) == {(v, u) for u, v in edges}
+    assert all(u != v for u, v in edges)
+    labels = SyntheticConfig(**SMALL).load(0).labels
+    assert torch.bincount(labels).tolist() == [200, 200, 200]
+    assert 8 < len(edges) / 600 <= 10
+    same = sum(bool(labels[u] == labels[v]) for u, v in edges) / len(edges)
+    assert 0.74 < same < 0.84
+    assert (len(task.train_idx), len(task.val_idx), len(task.test_idx)) == (360, 120, 120)
+
+
+def test_synthetic_features_are_class_means_and_unit_noise():
+    source = SyntheticConfig(num_nodes=6000, num_classes=3, num_features=8, feature_signal=2.0).load(0)
+    for label in range(3):
+        rows = source.features[source.labels == label]
+        assert abs(float(rows.mean(0).norm()) - 2.0) < 0.1
+        torch.testing.assert_close(rows.std(0), torch.ones(8), atol=0.07, rtol=0)
+
+
+def test_synthetic_seeds():
+    first, other_split = load_task(SMALL, seed=0), load_task(SMALL, seed=1)
+    other_graph = load_task(SMALL | {"graph_seed": 1})
+    assert pairs(first.graph) == pairs(other_split.graph)
+    assert first.features.equal(other_split.features)
+    assert not first.train_idx.equal(other_split.train_idx)
+    assert not first.features.equal(other_graph.features)
+
+
+def test_synthetic_degrees_follow_the_exponent():
+    heavy = load_task(SMALL | {"num_nodes": 3000, "degree_exponent": 2.1}).graph.in_degrees().double()
+    equal = load_task(SMALL | {"num_nodes": 3000, "degree_exponent": None}).graph.in_degrees().double()
+    assert abs(float(equal.mean()) - 10) < 0.5
+    assert abs(float(equal.var()) - 10) < 1.5
+    assert float(heavy.max()) > 3 * float(equal.max())
+
+
+def test_synthetic_without_edges_and_with_few_nodes():
+    assert load_task(SMALL | {"average_degree": 0}).graph.num_edges() == 0
+    with pytest.raises(DataError, match="20/30 needs more than 50"):
+        load_task({"kind": "synthetic", "num_nodes": 30, "split": "20/30"})
+
+
+@pytest.mark.parametrize("homophily", [0.0, 0.3, 1.0])
+def test_block_model_ends_follow_weights_and_classes(homophily):
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    weights = np.array([4.0, 1.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0])
+    totals = [sum(weights[labels == label]) for label in range(3)]
+    expected = np.zeros((8, 8))
+    for first in range(8):
+        for second in range(8):
+            inside = totals[labels[first]]
+            share = homophily / inside if labels[first] == labels[second] else (1 - homophily) / (sum(totals) - inside)
+            expected[first, second] = weights[first] / sum(totals) * weights[second] * share
+    probability = expected + expected.T
+    found = np.zeros((8, 8))
+    generator = np.random.default_rng(0)
+    rounds = 4000
+    for _ in range(rounds):
+        smaller, larger = block_model_edges(labels, weights, 1, homophily, generator)
+        found[smaller, larger] += 1
+    for first in range(8):
+        for second in range(first + 1, 8):
+            mean = probability[first, second]
+            slack = 5 * (mean * (1 - mean) / rounds) ** 0.5 + 1e-12
+            assert abs(found[first, second] / rounds - mean) <= slack, (first, second)
+    assert np.tril(found).sum() == 0
+
+
+def test_names_of_the_package_are_loaded_lazily():
+    import dgl_rbm.data as data
+
+    assert data.load_task is load_task
+    assert set(data.__all__) <= set(dir(data))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        data.nothing  # noqa: B018

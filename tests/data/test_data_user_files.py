@@ -1,0 +1,159 @@
+"""Datasets of the user's own: files of `dgl.save_graphs` and folders in DGL's CSV format."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.data import load_task
+from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
+
+LABELS = [0, 1, 0, 1, 0, 1]
+
+
+def graph():
+    g = dgl.graph(([0, 1, 2, 3, 4, 4], [1, 2, 3, 4, 5, 4]))
+    g.ndata["feat"] = torch.arange(12.0).reshape(6, 2)
+    g.ndata["label"] = torch.tensor(LABELS)
+    for part, ids in (("train", [0, 1]), ("val", [2, 3]), ("test", [4, 5])):
+        chosen = torch.zeros(6, dtype=torch.bool)
+        chosen[ids] = True
+        g.ndata[f"{part}_mask"] = chosen
+    return g
+
+
+def check(task, name):
+    assert task.name == name
+    assert sorted(zip(*(ends.tolist() for ends in task.graph.edges()), strict=True)) == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 4),
+        (4, 5),
+    ]
+    assert task.features.tolist() == torch.arange(12.0).reshape(6, 2).tolist()
+    assert (task.train_idx.tolist(), task.val_idx.tolist(), task.test_idx.tolist()) == ([0, 1], [2, 3], [4, 5])
+    assert task.test_labels().tolist() == [0, 1]
+
+
+class TestFile:
+    def save(self, folder, *graphs):
+        path = folder / "mine.bin"
+        dgl.save_graphs(str(path), list(graphs))
+        return {"kind": "file", "path": str(path)}
+
+    def test_reading(self, tmp_path):
+        spec = self.save(tmp_path, graph())
+        check(load_task(spec), "mine")
+        task = load_task(spec | {"split": "1/1", "symmetrize": True})
+        assert (len(task.train_idx), len(task.test_idx)) == (2, 2)
+        assert task.graph.num_edges() == 11
+        with pytest.raises(DataError, match="no training node is of class 2, 3, 4"):
+            load_task(spec | {"num_classes": 5})
+
+    def test_fields_and_index(self, tmp_path):
+        other = graph()
+        for old, new in (("feat", "x"), ("label", "y"), ("train_mask", "a"), ("val_mask", "b"), ("test_mask", "c")):
+            other.ndata[new] = other.ndata.pop(old)
+        names = {"features": "x", "labels": "y", "train_mask": "a", "val_mask": "b", "test_mask": "c"}
+        spec = self.save(tmp_path, graph(), other)
+        check(load_task(spec | {"index": 1} | names), "mine")
+        with pytest.raises(DataError, match="holds 2 graphs; there is none of index 2"):
+            load_task(spec | {"index": 2})
+
+    def test_a_missing_field_with_other_problems(self, tmp_path):
+        wrong = graph()
+        wrong.ndata["feat"][3] = float("inf")
+        del wrong.ndata["test_mask"]
+        with pytest.raises(DataError) as caught:
+            load_task(self.save(tmp_path, wrong))
+        assert "The graph 'mine' cannot be used, for 2 reasons" in str(caught.value)
+        assert "no node field 'test_mask'" in str(caught.value)
+        assert "features of node 3" in str(caught.value)
+
+    def test_heterogeneous(self, tmp_path):
+        g = dgl.heterograph({("a", "to", "b"): ([0], [0])})
+        with pytest.raises(DataError, match="cannot be used: the graph is heterogeneous"):
+            load_task(self.save(tmp_path, g))
+
+    def test_missing_truncated_and_foreign_files(self, tmp_path):
+        spec = self.save(tmp_path, graph())
+        content = (tmp_path / "mine.bin").read_bytes()
+        for wrong in (b"", content[:3], content[:100], content[: len(content) // 2], b"hello" * 100):
+            (tmp_path / "mine.bin").write_bytes(wrong)
+            with pytest.raises(DataError, match="is truncated or not written by") as caught:
+                load_task(spec)
+            assert "Stack trace" not in str(caught.value)
+        (tmp_path / "mine.bin").unlink()
+        with pytest.raises(DatasetNotFoundError, match="There is no graph file"):
+            load_task(spec)
+
+    def test_path_is_required(self):
+        with pytest.raises(ConfigError, match="path: Field required"):
+            load_task("file")
+
+
+class TestCsv:
+    META = "dataset_name: mine\nedge_data:\n- file_name: edges.csv\nnode_data:\n- file_name: nodes.csv\n"
+
+    def write(self, folder, meta=META):
+        folder = folder / "mine"
+        folder.mkdir()
+        g = graph()
+        (folder / "meta.yaml").write_text(meta)
+        source, destination = (ends.tolist() for ends in g.edges())
+        lines = [f"{u},{v}" for u, v in zip(source, destination, strict=True)]
+        (folder / "edges.csv").write_text("\n".join(["src_id,dst_id", *lines]))
+        fields = ("train_mask", "val_mask", "test_mask")
+        lines = [
+            f'{node},"{",".join(map(str, g.ndata["feat"][node].tolist()))}",{LABELS[node]},'
+            + ",".join(str(bool(g.ndata[field][node])) for field in fields)
+            for node in range(6)
+        ]
+        (folder / "nodes.csv").write_text("\n".join(["node_id,feat,label," + ",".join(fields), *lines]))
+        return {"kind": "csv", "path": str(folder)}
+
+    def test_reading_writes_nothing(self, tmp_path, capsys):
+        spec = self.write(tmp_path)
+        check(load_task(spec), "mine")
+        assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["edges.csv", "meta.yaml", "nodes.csv"]
+        assert capsys.readouterr().out == ""
+        nodes = tmp_path / "mine" / "nodes.csv"
+        nodes.write_text(nodes.read_text().replace(",1,False,False,True", ",0,False,False,True"))
+        assert load_task(spec).test_labels().tolist() == [0, 0]
+
+    def test_a_node_without_label(self, tmp_path):
+        spec = self.write(tmp_path)
+        nodes = tmp_path / "mine" / "nodes.csv"
+        nodes.write_text(nodes.read_text().replace(",0,False,False,True", ",,False,False,False"))
+        task = load_task(spec)
+        assert task.test_idx.tolist() == [5]
+        assert task.test_labels().tolist() == [1]
+
+    @pytest.mark.parametrize(
+        "meta",
+        ["", "- a\n", "dataset_name: x\n", "a: [", META.replace("nodes.csv", "none.csv"), "version: 7.0\n" + META],
+    )
+    def test_wrong_descriptions(self, tmp_path, meta):
+        with pytest.raises(DataError, match="cannot be read") as caught:
+            load_task(self.write(tmp_path, meta))
+        assert "docs.dgl.ai" in str(caught.value)
+
+    def test_wrong_tables(self, tmp_path):
+        spec = self.write(tmp_path)
+        edges = tmp_path / "mine" / "edges.csv"
+        edges.write_text("src_id,dst_id\n0,77\n1,2\n")
+        with pytest.raises(DataError, match="77"):
+            load_task(spec)
+        edges.write_text("from,to\n0,1\n1,2\n")
+        with pytest.raises(DataError, match="src_id"):
+            load_task(spec)
+        edges.unlink()
+        with pytest.raises(DataError, match=r"edges\.csv"):
+            load_task(spec)
+
+    def test_no_such_folder(self, tmp_path):
+        with pytest.raises(DatasetNotFoundError, match=r"no 'meta\.yaml' in the folder"):
+            load_task({"kind": "csv", "path": str(tmp_path / "nowhere")})

@@ -1,0 +1,199 @@
+"""The student's loss and training loop on a small table without any graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.registry import students
+from dgl_rbm.students.base import StudentOutput
+from dgl_rbm.students.mlp import MLP
+from dgl_rbm.table import DistillationTable
+from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.checkpoint import CheckpointStore
+from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.student import ObjectiveConfig, StudentTraining, distillation_objective, fit_student
+
+CLASSES = 3
+
+
+def make_table(rows: int = 30, *, teacher: bool = True, targets: object = None) -> DistillationTable:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(rows) % CLASSES
+    inputs = torch.randn(rows, 5, generator=generator) + 2 * torch.eye(5)[labels]
+    known = torch.full((rows,), -1)
+    known[:9], known[9:18] = labels[:9], labels[9:18]
+    logits = 3 * torch.eye(CLASSES)[labels] + 0.1 * torch.randn(rows, CLASSES, generator=generator)
+    return DistillationTable(
+        inputs=inputs,
+        labels=known,
+        train_idx=torch.arange(9),
+        val_idx=torch.arange(9, 18),
+        num_classes=CLASSES,
+        teacher_logits=logits if teacher else None,
+        neighbor_targets=targets,  # type: ignore[arg-type]
+    )
+
+
+class ConstantTargets:
+    """Neighbour targets that ask every row for class 0 and count what they are told."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def to(self, device: torch.device) -> ConstantTargets:
+        return self
+
+    def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+        return -log_probs[:, 0].sum()
+
+    def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
+        assert student_labels.shape == (30,)
+        self.epochs.append(epoch)
+        return {"told": float(epoch)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"count": torch.tensor(len(self.epochs))}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.epochs = list(range(int(state["count"])))
+
+
+def reference_loss(
+    logits: Tensor, table: DistillationTable, rows: list[int], weight: float, temperature: float
+) -> float:
+    """Equations 9 and 12, row by row."""
+    assert table.teacher_logits is not None
+    hard, soft = 0.0, 0.0
+    for i, row in enumerate(rows):
+        if row in table.train_idx.tolist():
+            hard -= float(torch.log_softmax(logits[i], 0)[table.labels[row]])
+        student = torch.softmax(logits[i] / temperature, 0)
+        teacher = torch.softmax(table.teacher_logits[row] / temperature, 0)
+        for c in range(CLASSES):
+            soft += float(teacher[c] * (teacher[c] / student[c]).log())
+    scale = len(table) / (len(rows) * len(table.train_idx))
+    total = weight * scale * hard + (1 - weight) * soft / len(rows)
+    if table.neighbor_targets is not None:
+        target = -torch.log_softmax(logits / temperature, 1)[:, 0].sum()
+        total += (1 - weight) * float(target) / len(rows)
+    return total
+
+
+@pytest.mark.parametrize("rows", [list(range(30)), [0, 3, 20, 25], [20, 21]], ids=["all", "some", "unlabelled"])
+@pytest.mark.parametrize("targets", [None, ConstantTargets()], ids=["plain", "neighbours"])
+def test_the_objective_equals_a_loop_over_rows(rows: list[int], targets: object) -> None:
+    table = make_table(targets=targets)
+    logits = torch.randn(len(rows), CLASSES, generator=torch.Generator().manual_seed(2))
+    objective = ObjectiveConfig(hard_label_weight=0.3, temperature=1.7)
+    loss, parts = distillation_objective(StudentOutput([logits]), table, torch.tensor(rows), objective)
+    assert float(loss) == pytest.approx(reference_loss(logits, table, rows, 0.3, 1.7), rel=1e-5)
+    assert float(sum(parts.values())) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_each_head_learns_as_if_alone_and_penalties_are_added() -> None:
+    table, rows = make_table(), torch.arange(30)
+    first, second = torch.randn(2, 30, CLASSES, generator=torch.Generator().manual_seed(3))
+    objective = ObjectiveConfig()
+    alone = [distillation_objective(StudentOutput([head]), table, rows, objective)[0] for head in (first, second)]
+    penalty = {"extra": torch.tensor(0.25)}
+    together, parts = distillation_objective(StudentOutput([first, second], penalty), table, rows, objective)
+    assert float(together) == pytest.approx(float(sum(alone)) + 0.25, rel=1e-5)
+    assert float(parts["extra"]) == 0.25
+
+
+def test_without_a_teacher_labels_are_the_whole_loss() -> None:
+    table, rows = make_table(teacher=False), torch.arange(30)
+    logits = torch.randn(30, CLASSES, generator=torch.Generator().manual_seed(4))
+    loss, _ = distillation_objective(StudentOutput([logits]), table, rows, ObjectiveConfig(hard_label_weight=0.1))
+    expected = torch.nn.functional.cross_entropy(logits[:9], table.labels[:9])
+    torch.testing.assert_close(loss, expected)
+
+
+def build(kind: str) -> torch.nn.Module:
+    with seeded(0, "weights"):
+        return students.resolve(kind).build(5, CLASSES, hidden_dim=8, num_layers=2)
+
+
+@pytest.mark.parametrize("kind", students.names())
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: int | None) -> None:
+    table, context = make_table(), RunContext()
+    student = build(kind)
+    fit = fit_student(student, table, context, StudentTraining(epochs=60, batch_size=batch_size))
+    assert fit.val_accuracy > 0.8
+    labels = student.predict(table.inputs)[table.val_idx]
+    assert float((labels == table.labels[table.val_idx]).float().mean()) == pytest.approx(fit.val_accuracy)
+    curve = {entry["step"]: entry["val_accuracy"] for entry in context.history}
+    assert curve[fit.best_epoch] == pytest.approx(fit.val_accuracy)
+    routed = [value for step, value in curve.items() if step > student.pretrain_epochs]
+    assert fit.val_accuracy == pytest.approx(max(routed))
+    assert not student.pretraining
+
+
+@pytest.mark.parametrize("kind", students.names())
+def test_training_is_reproducible_and_resumes_to_the_same_result(kind: str, tmp_path: Path) -> None:
+    training = StudentTraining(epochs=20, batch_size=7, patience=50)
+
+    class StopAt(Callback):
+        def __init__(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def on_step(self, stage: str, done: int, metrics: object) -> None:
+            if done == self.epoch:
+                raise KeyboardInterrupt
+
+    whole, again = build(kind), build(kind)
+    context = RunContext()
+    expected = fit_student(whole, make_table(targets=ConstantTargets()), context, training)
+    # Two stops: one where a pre-training phase would be under way, one after it.
+    for epoch in (4, 17):
+        store = CheckpointStore(tmp_path, "run")
+        with pytest.raises(KeyboardInterrupt):
+            fit_student(
+                build(kind),
+                make_table(targets=ConstantTargets()),
+                RunContext(checkpoints=store, callbacks=[StopAt(epoch)]),
+                training,
+            )
+    resumed = RunContext(checkpoints=CheckpointStore(tmp_path, "run"))
+    assert fit_student(again, make_table(targets=ConstantTargets()), resumed, training) == expected
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert resumed.history == context.history
+    assert not list(tmp_path.iterdir()), "the checkpoint of a finished stage must go"
+
+
+def test_neighbour_targets_are_told_of_every_epoch() -> None:
+    targets, context = ConstantTargets(), RunContext()
+    fit_student(MLP(5, CLASSES, hidden_dim=4, num_layers=2), make_table(targets=targets), context, StudentTraining(epochs=3))
+    assert targets.epochs == [1, 2, 3]
+    assert [entry["told"] for entry in context.history] == [1.0, 2.0, 3.0]
+
+
+def test_patience_ends_training() -> None:
+    fit = fit_student(build("mlp"), make_table(), RunContext(), StudentTraining(epochs=400, patience=5))
+    assert fit.epochs - fit.best_epoch == 5
+
+
+def test_a_diverging_loss_is_an_error_that_names_the_remedy() -> None:
+    table = make_table()
+    table.inputs[0, 0] = float("inf")
+    with pytest.raises(TrainingError, match=r"epoch 1.*\n.*training.lr=0.001"):
+        fit_student(build("mlp"), table, RunContext())
+
+
+def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
+    full = make_table(teacher=False)
+    empty = torch.zeros(0, dtype=torch.int64)
+    no_labels = DistillationTable(full.inputs, full.labels, empty, full.val_idx, CLASSES)
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        fit_student(build("mlp"), no_labels, RunContext())
+    no_validation = DistillationTable(full.inputs, full.labels, full.train_idx, empty, CLASSES)
+    with pytest.raises(ConfigError, match="no validation rows"):
+        fit_student(build("mlp"), no_validation, RunContext())
