@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
-from dgl_rbm.encoders.base import Encoder
+from dgl_rbm.encoders.base import Encoder, EncoderConfig
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.environment import versions
@@ -175,7 +175,7 @@ class Distiller:
             context.checkpoints = CheckpointStore(Path(out) / "checkpoints", fingerprint(config, task))
         return _Run(task, config, context, self._instances).execute()
 
-    def _load(self, graph: Any, fields: Mapping[str, str], split: str | None) -> tuple[NodeTask, DistillConfig]:
+    def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
         config = self.config
         if isinstance(graph, NodeTask):
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
@@ -271,10 +271,13 @@ class _Run:
         return teacher, TeacherOutput(state["logits"], state["hidden"])
 
     def fit_encodings(self) -> Encodings:
-        parts = []
+        parts: list[WeighedEncoder] = []
         for i, config in enumerate(self.config.encoder):
-            given = self.instances.get(f"encoder {i}")
-            parts.append(WeighedEncoder(given) if given is not None else WeighedEncoder.from_config(config))
+            if f"encoder {i}" in self.instances:
+                parts.append(WeighedEncoder(self.instances[f"encoder {i}"]))
+            else:
+                assert isinstance(config, EncoderConfig)
+                parts.append(WeighedEncoder.from_config(config))
         state = self.context.cached("encodings", lambda: fit_encodings(parts, self.observed, self.context).state_dict())
         return Encodings.from_state(state)
 

@@ -25,7 +25,7 @@ def _percent(value: float | None) -> str:
 
 def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return one row for the teacher and one for the student, with the columns `COLUMNS`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for role in ("teacher", "student"):
         model = metrics[role]
         latency = model.get("latency") or {}

@@ -170,9 +170,9 @@ def _ids(cell: object, path: Path, row: int) -> list[int]:
 
 def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
     """Read a graph whose node ids are those of training; nodes beyond them, or hidden then, are unseen."""
-    from dgl_rbm.data.file import read_graph
+    from dgl_rbm.data.file import FileConfig
 
-    graph = read_graph(path)
+    graph = FileConfig(path=str(path)).read_graph(path)
     if features not in graph.ndata:
         raise DataError(
             f"The graph in '{path}' has no node field '{features}'; it has {sorted(graph.ndata) or 'none'}.",

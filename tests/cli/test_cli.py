@@ -97,11 +97,10 @@ def test_options_come_from_file_then_flags_then_set(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     invoke("init", str(path), "--student=moe", "--encoder=none", "--dataset=synthetic")
     invoke("init", str(path), code=2)
-    quick = [argument for argument in QUICK[2:]]
     output = invoke(
         "distill",
         f"--config={path}",
-        *quick,
+        *QUICK[2:],
         "--student=mlp",
         "--seed=1",
         "--set=seed=2",
@@ -281,7 +280,14 @@ def test_doctor_warns_of_a_data_folder_that_is_not_there(monkeypatch: pytest.Mon
 
 def test_a_process_stops_at_ctrl_c_and_continues(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "dgl_rbm.cli", *QUICK, "--set=training.epochs=3000", "--set=training.patience=3000"]
+    command = [
+        sys.executable,
+        "-m",
+        "dgl_rbm.cli",
+        *QUICK,
+        "--set=training.epochs=3000",
+        "--set=training.patience=3000",
+    ]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [*command, f"--out={folder}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -49,7 +49,14 @@ def test_overrides_read_yaml_scalars_and_open_named_components() -> None:
     given = {"student": "rbm", "encoder": ["deepwalk", "diffusion"], "training": {"lr": 0.1}}
     changed = apply_overrides(
         given,
-        ["student.num_experts=6", "training.lr=1e-3", "encoder.1.dim=8", "new.deep.value=[a, 2]", "seed=null", "x=true"],
+        [
+            "student.num_experts=6",
+            "training.lr=1e-3",
+            "encoder.1.dim=8",
+            "new.deep.value=[a, 2]",
+            "seed=null",
+            "x=true",
+        ],
     )
     assert changed["student"] == {"kind": "rbm", "num_experts": 6}
     assert changed["training"] == {"lr": 0.001}
@@ -161,5 +168,5 @@ def test_problems_are_numbered_only_when_there_are_several() -> None:
     raise_problems([], ConfigError, "It")
     with pytest.raises(ConfigError, match="It cannot be used: one"):
         raise_problems(["one"], ConfigError, "It")
-    with pytest.raises(ConfigError, match="for 2 reasons:\n  1. one\n  2. two"):
+    with pytest.raises(ConfigError, match=r"for 2 reasons:\n  1. one\n  2. two"):
         raise_problems(["one", "two"], ConfigError, "It")

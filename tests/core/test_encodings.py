@@ -46,7 +46,8 @@ def test_known_nodes_are_looked_up_and_others_named() -> None:
 
 
 def test_nothing_observed_and_nothing_encoded() -> None:
-    empty = Encodings(*(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), torch.zeros(0, 0)), torch.zeros(0), torch.zeros(0))
+    none, no_columns = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0)
+    empty = Encodings(none, no_columns, no_columns, torch.zeros(0), torch.zeros(0))
     assert empty.from_neighbors([[1, 2], []]).shape == (2, 0)
     assert empty.dim == 0
 

@@ -78,7 +78,10 @@ def test_duplicate_entries_are_summed() -> None:
     torch.testing.assert_close(as_rows(matrix).to_dense(), torch.tensor([[0.0, 3.0]]))
 
 
-@pytest.mark.parametrize(("values", "part"), [(np.ones(3), "two dimensions"), ([["a"]], "not numbers"), (np.ones((1, 1), complex), "complex")])
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [(np.ones(3), "two dimensions"), ([["a"]], "not numbers"), (np.ones((1, 1), complex), "complex")],
+)
 def test_what_is_no_matrix_is_explained(values: object, part: str) -> None:
     with pytest.raises(DataError, match=part):
         as_rows(values)

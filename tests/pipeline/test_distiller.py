@@ -268,9 +268,7 @@ class StopIn(Callback):
 @pytest.mark.parametrize(
     "stop", [("teacher", 7), ("encoder", 0), ("regularizer", 0), ("student", 5), ("student", 25), ("evaluation", 0)]
 )
-def test_a_stopped_run_continues_to_the_same_result(
-    stop: tuple[str, int], tmp_path: Path, task: NodeTask
-) -> None:
+def test_a_stopped_run_continues_to_the_same_result(stop: tuple[str, int], tmp_path: Path, task: NodeTask) -> None:
     whole = quick_distiller().fit(task)
     with pytest.raises(KeyboardInterrupt):
         quick_distiller(callbacks=[StopIn(*stop)]).fit(task, out=tmp_path)

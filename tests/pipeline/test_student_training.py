@@ -11,7 +11,6 @@ from torch import Tensor
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import students
 from dgl_rbm.students.base import StudentOutput
-from dgl_rbm.students.mlp import MLP
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore
@@ -171,7 +170,7 @@ def test_training_is_reproducible_and_resumes_to_the_same_result(kind: str, tmp_
 
 def test_neighbour_targets_are_told_of_every_epoch() -> None:
     targets, context = ConstantTargets(), RunContext()
-    fit_student(MLP(5, CLASSES, hidden_dim=4, num_layers=2), make_table(targets=targets), context, StudentTraining(epochs=3))
+    fit_student(build("mlp"), make_table(targets=targets), context, StudentTraining(epochs=3))
     assert targets.epochs == [1, 2, 3]
     assert [entry["told"] for entry in context.history] == [1.0, 2.0, 3.0]
 
