@@ -180,6 +180,10 @@ def hstack(left: Rows, right: Tensor) -> Rows:
     return torch.cat([left, right.to(left)], dim=1)
 
 
+def _signed(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype.kind == "u" else array
+
+
 def as_rows(values: Any, *, what: str = "features") -> Rows:
     """Turn NumPy, SciPy or torch features of any number type into float32 rows; the layout is kept.
 
@@ -199,7 +203,8 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
         coordinates = (coalesced.values().numpy(), tuple(coalesced.indices().numpy()))
         return SparseRows.from_scipy(sp.coo_matrix(coordinates, shape=tuple(values.shape))).to(values.device)
     try:
-        dense = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        # Copied: torch shares neither read-only arrays nor, before 2.3, unsigned integers of more than 8 bits.
+        dense = values if isinstance(values, Tensor) else torch.from_numpy(_signed(np.array(values)))
     except (TypeError, ValueError) as error:
         raise DataError(f"The {what} are not numbers: {error}.", hint="Expected a matrix [rows, columns].") from None
     if dense.dim() != 2:

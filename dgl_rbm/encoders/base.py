@@ -52,11 +52,10 @@ class EncoderConfig(ComponentConfig):
     )
     standardize: bool = Field(
         default=True,
-        description="Shift and scale each column to mean 0 and variance 1 over the observed nodes.",
+        description="Shift and scale the columns to mean 0 and equal variance over the observed nodes, such that an "
+        "encoding is on average `weight` times as long as a row of features.",
     )
-    weight: float = Field(
-        default=1.0, gt=0, description="Scale of the encoding beside the features, after standardisation."
-    )
+    weight: float = Field(default=1.0, gt=0, description="How much the encoding counts beside the features.")
 
     def build(self) -> Encoder:
         """Make the encoder."""

@@ -80,9 +80,9 @@ class Student(nn.Module):
     def finish_pretraining(self, x: Rows) -> None:
         """Leave the pre-training phase; `x` are the table's inputs ``[N, F + P]``."""
 
-    def undecayed_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that weight decay must leave alone, such as memories, which only have a direction."""
-        return []
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the optimiser steps; a student may keep some for its own `after_step`."""
+        return list(self.parameters())
 
     def num_parameters(self) -> int:
         """Return the number of parameters that a prediction may use, memories included."""

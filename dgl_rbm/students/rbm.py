@@ -22,9 +22,10 @@ __all__ = ["RbM", "RbMConfig"]
 class RbM(MixtureStudent):
     """Mixture of experts routed by memory (RbM paper, sections 4.1 and 4.3).
 
-    The memories change in two ways in training: the self-similarity loss trains them by gradient, and
-    `after_step` moves them towards the rows of the last `training_forward` in training mode. Nothing else
-    writes them: neither evaluation, nor plain forward passes in training mode.
+    The memories are left out of the optimiser. `after_step` takes a plain gradient step on the self-similarity
+    loss, with a step size of 1 times its weight, and moves them towards the rows of the last
+    `training_forward` in training mode. Nothing else writes them: neither evaluation, nor plain forward
+    passes in training mode.
 
     Parameters
     ----------
@@ -92,15 +93,19 @@ class RbM(MixtureStudent):
         """Return the memory of each layer."""
         return [cast(MemoryRouter, layer.router).memory for layer in self._stack()]
 
-    def undecayed_parameters(self) -> list[nn.Parameter]:
-        # Adam takes even the smallest gradient in full steps, so decay alone would turn a memory in a few steps.
-        return [memory.vectors for memory in self.memories()]
+    def trained_parameters(self) -> list[nn.Parameter]:
+        # Adam steps by the learning rate however small the gradient is, and would carry a memory, whose only
+        # gradient is the self-similarity's, out of the middle of its rows within a few steps.
+        own = {id(memory.vectors) for memory in self.memories()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
     def start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def after_step(self) -> None:
         super().after_step()
+        for memory in self.memories():
+            memory.descend()
         if self.training and self._pending:
             momentum = annealed_momentum(self._epoch, self.memory_momentum, self.annealing, self.annealing_epochs)
             for memory, (rows, gates) in zip(self.memories(), self._pending, strict=True):

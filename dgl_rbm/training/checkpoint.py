@@ -90,7 +90,15 @@ def write_state(path: Path, state: Any, **metadata: str) -> None:
     """Write nested dicts, lists, scalars and tensors to one safetensors file, atomically."""
     tensors, skeleton = flatten_state(state)
     header = {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata}
-    write_atomic(path, save_tensors(tensors, metadata=header))
+    write_atomic(path, _in_order(save_tensors(tensors, metadata=header)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose order differs from process to process: equal runs, equal files."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def read_state(path: Path) -> tuple[Any, dict[str, str]]:

@@ -193,13 +193,8 @@ class _StudentRun:
         return StudentFit(self.best_epoch, self.best_accuracy, self.epoch)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        kept = self.student.undecayed_parameters()
-        decayed = [p for p in self.student.parameters() if not any(p is other for other in kept)]
-        groups = [
-            {"params": decayed, "weight_decay": self.training.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        return torch.optim.Adam([group for group in groups if group["params"]], lr=self.training.lr)
+        parameters = self.student.trained_parameters()
+        return torch.optim.Adam(parameters, lr=self.training.lr, weight_decay=self.training.weight_decay)
 
     def _out_of_patience(self) -> bool:
         return bool(self.best_epoch) and self.epoch - self.best_epoch >= self.training.patience

@@ -285,10 +285,10 @@ def test_a_process_stops_at_ctrl_c_and_continues(tmp_path: Path) -> None:
         "-m",
         "dgl_rbm.cli",
         *QUICK,
-        "--set=training.epochs=3000",
-        "--set=training.patience=3000",
+        "--set=training.epochs=400",
+        "--set=training.patience=400",
     ]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*command, f"--out={folder}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -296,7 +296,7 @@ def test_a_process_stops_at_ctrl_c_and_continues(tmp_path: Path) -> None:
         for line in process.stderr:
             if line.startswith("student: started"):
                 break
-        time.sleep(1.0)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -40,6 +40,12 @@ def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert header["note"] == "kept"
 
 
+def test_equal_states_are_equal_files(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_state(tmp_path / name, example_state(), one="1", two="2", three="3", four="4")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
 def test_shared_storage_is_written_once_per_name(tmp_path: Path) -> None:
     shared = torch.arange(4.0)
     write_state(tmp_path / "s", {"a": shared, "b": shared[:2]})

@@ -34,8 +34,8 @@ class ExpertMemory(nn.Module):
     """The memory Q of a layer's experts.
 
     Only directions matter: the vectors start and are kept at length one, but whoever reads them
-    normalises them, since an optimiser may have changed their length. `vectors` is a parameter because
-    the self-similarity loss (eq. 7) trains it; `update` moves it towards its rows besides.
+    normalises them, since a gradient step changes their length. `vectors` is a parameter because the
+    self-similarity loss (eq. 7) has a gradient for it; `update` moves it towards its rows besides.
 
     Parameters
     ----------
@@ -51,6 +51,13 @@ class ExpertMemory(nn.Module):
     def reset(self, vectors: Tensor) -> None:
         """Start from `vectors`, float32 ``[E, D]`` of any length but zero."""
         self.vectors.copy_(normalize(vectors.to(self.vectors)))
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        """Take one gradient step of size 1, in place, and forget the gradient."""
+        if self.vectors.grad is not None:
+            self.vectors.sub_(self.vectors.grad)
+            self.vectors.grad = None
 
     @torch.no_grad()
     def update(self, x: Rows, gates: Tensor, momentum: float) -> None:
