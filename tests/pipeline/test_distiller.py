@@ -306,9 +306,12 @@ def test_options_are_checked_before_work_starts() -> None:
         Distiller(training={"epoch": 3})
 
 
-@pytest.mark.parametrize("setting", ["transductive", "inductive"])
-def test_cora_end_to_end(real_data: Path, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "teacher", "student"), [("transductive", 0.77, 0.75), ("inductive", 0.74, 0.60)]
+)
+def test_cora_end_to_end(real_data: Path, setting: str, teacher: float, student: float) -> None:
+    # The inductive setting hides all 1,000 test nodes, and with them more than half of the edges.
     result = Distiller(setting=setting, training={"epochs": 60}).fit("cora")
     assert result.metrics["nodes"] == 2708
-    assert result.metrics["teacher"]["test_accuracy"] > 0.76
-    assert result.metrics["student"]["test_accuracy"] > 0.72
+    assert result.metrics["teacher"]["test_accuracy"] > teacher
+    assert result.metrics["student"]["test_accuracy"] > student
