@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dgl_rbm._version import __version__
 
 if TYPE_CHECKING:
+    from dgl_rbm._dgl import dgl
     from dgl_rbm.artifacts import SavedRun, load_run
     from dgl_rbm.data.make import make_task, task_from_graph
     from dgl_rbm.data.task import NodeTask
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Callback": "training.callbacks",
+    # Importable on any supported torch, which a plain `import dgl` is not.
+    "dgl": "_dgl",
     "DglRbmError": "errors",
     "DistillConfig": "run_config",
     "DistillationResult": "result",
@@ -54,6 +57,7 @@ __all__ = [
     "RunContext",
     "SavedRun",
     "__version__",
+    "dgl",
     "load_run",
     "make_task",
     "task_from_graph",

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dgl_rbm.data.normalize import FeatureNormalization
 from dgl_rbm.encodings import Encodings
-from dgl_rbm.errors import ArtifactError
+from dgl_rbm.errors import ArtifactError, UnknownNameError
 from dgl_rbm.registry import students
 from dgl_rbm.report import render_report
 from dgl_rbm.serving import Predictor
@@ -144,7 +144,14 @@ def _build_student(folder: Path, header: dict[str, str]) -> Student:
             f"The student of '{folder}' is an instance of {config['type']}.",
             hint="Make one yourself and call load_run(folder, student=instance).",
         )
-    student: Student = students.resolve(config).build(int(header["in_dim"]), int(header["num_classes"]))
+    try:
+        resolved = students.resolve(config)
+    except UnknownNameError as error:
+        raise ArtifactError(
+            f"The student of '{folder}' is of the kind '{config['kind']}', which is not known here. {error.message}",
+            hint="Import the module that registers it first, or declare it as an entry point 'dgl_rbm.students'.",
+        ) from None
+    student: Student = resolved.build(int(header["in_dim"]), int(header["num_classes"]))
     return student
 
 

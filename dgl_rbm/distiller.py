@@ -141,6 +141,8 @@ class Distiller:
         ----------
         graph : DGLGraph, NodeTask, str, mapping or DatasetConfig, optional
             A graph of your own, or a dataset's name; the default is the configuration's dataset, ``digits``.
+            `dgl_rbm.task_from_graph` and `dgl_rbm.make_task` make a NodeTask with more choices, such as feature
+            normalisation or a share of unseen nodes.
         features, labels, train_mask, val_mask, test_mask : str
             Names of the fields of ``graph.ndata``, where `graph` is a DGLGraph.
         split : str, optional

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encodings import Encodings
+from dgl_rbm.evaluation.scores import student_inputs
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
+from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 
@@ -31,7 +35,8 @@ class DistillationResult:
     teacher : Teacher
         Fitted.
     predictor : Predictor
-        Student, encodings and feature normalisation: all that a prediction needs.
+        Student, encodings and feature normalisation: all that a prediction from raw features needs. The
+        features of `task` are normalised already; `inputs` makes student inputs of them.
     metrics : dict
         What ``metrics.json`` holds.
     history : list of dict
@@ -58,6 +63,24 @@ class DistillationResult:
     def encodings(self) -> Encodings:
         """The structural encodings of the observed nodes."""
         return self.predictor.encodings
+
+    def inputs(self, node_ids: Sequence[int] | Tensor) -> Rows:
+        """Return what the student reads of some nodes of the graph that the run was made from.
+
+        For raw features of nodes that are not in it, see `Predictor.inputs`.
+
+        Parameters
+        ----------
+        node_ids : sequence of int or Tensor
+            Ids in that graph, observed or unseen, int64 ``[B]``.
+
+        Returns
+        -------
+        Tensor or SparseRows
+            float32 ``[B, F + P]``.
+        """
+        ids = torch.as_tensor(node_ids, dtype=torch.int64)
+        return student_inputs(self.encodings, self.task, ids)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run to a folder, file by file and each one atomically; see `dgl_rbm.artifacts`."""

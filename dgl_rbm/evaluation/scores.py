@@ -12,10 +12,10 @@ from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.fit import encode_unseen
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import hstack, take
+from dgl_rbm.sparse import Rows, hstack, take
 from dgl_rbm.students.base import Student
 
-__all__ = ["accuracy", "agreement", "macro_f1", "score", "student_logits"]
+__all__ = ["accuracy", "agreement", "macro_f1", "score", "student_inputs", "student_logits"]
 
 # Share of unseen nodes among those that a deployed model is asked about (Tian et al. 2022, "production").
 UNSEEN_SHARE = 0.2
@@ -39,6 +39,25 @@ def macro_f1(predicted: Tensor, labels: Tensor, num_classes: int) -> float:
     return sum(scores) / len(scores)
 
 
+def student_inputs(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Rows:
+    """Return what a student reads of some nodes of a task, float32 ``[B, F + P]``.
+
+    Parameters
+    ----------
+    encodings : Encodings
+        Observed nodes have their own; unseen ones get them from their neighbours.
+    task : NodeTask
+        Gives features, normalised already, and edges.
+    node_ids : Tensor
+        int64 ``[B]``, any order.
+    """
+    of_all = torch.empty(task.graph.num_nodes(), encodings.dim)
+    of_all[encodings.node_ids] = encodings.values
+    if len(task.unseen_idx):
+        of_all[task.unseen_idx] = encode_unseen(encodings, task)
+    return hstack(take(task.features, node_ids), of_all[node_ids])
+
+
 def student_logits(student: Student, encodings: Encodings, task: NodeTask) -> Tensor:
     """Predict every node of a task: observed ones from their own encodings, unseen ones from their neighbours'.
 
@@ -47,13 +66,7 @@ def student_logits(student: Student, encodings: Encodings, task: NodeTask) -> Te
     Tensor
         float32 ``[N, C]``, on the CPU.
     """
-    observed = encodings.node_ids
-    logits = torch.empty(task.graph.num_nodes(), task.num_classes)
-    logits[observed] = student.logits(hstack(take(task.features, observed), encodings.values))
-    if len(task.unseen_idx):
-        rows = hstack(take(task.features, task.unseen_idx), encode_unseen(encodings, task))
-        logits[task.unseen_idx] = student.logits(rows)
-    return logits
+    return student.logits(student_inputs(encodings, task, torch.arange(task.graph.num_nodes())))
 
 
 def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

@@ -132,6 +132,27 @@ class MixtureStudent(Student):
         self.routed.fill_(True)
         self.train(was_training)
 
+    @torch.no_grad()
+    def routings(self, x: Rows) -> list[tuple[Rows, Routing]]:
+        """Return what each layer's router sees and decides in evaluation mode; empty while pre-training.
+
+        Parameters
+        ----------
+        x : Tensor or SparseRows
+            float32 ``[B, F + P]``, on the student's device.
+
+        Returns
+        -------
+        list of (rows, Routing)
+            Per layer its input ``[B, D]``, and cosines and gates ``[B, E]``.
+        """
+        was_training = self.training
+        self.eval()
+        passes: list[tuple[Rows, Routing]] = []
+        self._run(x, passes)
+        self.train(was_training)
+        return passes
+
     def num_active_parameters(self) -> int:
         idle = 0
         for layer in self._stack():

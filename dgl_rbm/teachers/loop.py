@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -19,13 +17,10 @@ from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.inference import readable
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
-from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.epochs import EpochLoop
 
 __all__ = ["Steps", "TrainingRun", "steps"]
-
-_SECONDS_BETWEEN_CHECKPOINTS = 20.0
-_PROGRESS = "teacher-progress"
 
 
 class Steps(Protocol):
@@ -122,8 +117,8 @@ class _SampledSteps:
             yield self.module(blocks, x), labels[outputs.to(labels.device)].to(device)
 
 
-class TrainingRun:
-    """One training run: all of its state is in a checkpoint, so that a killed run resumes to the same result.
+class TrainingRun(EpochLoop):
+    """Trains a module in the stage ``"teacher"``.
 
     Parameters
     ----------
@@ -145,41 +140,11 @@ class TrainingRun:
         num_classes: int,
         context: RunContext,
     ) -> None:
-        self.module, self.steps, self.options = module, of_epoch, options
-        self.num_classes, self.context = num_classes, context
-        self.optimizer = torch.optim.Adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-        self.epoch = 0
-        self.best_epoch = 0
-        self.best_accuracy = -1.0
-        self.best_state: dict[str, Any] = {}
-        self.last_checkpoint = time.monotonic()
+        optimizer = torch.optim.Adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=options.patience)
+        self.steps, self.options, self.num_classes = of_epoch, options, num_classes
 
-    def fit(self) -> None:
-        """Train in the stage ``"teacher"``."""
-        with self.context.stage("teacher", self.options.epochs) as stage:
-            self._resume()
-            while self.epoch < self.options.epochs and not self._out_of_patience():
-                metrics = {"loss": self._train()}
-                self.epoch += 1
-                if self.epoch % self.options.eval_every == 0 or self.epoch == self.options.epochs:
-                    metrics["val_accuracy"] = self._validate()
-                try:
-                    stage.step(self.epoch, **metrics)
-                except BaseException:
-                    # Between two epochs the state is whole, so whoever stops the run here loses nothing.
-                    self._checkpoint()
-                    raise
-                if time.monotonic() - self.last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
-                    self._checkpoint()
-        self.module.load_state_dict(self.best_state)
-        self.context.checkpoints.discard(_PROGRESS)
-
-    def _out_of_patience(self) -> bool:
-        evaluated = self.epoch - self.epoch % self.options.eval_every
-        return evaluated - self.best_epoch >= self.options.patience and self.best_epoch > 0
-
-    def _train(self) -> float:
-        """Run one epoch; return the mean loss of the training nodes."""
+    def train_epoch(self) -> dict[str, float]:
         self.module.train()
         total, count = 0.0, 0
         for logits, labels in self.steps.training():
@@ -196,21 +161,19 @@ class TrainingRun:
             loss.backward()
             self.optimizer.step()
             total, count = total + value * len(labels), count + len(labels)
-        return total / count
+        return {"loss": total / count}
 
     @torch.no_grad()
-    def _validate(self) -> float:
-        """Return the accuracy on the validation nodes; keep the module's state where it is the best so far."""
+    def end_epoch(self) -> dict[str, float]:
+        if self.epoch % self.options.eval_every and self.epoch != self.options.epochs:
+            return {}
         self.module.eval()
         right, count = 0, 0
         for logits, labels in self.steps.validation():
             right += int((logits.argmax(dim=1) == labels).sum())
             count += len(labels)
-        accuracy = right / count
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = accuracy, self.epoch
-            self.best_state = copy.deepcopy(self.module.state_dict())
-        return accuracy
+        self.note(right / count)
+        return {"val_accuracy": right / count}
 
     def _check_shape(self, logits: Any, rows: int) -> None:
         expected = (rows, self.num_classes)
@@ -221,28 +184,3 @@ class TrainingRun:
                 f"shape {expected}.",
                 hint="A teacher's module returns one row of class scores per node, before any softmax.",
             )
-
-    def _checkpoint(self) -> None:
-        if not self.context.checkpoints.enabled:
-            return
-        state: dict[str, Any] = {
-            "epoch": self.epoch,
-            "best": [self.best_epoch, self.best_accuracy, self.best_state],
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": rng_state(),
-            "history": [entry for entry in self.context.history if entry["stage"] == "teacher"],
-        }
-        self.context.checkpoints.save(_PROGRESS, state)
-        self.last_checkpoint = time.monotonic()
-
-    def _resume(self) -> None:
-        state = self.context.checkpoints.load(_PROGRESS)
-        if state is None:
-            return
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
-        self.best_epoch, self.best_accuracy, self.best_state = state["best"]
-        self.context.history.extend(state["history"])
-        restore_rng_state(state["rng"])

@@ -76,7 +76,7 @@ class GNNTeacher(Teacher):
         placement = self._place(observed, context)
         fanouts = self.fanouts(placement)
         with steps(self.module, observed, placement, self.training, fanouts) as of_epoch:
-            TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).fit()
+            TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).run()
 
     def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
         """Predict every node of `view`: at once where that fits in memory, otherwise layer by layer."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +16,14 @@ from dgl_rbm.objectives import distillation_loss, hard_label_loss
 from dgl_rbm.sparse import take
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
-from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.epochs import EpochLoop
 
 __all__ = ["ObjectiveConfig", "StudentFit", "StudentTraining", "distillation_objective", "fit_student"]
 
 # Up to this many rows one full-batch step an epoch is both fastest and steadiest.
-_FULL_BATCH_UP_TO = 8192
+_FULL_BATCH_UP_TO = 32_768
 _DEFAULT_BATCH = 4096
-_SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 class ObjectiveConfig(StrictConfig):
@@ -45,7 +42,7 @@ class StudentTraining(StrictConfig):
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     batch_size: int | None = Field(
-        default=None, ge=1, description="Rows a step; null takes all rows up to 8192 and else 4096."
+        default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
     )
     patience: int = Field(
         default=100, ge=1, description="Stop after this many epochs without a better validation accuracy."
@@ -143,13 +140,12 @@ def fit_student(
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
     if not len(table.val_idx):
         raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
-    run = _StudentRun(student, table, context, training or StudentTraining(), objective or ObjectiveConfig())
-    return run.fit()
+    loop = _StudentRun(student, table, context, training or StudentTraining(), objective or ObjectiveConfig())
+    loop.run()
+    return StudentFit(loop.best_epoch, loop.best_accuracy, loop.epoch)
 
 
-class _StudentRun:
-    """The state of one training run; split from `fit_student` so that a checkpoint can hold all of it."""
-
+class _StudentRun(EpochLoop):
     def __init__(
         self,
         student: Student,
@@ -158,64 +154,27 @@ class _StudentRun:
         training: StudentTraining,
         objective: ObjectiveConfig,
     ) -> None:
-        self.student, self.table, self.context = student, table, context
+        super().__init__(
+            "student",
+            student,
+            _new_optimizer(student, training),
+            context,
+            epochs=student.pretrain_epochs + training.epochs,
+            patience=training.patience,
+        )
+        self.student, self.table = student, table
         self.training, self.objective = training, objective
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
-        self.optimizer = self._new_optimizer()
-        self.epoch = 0
-        self.best_epoch = 0
-        self.best_accuracy = -1.0
-        self.best_state: dict[str, Tensor] = {}
-        self.last_checkpoint = time.monotonic()
 
-    def fit(self) -> StudentFit:
-        total = self.student.pretrain_epochs + self.training.epochs
-        with self.context.stage("student", total) as stage:
-            self._resume()
-            while self.epoch < total and not self._out_of_patience():
-                metrics = self._train_epoch()
-                self.epoch += 1
-                metrics |= self._evaluate()
-                if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
-                    self.student.finish_pretraining(self.table.inputs)
-                    self.optimizer = self._new_optimizer()
-                try:
-                    stage.step(self.epoch, **metrics)
-                except BaseException:
-                    # Between two epochs the state is whole, so whoever stops the run here loses nothing.
-                    self._checkpoint()
-                    raise
-                if time.monotonic() - self.last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
-                    self._checkpoint()
-        if self.best_state:
-            self.student.load_state_dict(self.best_state)
-        self.context.checkpoints.discard("student-progress")
-        return StudentFit(self.best_epoch, self.best_accuracy, self.epoch)
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        parameters = self.student.trained_parameters()
-        return torch.optim.Adam(parameters, lr=self.training.lr, weight_decay=self.training.weight_decay)
-
-    def _out_of_patience(self) -> bool:
-        return bool(self.best_epoch) and self.epoch - self.best_epoch >= self.training.patience
-
-    def _batches(self) -> Iterator[Tensor]:
-        if self.batch_size >= len(self.table):
-            yield torch.arange(len(self.table), device=self.table.device)
-        else:
-            yield from torch.randperm(len(self.table)).to(self.table.device).split(self.batch_size)
-
-    def _train_epoch(self) -> dict[str, float]:
+    def train_epoch(self) -> dict[str, float]:
         self.student.train()
         if not self.student.pretraining:
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
         sums: dict[str, float] = {}
         for rows in self._batches():
-            whole = len(rows) == len(self.table)
-            inputs = self.table.inputs if whole else take(self.table.inputs, rows)
-            loss, parts = distillation_objective(
-                self.student.training_forward(inputs), self.table, rows, self.objective
-            )
+            inputs = self.table.inputs if len(rows) == len(self.table) else take(self.table.inputs, rows)
+            output = self.student.training_forward(inputs)
+            loss, parts = distillation_objective(output, self.table, rows, self.objective)
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(
                     f"The student's loss is {loss.item()} in epoch {self.epoch + 1}.",
@@ -230,7 +189,7 @@ class _StudentRun:
         return sums
 
     @torch.no_grad()
-    def _evaluate(self) -> dict[str, float]:
+    def end_epoch(self) -> dict[str, float]:
         table, targets = self.table, self.table.neighbor_targets
         metrics: dict[str, float] = {}
         if targets is not None:
@@ -239,37 +198,27 @@ class _StudentRun:
             predicted = predicted[table.val_idx]
         else:
             predicted = self.student.predict(take(table.inputs, table.val_idx)).to(table.device)
-        accuracy = float((predicted == table.labels[table.val_idx]).float().mean())
-        if accuracy > self.best_accuracy and not self.student.pretraining:
-            self.best_accuracy, self.best_epoch = accuracy, self.epoch
-            self.best_state = copy.deepcopy(self.student.state_dict())
-        return metrics | {"val_accuracy": accuracy}
+        metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
+        self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
+        if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
+            self.student.finish_pretraining(table.inputs)
+            self.optimizer = _new_optimizer(self.student, self.training)
+        return metrics
 
-    def _checkpoint(self) -> None:
-        if not self.context.checkpoints.enabled:
-            return
+    def extra_state(self) -> dict[str, Any]:
         targets = self.table.neighbor_targets
-        state: dict[str, Any] = {
-            "epoch": self.epoch,
-            "best": [self.best_epoch, self.best_accuracy, self.best_state],
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "targets": targets.state_dict() if targets is not None else {},
-            "rng": rng_state(),
-            "history": [entry for entry in self.context.history if entry["stage"] == "student"],
-        }
-        self.context.checkpoints.save("student-progress", state)
-        self.last_checkpoint = time.monotonic()
+        return {} if targets is None else targets.state_dict()
 
-    def _resume(self) -> None:
-        state = self.context.checkpoints.load("student-progress")
-        if state is None:
-            return
-        self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_extra_state(self, state: dict[str, Any]) -> None:
         if self.table.neighbor_targets is not None:
-            self.table.neighbor_targets.load_state_dict(state["targets"])
-        self.epoch = state["epoch"]
-        self.best_epoch, self.best_accuracy, self.best_state = state["best"]
-        self.context.history.extend(state["history"])
-        restore_rng_state(state["rng"])
+            self.table.neighbor_targets.load_state_dict(state)
+
+    def _batches(self) -> Iterator[Tensor]:
+        if self.batch_size >= len(self.table):
+            yield torch.arange(len(self.table), device=self.table.device)
+        else:
+            yield from torch.randperm(len(self.table)).to(self.table.device).split(self.batch_size)
+
+
+def _new_optimizer(student: Student, training: StudentTraining) -> torch.optim.Optimizer:
+    return torch.optim.Adam(student.trained_parameters(), lr=training.lr, weight_decay=training.weight_decay)

@@ -306,12 +306,30 @@ def test_options_are_checked_before_work_starts() -> None:
         Distiller(training={"epoch": 3})
 
 
-@pytest.mark.parametrize(
-    ("setting", "teacher", "student"), [("transductive", 0.77, 0.75), ("inductive", 0.74, 0.60)]
-)
+@pytest.mark.parametrize(("setting", "teacher", "student"), [("transductive", 0.77, 0.75), ("inductive", 0.74, 0.60)])
 def test_cora_end_to_end(real_data: Path, setting: str, teacher: float, student: float) -> None:
     # The inductive setting hides all 1,000 test nodes, and with them more than half of the edges.
     result = Distiller(setting=setting, training={"epochs": 60}).fit("cora")
     assert result.metrics["nodes"] == 2708
     assert result.metrics["teacher"]["test_accuracy"] > teacher
     assert result.metrics["student"]["test_accuracy"] > student
+
+
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+def test_inputs_of_nodes_give_the_runs_own_logits(setting: str) -> None:
+    result = quick_distiller().fit(community_task(setting))
+    ids = [80, 3, 3, 41]
+    torch.testing.assert_close(result.student.logits(result.inputs(ids)), result.student_logits[ids])
+    assert result.inputs([]).shape == (0, result.student.in_dim)
+
+
+def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: DistillationResult, tmp_path: Path) -> None:
+    from dgl_rbm.training.checkpoint import read_state, write_state
+
+    folder = finished.save(tmp_path / "run")
+    state, header = read_state(folder / "student.safetensors")
+    config = json.loads(header.pop("student")) | {"kind": "residual"}
+    header.pop("format")
+    write_state(folder / "student.safetensors", state, student=json.dumps(config), **header)
+    with pytest.raises(ArtifactError, match=r"kind 'residual'[\s\S]*Import the module that registers it"):
+        load_run(folder)

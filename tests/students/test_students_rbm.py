@@ -360,3 +360,21 @@ def test_training_lowers_the_loss_through_both_phases(kind: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert (student.predict(x) == labels).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["rbm", "moe"])
+def test_routings_are_those_of_the_prediction(kind: str) -> None:
+    student, x = students.resolve(kind).build(5, 3, hidden_dim=8, num_layers=2), torch.randn(7, 5)
+    assert (student.routings(x) == []) == student.pretraining
+    student.finish_pretraining(x)
+    student.train()
+    passes = student.routings(x)
+    assert student.training
+    rows: torch.Tensor = x
+    student.eval()
+    for depth, (layer, (seen, routing)) in enumerate(zip(student.layers, passes, strict=True)):
+        torch.testing.assert_close(seen, rows)
+        output, expected = layer(rows)
+        torch.testing.assert_close(routing.gates, expected.gates)
+        rows = torch.relu(output) if depth == 0 else output
+    torch.testing.assert_close(rows, student(x))

@@ -19,10 +19,10 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TrainingError
 from dgl_rbm.registry import teachers
 from dgl_rbm.sparse import SparseRows
-from dgl_rbm.teachers import loop
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.teachers.sampling import Placement
 from dgl_rbm.teachers.training import GNNTeacher, TeacherTraining
+from dgl_rbm.training import epochs
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
@@ -123,7 +123,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
 ) -> None:
     whole = build("sage", FULL)
     whole.fit(observed, RunContext())
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(epochs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     monkeypatch.setattr(CheckpointStore, "discard", lambda self, name: None)
     store = CheckpointStore(tmp_path, "same")
     # What a run killed after epoch 7 leaves behind.

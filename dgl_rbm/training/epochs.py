@@ -1,0 +1,143 @@
+"""The loop that teachers and students share: epochs, the best one on validation, patience, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["EpochLoop"]
+
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+class EpochLoop(ABC):
+    """One training run; all of its state is in a checkpoint, so that a killed run resumes to the same result.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage of the run.
+    module : nn.Module
+        Trained in place and left in its best epoch.
+    optimizer : torch.optim.Optimizer
+        Steps its parameters.
+    context : RunContext
+        Seed, callbacks and checkpoints.
+    epochs : int
+        Most epochs.
+    patience : int
+        Stop after this many epochs without a better validation accuracy.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs that are done.
+    best_epoch : int
+        The first epoch of the best validation accuracy, counted from 1; 0 before there is one.
+    best_accuracy : float
+        Its validation accuracy.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        context: RunContext,
+        *,
+        epochs: int,
+        patience: int,
+    ) -> None:
+        self.stage, self.module, self.optimizer, self.context = stage, module, optimizer, context
+        self.epochs, self.patience = epochs, patience
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_accuracy = -1.0
+        self._best_state: dict[str, Any] = {}
+        self._evaluated_epoch = 0
+        self._last_checkpoint = time.monotonic()
+
+    @abstractmethod
+    def train_epoch(self) -> dict[str, float]:
+        """Train one epoch; return values to record, such as ``loss``."""
+
+    @abstractmethod
+    def end_epoch(self) -> dict[str, float]:
+        """Evaluate where this epoch asks for it, passing the accuracy to `note`; return values to record."""
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold besides module, optimiser and generators."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` returned."""
+
+    def run(self) -> None:
+        """Train until the last epoch or until patience is lost."""
+        with self.context.stage(self.stage, self.epochs) as stage:
+            self._resume()
+            while self.epoch < self.epochs and not self._out_of_patience():
+                metrics = self.train_epoch()
+                self.epoch += 1
+                metrics |= self.end_epoch()
+                try:
+                    stage.step(self.epoch, **metrics)
+                except BaseException:
+                    # Between two epochs the state is whole, so whoever stops the run here loses nothing.
+                    self._checkpoint()
+                    raise
+                if time.monotonic() - self._last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
+                    self._checkpoint()
+        if self.best_epoch:
+            self.module.load_state_dict(self._best_state)
+        self.context.checkpoints.discard(self._progress)
+
+    def note(self, accuracy: float, *, candidate: bool = True) -> None:
+        """Note this epoch's validation accuracy; keep the module's state where it is the best of the candidates."""
+        self._evaluated_epoch = self.epoch
+        if candidate and accuracy > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = accuracy, self.epoch
+            self._best_state = copy.deepcopy(self.module.state_dict())
+
+    @property
+    def _progress(self) -> str:
+        return f"{self.stage}-progress"
+
+    def _out_of_patience(self) -> bool:
+        return self.best_epoch > 0 and self._evaluated_epoch - self.best_epoch >= self.patience
+
+    def _checkpoint(self) -> None:
+        if not self.context.checkpoints.enabled:
+            return
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "evaluated": self._evaluated_epoch,
+            "best": [self.best_epoch, self.best_accuracy, self._best_state],
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "extra": self.extra_state(),
+            "rng": rng_state(),
+            "history": [entry for entry in self.context.history if entry["stage"] == self.stage],
+        }
+        self.context.checkpoints.save(self._progress, state)
+        self._last_checkpoint = time.monotonic()
+
+    def _resume(self) -> None:
+        state = self.context.checkpoints.load(self._progress)
+        if state is None:
+            return
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.load_extra_state(state["extra"])
+        self.epoch, self._evaluated_epoch = state["epoch"], state["evaluated"]
+        self.best_epoch, self.best_accuracy, self._best_state = state["best"]
+        self.context.history.extend(state["history"])
+        restore_rng_state(state["rng"])
