@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm._version import __version__
 from dgl_rbm.errors import ConfigError, DglRbmError
+from dgl_rbm.registry import DEFAULTS, REGISTRIES
 
 __all__ = ["app", "main"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="dgl-rbm",
     help="Distil graph neural networks into students that read one row of features.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_HELP,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,16 +66,25 @@ def _command(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def _choices(text: str, kind: str) -> str:
+    """Return an option's help with what can be chosen and what is chosen unless it is given."""
+    return f"{text}: {', '.join(REGISTRIES[kind].names())}. Default: {DEFAULTS[kind]}."
+
+
 DatasetOption = Annotated[
     str | None,
-    typer.Option(help="A dataset's name, ogbn-*, a graph saved by dgl.save_graphs, or a CSV-dataset folder."),
+    typer.Option(
+        help="A dataset's name (`dgl-rbm components dataset`), ogbn-*, a graph saved by dgl.save_graphs, or a "
+        f"CSV-dataset folder. Default: {DEFAULTS['dataset']}."
+    ),
 ]
-TeacherOption = Annotated[str | None, typer.Option(help="Graph neural network to learn from.")]
-StudentOption = Annotated[str | None, typer.Option(help="Model to train; it reads one row.")]
+TeacherOption = Annotated[str | None, typer.Option(help=_choices("Graph neural network to learn from", "teacher"))]
+StudentOption = Annotated[str | None, typer.Option(help=_choices("Model to train; it reads one row", "student"))]
 EncoderOption = Annotated[
-    str | None, typer.Option(help="Structural encodings beside the features; join several with '+'.")
+    str | None,
+    typer.Option(help=_choices("Structural encodings beside the features, several joined by '+'", "encoder")),
 ]
-RegularizerOption = Annotated[str | None, typer.Option(help="Targets from the neighbourhood.")]
+RegularizerOption = Annotated[str | None, typer.Option(help=_choices("Targets from the neighbourhood", "regularizer"))]
 SettingOption = Annotated[
     str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
 ]
@@ -90,7 +103,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the file first, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
-    from dgl_rbm.run_config import DEFAULTS, resolve_config
+    from dgl_rbm.run_config import resolve_config
 
     values = read_yaml(config) if config is not None else {}
     split = options.pop("split", None)
@@ -108,7 +121,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def distill(
     dataset: DatasetOption = None,
@@ -171,9 +184,10 @@ def _print_comparison(metrics: dict[str, Any], folder: Path) -> None:
     from dgl_rbm.report import COLUMNS, comparison_rows
 
     console = _stdout()
-    table = Table(title=f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}")
+    title = f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for i, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in comparison_rows(metrics):
         table.add_row(*row)
     console.print(table)
@@ -183,7 +197,7 @@ def _print_comparison(metrics: dict[str, Any], folder: Path) -> None:
     console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
@@ -218,7 +232,7 @@ def predict(
         typer.echo(frame.to_csv(index=False), nl=False)
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
@@ -242,7 +256,7 @@ def evaluate(
     _stdout().print(table)
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def components(
     name: Annotated[str | None, typer.Argument(help="A kind (student) or a component (rbm).")] = None,
@@ -280,7 +294,7 @@ def components(
         console.print(table)
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("distill.yaml"),
@@ -312,7 +326,7 @@ def init(
     typer.echo(f"Wrote {path}. Next: dgl-rbm distill --config {path}")
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def validate(
     path: Annotated[Path, typer.Argument(help="Configuration file.")],
@@ -334,7 +348,7 @@ def validate(
     typer.echo(f"Next: dgl-rbm distill --config {path}")
 
 
-@app.command()
+@app.command(context_settings=_HELP)
 @_command
 def doctor(as_json: JsonOption = False) -> None:
     """Print versions, CUDA, GraphBolt and the DGL build, and what follows from each."""

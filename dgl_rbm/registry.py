@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, get_args
 from dgl_rbm.config import ComponentConfig, validated
 from dgl_rbm.errors import ConfigError, UnknownNameError
 
-__all__ = ["REGISTRIES", "Registry", "datasets", "encoders", "regularizers", "students", "teachers"]
+__all__ = ["DEFAULTS", "REGISTRIES", "Registry", "datasets", "encoders", "regularizers", "students", "teachers"]
 
 C = TypeVar("C", bound=ComponentConfig)
 
@@ -142,6 +142,15 @@ encoders: Registry[Any] = Registry(
 )
 regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd"))
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm"))
+
+# What a run is made of unless it is told otherwise.
+DEFAULTS = {
+    "dataset": "digits",
+    "teacher": "sage",
+    "student": "rbm",
+    "encoder": "diffusion",
+    "regularizer": "krd",
+}
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.what: registry for registry in (datasets, teachers, encoders, regularizers, students)

@@ -9,7 +9,7 @@ import yaml
 
 __all__ = ["comparison_rows", "format_microseconds", "render_report"]
 
-COLUMNS = ("", "test accuracy", "val accuracy", "parameters", "active", "one node", "rows read")
+COLUMNS = ("", "test acc.", "val acc.", "parameters", "active", "one node", "rows read")
 
 
 def format_microseconds(value: float | None) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny
 
 from dgl_rbm.config import ComponentConfig, StrictConfig, validated
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.registry import datasets, encoders, regularizers, students, teachers
+from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, students, teachers
 from dgl_rbm.training.student import ObjectiveConfig, StudentTraining
 
 __all__ = ["CustomConfig", "DistillConfig", "resolve_config", "resolve_dataset", "resolve_encoders"]
@@ -53,15 +53,6 @@ class DistillConfig(StrictConfig):
     def to_values(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in a YAML file."""
         return self.model_dump(mode="json")
-
-
-DEFAULTS: dict[str, Any] = {
-    "dataset": "digits",
-    "teacher": "sage",
-    "student": "rbm",
-    "encoder": "diffusion",
-    "regularizer": "krd",
-}
 
 
 def resolve_dataset(spec: Any) -> ComponentConfig:

@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_distill_ends_with_a_table_and_the_next_command(tmp_path: Path) -> None:
     output = invoke(*QUICK, f"--out={tmp_path / 'run'}")
-    for part in ("teacher (sage)", "student (rbm)", "test accuracy", "active", "one node", "agree on"):
+    for part in ("teacher (sage)", "student (rbm)", "test acc.", "active", "one node", "agree on"):
         assert part in output
     assert f"dgl-rbm predict {tmp_path / 'run'}" in output
     assert "teacher: done in" in output, "plain progress lines, since this is no terminal"
