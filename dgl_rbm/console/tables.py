@@ -150,8 +150,19 @@ def _from_frame(frame: pd.DataFrame, path: Path) -> Request:
     if NEIGHBORS_COLUMN in frame:
         return Request(values, neighbors=[_ids(cell, path, row) for row, cell in enumerate(frame[NEIGHBORS_COLUMN])])
     if ID_COLUMN in frame:
-        return Request(values, node_ids=torch.as_tensor(frame[ID_COLUMN].to_numpy(dtype=np.int64)))
+        return Request(values, node_ids=_node_ids(frame[ID_COLUMN], path))
     return Request(values)
+
+
+def _node_ids(column: pd.Series, path: Path) -> Tensor:
+    ids = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(np.isnan(ids) | (ids != np.floor(ids)))
+    if len(wrong):
+        raise DataError(
+            f"'{path}', column '{ID_COLUMN}', row {wrong[0]}: {column.iloc[wrong[0]]} is not a node id.",
+            hint="Ids are whole numbers; leave the column out for nodes that were not observed.",
+        )
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 def _ids(cell: object, path: Path, row: int) -> list[int]:

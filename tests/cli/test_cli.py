@@ -236,8 +236,10 @@ def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
         ("a,b\n1,x\n", ["column 'b', row 0", "'x' is not a number"]),
         (",".join(["nan"] * DIM) + "\n" + ",".join(["1"] * DIM) + "\n" + "," * (DIM - 1) + "\n", ["NaN"]),
         ("", ["not a CSV table"]),
+        ("a,node_id\n1,2.5\n", ["column 'node_id', row 0", "2.5 is not a node id"]),
+        ("a,neighbors\n1,x y\n", ["column 'neighbors', row 0", "not a list of node ids"]),
     ],
-    ids=["columns", "text", "empty cells", "empty"],
+    ids=["columns", "text", "empty cells", "empty", "ids", "neighbours"],
 )
 def test_wrong_rows_are_explained(run: Path, tmp_path: Path, content: str, parts: list[str]) -> None:
     path = tmp_path / "rows.csv"
