@@ -2,8 +2,8 @@
 
     DGL_RBM_DATA=path/to/data python benchmarks/real_graphs.py --out results.json
 
-Every epoch is chosen on validation nodes and test labels are read once a run. A finished run is not repeated: stopped and
-started again, the command goes on. Prints two Markdown tables, of accuracies and of seconds.
+Every epoch is chosen on validation nodes and test labels are read once a run. A finished run is not repeated: stopped
+and started again, the command goes on. Prints two Markdown tables, of accuracies and of seconds.
 """
 
 from __future__ import annotations
