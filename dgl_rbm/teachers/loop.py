@@ -168,12 +168,14 @@ class TrainingRun(EpochLoop):
         if self.epoch % self.options.eval_every and self.epoch != self.options.epochs:
             return {}
         self.module.eval()
-        right, count = 0, 0
+        right, loss, count = 0, 0.0, 0
         for logits, labels in self.steps.validation():
             right += int((logits.argmax(dim=1) == labels).sum())
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += len(labels)
-        self.note(right / count)
-        return {"val_accuracy": right / count}
+        metrics = {"val_accuracy": right / count, "val_loss": loss / count}
+        self.note(-metrics["val_loss"] if self.options.select_by == "loss" else metrics["val_accuracy"])
+        return metrics
 
     def _check_shape(self, logits: Any, rows: int) -> None:
         expected = (rows, self.num_classes)

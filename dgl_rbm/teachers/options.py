@@ -19,7 +19,12 @@ class TeacherTraining(StrictConfig):
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     patience: int = Field(
-        default=50, ge=1, description="Stop after this many epochs without a better validation accuracy."
+        default=50, ge=1, description="Stop after this many epochs without a better validation score."
+    )
+    select_by: Literal["loss", "accuracy"] = Field(
+        default="loss",
+        description="Validation score that chooses the epoch to keep. The accuracy may be best in an early epoch "
+        "whose probabilities are still nearly uniform, and such soft labels teach a student little.",
     )
     eval_every: int = Field(default=1, ge=1, description="Epochs between looks at the validation nodes.")
     sampler: Literal["auto", "full", "neighbor"] = Field(

@@ -1,8 +1,9 @@
-"""The loop that teachers and students share: epochs, the best one on validation, patience, checkpoints."""
+"""The loop that teachers and students share: epochs, the best one on validation nodes, patience, checkpoints."""
 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from abc import ABC, abstractmethod
 from typing import Any
@@ -34,16 +35,16 @@ class EpochLoop(ABC):
     epochs : int
         Most epochs.
     patience : int
-        Stop after this many epochs without a better validation accuracy.
+        Stop after this many epochs without a better validation score.
 
     Attributes
     ----------
     epoch : int
         Epochs that are done.
     best_epoch : int
-        The first epoch of the best validation accuracy, counted from 1; 0 before there is one.
-    best_accuracy : float
-        Its validation accuracy.
+        The first epoch of the best validation score, counted from 1; 0 before there is one.
+    best_score : float
+        Its validation score, the more the better.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class EpochLoop(ABC):
         self.epochs, self.patience = epochs, patience
         self.epoch = 0
         self.best_epoch = 0
-        self.best_accuracy = -1.0
+        self.best_score = -math.inf
         self._best_state: dict[str, Any] = {}
         self._evaluated_epoch = 0
         self._last_checkpoint = time.monotonic()
@@ -71,7 +72,7 @@ class EpochLoop(ABC):
 
     @abstractmethod
     def end_epoch(self) -> dict[str, float]:
-        """Evaluate where this epoch asks for it, passing the accuracy to `note`; return values to record."""
+        """Evaluate where this epoch asks for it, passing the score to `note`; return values to record."""
 
     def extra_state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold besides module, optimiser and generators."""
@@ -100,11 +101,11 @@ class EpochLoop(ABC):
             self.module.load_state_dict(self._best_state)
         self.context.checkpoints.discard(self._progress)
 
-    def note(self, accuracy: float, *, candidate: bool = True) -> None:
-        """Note this epoch's validation accuracy; keep the module's state where it is the best of the candidates."""
+    def note(self, score: float, *, candidate: bool = True) -> None:
+        """Note this epoch's validation score; keep the module's state where it is the best of the candidates."""
         self._evaluated_epoch = self.epoch
-        if candidate and accuracy > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = accuracy, self.epoch
+        if candidate and score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
             self._best_state = copy.deepcopy(self.module.state_dict())
 
     @property
@@ -120,7 +121,7 @@ class EpochLoop(ABC):
         state: dict[str, Any] = {
             "epoch": self.epoch,
             "evaluated": self._evaluated_epoch,
-            "best": [self.best_epoch, self.best_accuracy, self._best_state],
+            "best": [self.best_epoch, self.best_score, self._best_state],
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "extra": self.extra_state(),
@@ -138,6 +139,6 @@ class EpochLoop(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
         self.load_extra_state(state["extra"])
         self.epoch, self._evaluated_epoch = state["epoch"], state["evaluated"]
-        self.best_epoch, self.best_accuracy, self._best_state = state["best"]
+        self.best_epoch, self.best_score, self._best_state = state["best"]
         self.context.history.extend(state["history"])
         restore_rng_state(state["rng"])

@@ -142,7 +142,7 @@ def fit_student(
         raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
     loop = _StudentRun(student, table, context, training or StudentTraining(), objective or ObjectiveConfig())
     loop.run()
-    return StudentFit(loop.best_epoch, loop.best_accuracy, loop.epoch)
+    return StudentFit(loop.best_epoch, loop.best_score, loop.epoch)
 
 
 class _StudentRun(EpochLoop):

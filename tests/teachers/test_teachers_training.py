@@ -134,20 +134,38 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     assert [entry["step"] for entry in context.history] == list(range(1, len(context.history) + 1))
 
 
-def test_the_first_of_the_best_epochs_is_kept_and_patience_stops(observed: ObservedGraph) -> None:
-    teacher, context = build("gcn", {"epochs": 100, "patience": 6}), RunContext()
+# A high rate, so that the validation loss rises again within the test's epochs.
+@pytest.mark.parametrize(("select_by", "lr"), [("accuracy", 0.01), ("loss", 0.3)])
+def test_the_first_of_the_best_epochs_is_kept_and_patience_stops(
+    select_by: str, lr: float, observed: ObservedGraph
+) -> None:
+    options = {"select_by": select_by, "lr": lr}
+    teacher, context = build("gcn", options | {"epochs": 100, "patience": 6}), RunContext()
     teacher.fit(observed, context)
-    accuracies = [entry["val_accuracy"] for entry in context.history]
-    best = accuracies.index(max(accuracies)) + 1
-    assert len(accuracies) == best + 6 < 100
-    again = build("gcn", {"epochs": best})
-    again.fit(observed, RunContext())
+    sign = -1 if select_by == "loss" else 1
+    scores = [sign * entry[f"val_{select_by}"] for entry in context.history]
+    best = scores.index(max(scores)) + 1
+    assert len(scores) == best + 6 < 100
+    # The best epoch is the last of a run that ends there and takes every epoch for its best.
+    ending = [entry for entry in context.history if entry["step"] <= best]
+    again, second = build("gcn", options | {"epochs": best}), RunContext()
+    again.fit(observed, second)
+    assert second.history == ending
     assert states_equal(teacher, again)
+
+
+def test_the_validation_loss_is_the_mean_over_validation_nodes(observed: ObservedGraph) -> None:
+    teacher, context = build("gcn", {"epochs": 30}), RunContext()
+    teacher.fit(observed, context)
+    logits = teacher.predict(observed, context).logits
+    terms = [-float(logits[v].log_softmax(0)[observed.labels[v]]) for v in observed.val_idx.tolist()]
+    best = min(entry["val_loss"] for entry in context.history)
+    assert best == pytest.approx(sum(terms) / len(terms), rel=1e-4)
 
 
 def test_patience_counts_epochs_that_were_looked_at(observed: ObservedGraph) -> None:
     context = RunContext()
-    build("gcn", {"epochs": 100, "patience": 3, "eval_every": 4}).fit(observed, context)
+    build("gcn", {"epochs": 100, "patience": 3, "eval_every": 4, "select_by": "accuracy"}).fit(observed, context)
     looked = {entry["step"]: entry["val_accuracy"] for entry in context.history if "val_accuracy" in entry}
     assert all(step % 4 == 0 for step in looked)
     best = max(looked, key=lambda step: (looked[step], -step))
