@@ -33,10 +33,13 @@ from dgl_rbm.training.checkpoint import read_state, write_atomic, write_state
 if TYPE_CHECKING:
     from dgl_rbm.result import DistillationResult
 
-__all__ = ["SavedRun", "is_finished", "load_run", "load_teacher_state", "read_config_values", "save_run"]
+__all__ = ["STARTED", "SavedRun", "is_finished", "load_run", "load_teacher_state", "read_config_values", "save_run"]
+
+# Holds the configuration of a run under way, in the run's folder.
+STARTED = "started.yaml"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedRun:
     """A run read back from its folder.
 
@@ -54,6 +57,9 @@ class SavedRun:
     predictor: Predictor
     metrics: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"SavedRun({str(self.folder)!r}, student {self.student.kind})"
+
     @property
     def student(self) -> Student:
         """The student, in evaluation mode on the CPU."""
@@ -63,6 +69,8 @@ class SavedRun:
 def save_run(result: DistillationResult, folder: Path) -> Path:
     """Write a finished run; each file is replaced atomically and ``metrics.json`` comes last."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Without it the folder holds no finished run, so that files of two runs never pass for one.
+    (folder / "metrics.json").unlink(missing_ok=True)
     config = result.config.to_values()
     student = result.student
     header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
@@ -126,10 +134,10 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     if not path.is_file():
         state = "holds no finished run" if folder.is_dir() else "does not exist"
-        raise ArtifactError(
-            f"The folder '{folder}' {state}: there is no metrics.json.",
-            hint=f"`dgl-rbm distill --out {folder}` makes one, and continues one that was stopped.",
-        )
+        hint = f"`dgl-rbm distill --out {folder}` makes one."
+        if (folder / STARTED).is_file():
+            hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
+        raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -138,6 +146,8 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _build_student(folder: Path, header: dict[str, str]) -> Student:
+    if "student" not in header:
+        raise ArtifactError(f"'{folder}/student.safetensors' was not written as a student.")
     config = json.loads(header["student"])
     if config["kind"] == "custom":
         raise ArtifactError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -20,6 +22,10 @@ from dgl_rbm.registry import DEFAULTS, REGISTRIES
 
 __all__ = ["app", "main"]
 
+# Before torch is loaded. Threads that wait by spinning make a run several times slower wherever another process wants
+# one of the cores; waiting passively costs next to nothing where none does, and changes no result.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -35,11 +41,12 @@ _INTERRUPTED = 130
 
 
 def _stdout() -> Console:
-    return Console()
+    # Paths and names are printed as they are, brackets included.
+    return Console(markup=False)
 
 
 def _stderr() -> Console:
-    return Console(stderr=True)
+    return Console(stderr=True, markup=False)
 
 
 def _fail(message: str, hint: str | None, code: int) -> NoReturn:
@@ -59,6 +66,11 @@ def _command(function: F) -> F:
             return function(*args, **kwargs)
         except DglRbmError as error:
             _fail(error.message, error.hint, error.exit_code)
+        except OSError as error:
+            place = f"'{error.filename}': " if error.filename else ""
+            _fail(f"{place}{error.strerror or error}.", None, 1)
+        except MemoryError as error:
+            _fail(f"There is not enough memory: {error}.", "Try a smaller graph, width or batch.", 1)
         except KeyboardInterrupt:
             _stderr().print("Stopped.")
             raise typer.Exit(_INTERRUPTED) from None
@@ -103,7 +115,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the file first, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
-    from dgl_rbm.run_config import resolve_config
+    from dgl_rbm.run_config import list_encoders, resolve_config
 
     values = read_yaml(config) if config is not None else {}
     split = options.pop("split", None)
@@ -111,7 +123,10 @@ def _gather(config: Path | None, overrides: list[str] | None, **options: Any) ->
     assignments = list(overrides or [])
     if split is not None:
         assignments.insert(0, f'dataset.split="{split}"')
-    return resolve_config(apply_overrides({**DEFAULTS, **values}, assignments))
+    values = {**DEFAULTS, **values}
+    if any(re.match(r"\s*encoder\.\d", assignment) for assignment in assignments):
+        values["encoder"] = list_encoders(values["encoder"])
+    return resolve_config(apply_overrides(values, assignments))
 
 
 @app.callback(invoke_without_command=True)
@@ -144,7 +159,7 @@ def distill(
     """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
     from dgl_rbm.console.interrupt import stop_between_steps
     from dgl_rbm.console.progress import progress_for
-    from dgl_rbm.console.runs import choose_folder, finish
+    from dgl_rbm.console.runs import abandon, choose_folder, finish
 
     resolved = _gather(
         config,
@@ -171,6 +186,9 @@ def distill(
         with stop_between_steps(announce) as stop, progress_for(console) as progress:
             result = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder)
             finish(result, folder)
+    except DglRbmError:
+        abandon(folder)
+        raise
     except KeyboardInterrupt:
         console.print(f"Stopped. What is done is kept in {folder}; the same command with --out {folder} continues.")
         raise typer.Exit(_INTERRUPTED) from None
@@ -185,7 +203,7 @@ def _print_comparison(metrics: dict[str, Any], folder: Path) -> None:
 
     console = _stdout()
     title = f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, padding=0)
     for i, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in comparison_rows(metrics):
@@ -245,7 +263,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
         return
-    table = Table(title=f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}")
+    table = Table(title=Text(f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}"))
     table.add_column("")
     for role in ("teacher", "student"):
         table.add_column(role, justify="right")
@@ -287,7 +305,7 @@ def components(
     for kind, key, config in found:
         table = Table(title=f"{kind} {key}: {component_summary(config)}", title_justify="left")
         for title in ("option", "type", "default", "what it does"):
-            table.add_column(title)
+            table.add_column(title, overflow="fold")
         for option in options_of(config):
             default = "required" if option["required"] else json.dumps(option["default"], default=str)
             table.add_row(option["name"], option["type"], default, option["description"])

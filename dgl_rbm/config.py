@@ -15,6 +15,8 @@ __all__ = ["ComponentConfig", "StrictConfig", "apply_overrides", "read_yaml", "v
 
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_LEVELS = 20
+
 
 class StrictConfig(BaseModel):
     """Base of all configs: frozen, unknown fields forbidden, defaults validated.
@@ -144,26 +146,28 @@ def _put(owner: Any, key: str, value: Any, assignment: str) -> None:
 def _position(owner: Any, key: str, assignment: str) -> Any:
     if isinstance(owner, dict):
         return key
-    if not key.isdigit() or int(key) >= len(owner):
+    if not key.isdecimal() or int(key) >= len(owner):
         raise ConfigError(
             f"--set {assignment}: '{key}' is no position in a list of {len(owner)}.",
-            hint=f"Positions are 0 to {len(owner) - 1}: --set encoder.0.dim=32",
+            hint=f"Positions are 0 to {len(owner) - 1}: --set encoder.0.dim=32" if owner else "The list is empty.",
         )
     return int(key)
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Any, depth: int = 0) -> Any:
+    if depth > _MOST_LEVELS:
+        raise ConfigError("The configuration is nested too deeply, or refers to itself.")
     if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
+        return {key: _copy(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_copy(item) for item in value]
+        return [_copy(item, depth + 1) for item in value]
     return value
 
 
 def _scalar(text: str, assignment: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML.", hint="Quote it: --set 'a.b=\"text\"'"
         ) from None
@@ -198,6 +202,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it does not parse"
         raise ConfigError(f"The configuration file '{path}'{place} is not valid YAML: {problem}.") from None
+    except (ValueError, RecursionError) as error:
+        # PyYAML lets through what a date such as 2026-13-45 raises.
+        raise ConfigError(f"The configuration file '{path}' is not valid YAML: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -38,6 +38,13 @@ from dgl_rbm.training.student import ObjectiveConfig, StudentFit, StudentTrainin
 __all__ = ["Distiller"]
 
 _DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
+_FIELDS = {
+    "features": "feat",
+    "labels": "label",
+    "train_mask": "train_mask",
+    "val_mask": "val_mask",
+    "test_mask": "test_mask",
+}
 
 
 class Distiller:
@@ -48,7 +55,8 @@ class Distiller:
     Parameters
     ----------
     teacher : str, mapping, TeacherConfig, Teacher or torch.nn.Module
-        A module is called as ``module(graph_or_blocks, x)`` and returns logits ``[N, C]``.
+        A module is called as ``module(graph_or_blocks, x)`` and returns logits ``[N, C]``. It is trained in
+        place, from the weights that it has; one without trainable parameters is used as it is.
     student : str, mapping, StudentConfig or Student
         An instance is trained in place.
     encoder : str, mapping, EncoderConfig, Encoder, or a list of these
@@ -97,7 +105,7 @@ class Distiller:
                 "teacher": self._separate("teacher", teacher, (Teacher, nn.Module)),
                 "student": self._separate("student", student, (Student,)),
                 "encoder": [self._separate(f"encoder {i}", part, (Encoder,)) for i, part in enumerate(parts)]
-                if len(parts) > 1 or isinstance(parts[0], Encoder)
+                if len(parts) != 1 or isinstance(parts[0], Encoder)
                 else parts[0],
                 "regularizer": self._separate("regularizer", regularizer, (Regularizer,)),
                 "setting": setting,
@@ -162,6 +170,12 @@ class Distiller:
         TrainingError
             Where a loss is no longer finite.
         """
+        names = (features, labels, train_mask, val_mask, test_mask)
+        if not all(isinstance(name, str) for name in names):
+            raise ConfigError(
+                "features, labels and masks are names of node fields here, not arrays.",
+                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
+            )
         device = resolve_device(self.config.device)
         fields = {
             "features": features,
@@ -180,12 +194,17 @@ class Distiller:
     def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
         config = self.config
         if isinstance(graph, NodeTask):
+            if split is not None:
+                raise ConfigError("A NodeTask has its split already.", hint="Give `split` to make_task.")
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
             return graph, config.model_copy(update=update)
         if graph is None or isinstance(graph, (str, Path, Mapping)) or hasattr(graph, "model_dump"):
             dataset = config.dataset if graph is None else resolve_dataset(graph)
+            given = {name: value for name, value in fields.items() if value != _FIELDS[name]}
             if split is not None:
-                dataset = resolve_dataset(dataset.model_dump() | {"split": split})
+                given["split"] = split
+            if given:
+                dataset = resolve_dataset(dataset.model_dump() | given)
             config = config.model_copy(update={"dataset": dataset})
             return load_task(dataset, config.setting, config.seed), config
         task = task_from_graph(graph, **fields, split=split, setting=config.setting, seed=config.seed)
@@ -201,7 +220,7 @@ def resolve_device(name: str) -> torch.device:
         Where torch does not know it or sees no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -213,7 +232,8 @@ def resolve_device(name: str) -> torch.device:
             f"The device '{name}' was asked for, but torch sees {torch.cuda.device_count()} GPUs.",
             hint="Use --device cpu, or see `dgl-rbm doctor`.",
         )
-    return device
+    # With its number: 'cuda' and 'cuda:0' are not equal, and torch 2.2 does not take the former everywhere.
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
 
 
 class _Run:

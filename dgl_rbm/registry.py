@@ -87,6 +87,12 @@ class Registry(Generic[C]):
     def resolve(self, spec: str | Mapping[str, Any] | ComponentConfig) -> C:
         """Turn a name, a mapping with ``kind``, or a config into a config."""
         if isinstance(spec, ComponentConfig):
+            for registry in REGISTRIES.values():
+                if registry is not self and type(spec) in registry._configs.values():
+                    raise ConfigError(
+                        f"{self.what}: {type(spec).__name__} configures a {registry.what}.",
+                        hint=f"Choices: {', '.join(self.names())}.",
+                    )
             return spec  # type: ignore[return-value]
         if isinstance(spec, str):
             return validated(self.config_class(spec), {"kind": spec}, where=self.what)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encodings import Encodings
+from dgl_rbm.errors import DataError
 from dgl_rbm.evaluation.scores import student_inputs
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
@@ -22,7 +23,7 @@ from dgl_rbm.teachers.base import Teacher
 __all__ = ["DistillationResult"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistillationResult:
     """A finished run.
 
@@ -54,6 +55,11 @@ class DistillationResult:
     teacher_logits: Tensor
     student_logits: Tensor
 
+    def __repr__(self) -> str:
+        scores = (f"{role} {100 * self.metrics[role]['test_accuracy']:.2f} %" for role in ("teacher", "student"))
+        what = f"{self.metrics['student']['kind']} from {self.metrics['teacher']['kind']} on {self.task.name}"
+        return f"DistillationResult({what}, {self.task.setting}: test accuracy {', '.join(scores)})"
+
     @property
     def student(self) -> Student:
         """The trained student, on the CPU; reads rows of features beside encodings."""
@@ -80,6 +86,10 @@ class DistillationResult:
             float32 ``[B, F + P]``.
         """
         ids = torch.as_tensor(node_ids, dtype=torch.int64)
+        count = self.task.graph.num_nodes()
+        wrong = ids[(ids < 0) | (ids >= count)]
+        if len(wrong):
+            raise DataError(f"There are no nodes {wrong[:5].tolist()}; the graph has ids 0 to {count - 1}.")
         return student_inputs(self.encodings, self.task, ids)
 
     def save(self, folder: str | Path) -> Path:

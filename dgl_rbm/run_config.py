@@ -13,7 +13,7 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, students, teachers
 from dgl_rbm.training.student import ObjectiveConfig, StudentTraining
 
-__all__ = ["CustomConfig", "DistillConfig", "resolve_config", "resolve_dataset", "resolve_encoders"]
+__all__ = ["CustomConfig", "DistillConfig", "list_encoders", "resolve_config", "resolve_dataset", "resolve_encoders"]
 
 
 class CustomConfig(ComponentConfig):
@@ -78,11 +78,14 @@ def _looks_like_path(text: str) -> bool:
 
 def resolve_encoders(spec: Any) -> list[ComponentConfig]:
     """Resolve one encoder or several: a list, or names joined by ``+``."""
+    return [encoders.resolve(part) for part in list_encoders(spec)]
+
+
+def list_encoders(spec: Any) -> list[Any]:
+    """Return what stands for one encoder or several as a list, not resolved yet."""
     if isinstance(spec, str):
-        spec = [part.strip() for part in spec.split("+")]
-    if not isinstance(spec, (list, tuple)):
-        spec = [spec]
-    return [encoders.resolve(part) for part in spec]
+        return [part.strip() for part in spec.split("+")]
+    return list(spec) if isinstance(spec, (list, tuple)) else [spec]
 
 
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {
@@ -118,6 +121,13 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
             hints.append(error.hint or "")
             # A value that passes, so that the other options are checked as well.
             resolved[name] = resolve(DEFAULTS[name])
+    teacher, regularizer = resolved["teacher"], resolved["regularizer"]
+    if getattr(regularizer, "asks_teacher_again", False) and not getattr(teacher, "can_be_asked_again", True):
+        problems.append(
+            f"regularizer: '{regularizer.kind}' asks the teacher again, on perturbed features, which the teacher "
+            f"'{teacher.kind}' cannot answer."
+        )
+        hints.append("Use the regularizer 'none'.")
     config: DistillConfig | None = None
     try:
         config = validated(DistillConfig, resolved, where="")

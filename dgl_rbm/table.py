@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -78,6 +79,13 @@ class DistillationTable:
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
+
+    @cached_property
+    def is_train(self) -> Tensor:
+        """Whether each row is a training row, bool ``[N]``."""
+        mask = torch.zeros(len(self), dtype=torch.bool, device=self.device)
+        mask[self.train_idx] = True
+        return mask
 
     @property
     def device(self) -> torch.device:

@@ -18,10 +18,6 @@ from dgl_rbm.run_config import DistillConfig
 
 __all__ = ["commented_yaml", "component_summary", "find_components", "options_of"]
 
-_KIND_OF_FIELD = {"dataset": "dataset", "teacher": "teacher", "student": "student", "encoder": "encoder"} | {
-    "regularizer": "regularizer"
-}
-
 
 def component_summary(config: type[BaseModel]) -> str:
     """Return the first sentence of a config class's docstring."""
@@ -79,8 +75,8 @@ def commented_yaml(config: DistillConfig) -> str:
     for name, field in DistillConfig.model_fields.items():
         value = getattr(config, name)
         lines += ["", *_comment(field.description or "", 0)]
-        if name in _KIND_OF_FIELD:
-            lines += _comment(f"Choices: {', '.join(REGISTRIES[_KIND_OF_FIELD[name]].names())}.", 0)
+        if name in REGISTRIES:
+            lines += _comment(f"Choices: {', '.join(REGISTRIES[name].names())}.", 0)
         if isinstance(value, list):
             lines.append(f"{name}:")
             for part in value:

@@ -71,7 +71,9 @@ def _torch_findings() -> Iterator[Finding]:
     else:
         built = f"torch built for CUDA {torch.version.cuda}, no GPU seen" if torch.version.cuda else "torch for CPU"
         yield Finding("CUDA", built, "Everything runs on the CPU.")
-    yield Finding("threads", str(torch.get_num_threads()), "Results are bit-reproducible for one number of threads.")
+    yield Finding(
+        "threads", str(torch.get_num_threads()), "On the CPU results are bit-reproducible for one number of threads."
+    )
 
 
 def _dgl_findings() -> Iterator[Finding]:

@@ -15,19 +15,24 @@ __all__ = ["stop_between_steps"]
 class _StopAtStep(Callback):
     def __init__(self) -> None:
         self.requested = False
+        self.stepping = False
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
         if self.requested:
             raise KeyboardInterrupt
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
+        self.stepping = total > 1
+
+    def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
+        self.stepping = False
 
 
 @contextmanager
 def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
     """Turn the first Ctrl-C, or a request to terminate, into a `KeyboardInterrupt` at the next step.
+
+    In a stage without steps, such as the reading of data, it stops at once.
 
     Parameters
     ----------
@@ -42,7 +47,7 @@ def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
     callback = _StopAtStep()
 
     def on_signal(number: int, frame: Any) -> None:
-        if callback.requested:
+        if callback.requested or not callback.stepping:
             raise KeyboardInterrupt
         callback.requested = True
         announce()

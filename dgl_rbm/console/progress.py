@@ -120,7 +120,8 @@ class BarProgress(ProgressDisplay):
         self.progress.stop_task(self._tasks[stage])
 
     def on_stage_reused(self, stage: str, seconds: float) -> None:
-        task = self.progress.add_task(stage, total=1, completed=1, shown="from the checkpoint")
+        task = self.progress.add_task(stage, total=1, shown="from the checkpoint")
+        self.progress.update(task, completed=1)
         self.progress.stop_task(task)
 
 

@@ -6,12 +6,15 @@ import itertools
 import shutil
 from pathlib import Path
 
-from dgl_rbm.artifacts import is_finished
+import yaml
+
+from dgl_rbm.artifacts import STARTED, is_finished
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
+from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["choose_folder", "finish"]
+__all__ = ["abandon", "choose_folder", "finish"]
 
 
 def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> Path:
@@ -20,19 +23,54 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
     Raises
     ------
     ConfigError
-        Where `out` is a file, or holds a finished run and `overwrite` is False.
+        Where `out` is a file or cannot be written to, or holds a finished run, or a stopped one of other options,
+        and `overwrite` is False.
     """
+    marker = yaml.safe_dump(config.to_values(), sort_keys=False, allow_unicode=True)
     if out is None:
         stem = f"{_short(config)}-{config.teacher.kind}-{config.student.kind}"
         names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
-        return next(folder for name in names if not is_finished(folder := Path("runs") / name))
-    if out.is_file():
+        out = next(folder for name in names if _is_free(folder := Path("runs") / name, marker))
+    elif out.is_file():
         raise ConfigError(f"--out {out} is a file; expected a folder, which is made where it does not exist.")
-    if is_finished(out) and not overwrite:
+    elif is_finished(out) and not overwrite:
         raise ConfigError(
             f"--out {out} holds a finished run.", hint="Name another folder, or replace the run with --overwrite."
         )
+    elif not overwrite and (out / STARTED).is_file() and (out / STARTED).read_text(encoding="utf-8") != marker:
+        raise ConfigError(
+            f"--out {out} holds a stopped run of other options.",
+            hint=f"Continue it with `dgl-rbm distill --config {out / STARTED} --out {out}`, name another folder, or "
+            "replace the run with --overwrite.",
+        )
+    try:
+        # Now rather than after hours of training, should it not be possible.
+        write_atomic(out / STARTED, marker)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}.") from None
     return out
+
+
+def _is_free(folder: Path, marker: str) -> bool:
+    """Whether a run may go to `folder`: there is none, or a stopped one of the same configuration."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        started = folder / STARTED
+        return not is_finished(folder) and started.is_file() and started.read_text(encoding="utf-8") == marker
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {folder} cannot be made: {error.strerror}.", hint="Name one with --out."
+        ) from None
+    return True
+
+
+def abandon(folder: Path) -> None:
+    """Leave no trace of a run that failed before it had anything to keep."""
+    if {path.name for path in folder.iterdir()} == {STARTED}:
+        shutil.rmtree(folder)
+        if folder.parent == Path("runs") and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def _short(config: DistillConfig) -> str:
@@ -43,6 +81,7 @@ def _short(config: DistillConfig) -> str:
 
 
 def finish(result: DistillationResult, folder: Path) -> None:
-    """Save a run and remove its checkpoints, which it no longer needs."""
+    """Save a run and remove what it no longer needs."""
     result.save(folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / STARTED).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import DataError, MissingDependencyError
+from dgl_rbm.errors import DataError, MissingDependencyError, raise_problems
 from dgl_rbm.serving import Predictor
 from dgl_rbm.sparse import Rows
 from dgl_rbm.training.checkpoint import write_atomic
@@ -21,6 +22,8 @@ from dgl_rbm.training.checkpoint import write_atomic
 __all__ = ["Request", "predictions_table", "read_request", "write_predictions"]
 
 ID_COLUMN, NEIGHBORS_COLUMN = "node_id", "neighbors"
+# Up to here float64, which pandas makes of a column with gaps, holds every whole number.
+_LARGEST_ID = 2**53
 
 
 @dataclass(frozen=True)
@@ -100,20 +103,26 @@ def _load_numpy(path: Path) -> np.ndarray:
 def _load_sparse(path: Path) -> Any:
     try:
         return sp.load_npz(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise DataError(f"'{path}' is not a matrix written by scipy.sparse.save_npz: {error}") from None
 
 
 def _load_csv(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"'{path}' is not a CSV table: {error}") from None
-    if all(_is_number(name) for name in frame.columns):
+        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        if not all(_is_number(cell) for cell in first) or _counts_up(first):
+            return pd.read_csv(path)
         # A first line of numbers is a row, not the names of columns.
         frame = pd.read_csv(path, header=None)
-        frame.columns = [f"column {i}" for i in range(frame.shape[1])]
+    except (ValueError, OSError) as error:
+        raise DataError(f"'{path}' is not a CSV table: {error}") from None
+    frame.columns = [f"column {i}" for i in range(frame.shape[1])]
     return frame
+
+
+def _counts_up(cells: list[str]) -> bool:
+    """Whether cells are 0, 1, 2, ... in any order: the names that pandas gives to columns without names."""
+    return len(cells) > 1 and sorted(cells) == sorted(str(i) for i in range(len(cells)))
 
 
 def _is_number(text: object) -> bool:
@@ -147,6 +156,11 @@ def _from_frame(frame: pd.DataFrame, path: Path) -> Request:
                 hint=f"Feature columns hold numbers; '{ID_COLUMN}' and '{NEIGHBORS_COLUMN}' may stand beside them.",
             )
     values = numbers.to_numpy(dtype=np.float32)
+    if NEIGHBORS_COLUMN in frame and ID_COLUMN in frame:
+        raise DataError(
+            f"'{path}' has both a column '{ID_COLUMN}' and a column '{NEIGHBORS_COLUMN}'.",
+            hint=f"Give '{ID_COLUMN}' for nodes that were observed, or '{NEIGHBORS_COLUMN}' for nodes that were not.",
+        )
     if NEIGHBORS_COLUMN in frame:
         return Request(values, neighbors=[_ids(cell, path, row) for row, cell in enumerate(frame[NEIGHBORS_COLUMN])])
     if ID_COLUMN in frame:
@@ -156,7 +170,7 @@ def _from_frame(frame: pd.DataFrame, path: Path) -> Request:
 
 def _node_ids(column: pd.Series, path: Path) -> Tensor:
     ids = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    wrong = np.flatnonzero(np.isnan(ids) | (ids != np.floor(ids)))
+    wrong = np.flatnonzero(~np.isfinite(ids) | (ids != np.floor(ids)) | (np.abs(ids) > _LARGEST_ID))
     if len(wrong):
         raise DataError(
             f"'{path}', column '{ID_COLUMN}', row {wrong[0]}: {column.iloc[wrong[0]]} is not a node id.",
@@ -166,24 +180,25 @@ def _node_ids(column: pd.Series, path: Path) -> Tensor:
 
 
 def _ids(cell: object, path: Path, row: int) -> list[int]:
-    if isinstance(cell, (list, tuple, np.ndarray)):
-        return [int(i) for i in cell]
     if cell is None or (isinstance(cell, float) and np.isnan(cell)):
         return []
-    try:
-        return [int(float(part)) for part in str(cell).replace(",", " ").split()]
-    except ValueError:
+    parts = list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else str(cell).replace(",", " ").split()
+    numbers = [float(part) if _is_number(part) else np.nan for part in parts]
+    if any(not np.isfinite(number) or abs(number) > _LARGEST_ID for number in numbers):
         raise DataError(
             f"'{path}', column '{NEIGHBORS_COLUMN}', row {row}: {cell!r} is not a list of node ids.",
             hint="Ids are separated by spaces; an empty cell is a node without neighbours.",
-        ) from None
+        )
+    return [int(number) for number in numbers]
 
 
 def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
     """Read a graph whose node ids are those of training; nodes beyond them, or hidden then, are unseen."""
+    from dgl_rbm.data.checks import graph_problems
     from dgl_rbm.data.file import FileConfig
 
     graph = FileConfig(path=str(path)).read_graph(path)
+    raise_problems(graph_problems(graph), DataError, f"The graph in '{path}'")
     if features not in graph.ndata:
         raise DataError(
             f"The graph in '{path}' has no node field '{features}'; it has {sorted(graph.ndata) or 'none'}.",

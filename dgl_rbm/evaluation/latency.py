@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,20 @@ __all__ = ["student_latency", "teacher_latency"]
 _WARMUP = 5
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A server answers small requests side by side, and for one of them a second thread costs more than it brings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def _measure(predict: Callable[[Tensor], Any], requests: Sequence[Tensor], synchronize: Callable[[], None]) -> Any:
-    """Return the seconds of each request; a few unmeasured ones come first."""
+    """Return the seconds of each request on one thread; a few unmeasured ones come first."""
     for ids in requests[:_WARMUP]:
         predict(ids)
     seconds = []

@@ -30,12 +30,22 @@ def evaluate_saved(folder: Path) -> dict[str, Any]:
     """
     run = load_run(folder)
     values = read_config_values(folder)
+    if not {"dataset", "setting", "seed"} <= set(values):
+        raise ArtifactError(f"'{folder}/config.yaml' is not the configuration of a run.")
     if values["dataset"]["kind"] == "custom":
         raise ArtifactError(
             f"The run in '{folder}' was made from a graph in memory, which it does not hold.",
             hint="In Python: dgl_rbm.load_run(folder).predictor.predict(features, node_ids=ids).",
         )
     task = load_task(resolve_dataset(values["dataset"]), values["setting"], values["seed"])
+    found = (task.graph.num_nodes(), task.graph.num_edges())
+    expected = (run.metrics["nodes"], run.metrics["edges"])
+    if found != expected:
+        raise ArtifactError(
+            f"The graph of '{folder}' had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} and "
+            f"{found[1]}.",
+            hint=f"`dgl-rbm predict {folder} GRAPH.bin` predicts the nodes of a graph that has grown.",
+        )
     logits = {
         "teacher": load_teacher_state(folder)[1],
         "student": student_logits(run.student, run.predictor.encodings, task),

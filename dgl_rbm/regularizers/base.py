@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
@@ -43,7 +44,15 @@ class Regularizer(ABC):
 
 
 class RegularizerConfig(ComponentConfig):
-    """Base of the regularizers' configs."""
+    """Base of the regularizers' configs.
+
+    Attributes
+    ----------
+    asks_teacher_again : bool
+        Whether the teacher must predict from perturbed features.
+    """
+
+    asks_teacher_again: ClassVar[bool] = False
 
     def build(self) -> Regularizer:
         """Make the regularizer."""

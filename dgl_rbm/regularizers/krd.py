@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -109,7 +109,7 @@ class KrdRegularizer(Regularizer):
         return make(
             in_neighbors(observed.graph),
             torch.softmax(output.logits / temperature, dim=1),
-            self._reliability(observed, teacher, output, context),
+            context.cached("reliability", lambda: self._reliability(observed, teacher, output, context)),
             power=self.initial_power,
             warmup_epochs=self.warmup_epochs,
             momentum=self.momentum,
@@ -135,6 +135,8 @@ class KrdRegularizer(Regularizer):
 @regularizers.register
 class KrdConfig(RegularizerConfig):
     """Soft labels of reliable neighbours as additional targets."""
+
+    asks_teacher_again: ClassVar[bool] = True
 
     kind: Literal["krd"] = "krd"
     estimator: Literal["expected", "sampled"] = Field(

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dgl_rbm.norms import NormName
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
-from dgl_rbm.students.layers.norms import NormName
 from dgl_rbm.students.mlp import MLP
 
 __all__ = ["Ensemble", "EnsembleConfig"]

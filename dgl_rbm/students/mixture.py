@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.objectives import load_balance_loss
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.kmeans import subsample
 from dgl_rbm.students.layers.mixture import MixtureLayer
-from dgl_rbm.students.layers.norms import NormName, make_norm
 from dgl_rbm.students.layers.routing import Routing, TopKRouter
 
 __all__ = ["MixtureConfig", "MixtureStudent"]

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
+from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows, linear
 from dgl_rbm.students.base import Student, StudentConfig
-from dgl_rbm.students.layers.norms import NormName, make_norm
 
 __all__ = ["MLP", "MlpConfig"]
 

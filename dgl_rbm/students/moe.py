@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from dgl_rbm.norms import NormName
 from dgl_rbm.registry import students
-from dgl_rbm.students.layers.norms import NormName
 from dgl_rbm.students.layers.routing import LearnedRouter
 from dgl_rbm.students.mixture import MixtureConfig, MixtureStudent
 

@@ -7,12 +7,12 @@ from typing import Literal, cast
 from pydantic import Field
 from torch import Tensor, nn
 
+from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.memory import ExpertMemory, annealed_momentum
-from dgl_rbm.students.layers.norms import NormName
 from dgl_rbm.students.layers.routing import MemoryRouter, Routing
 from dgl_rbm.students.mixture import MixtureConfig, MixtureStudent
 

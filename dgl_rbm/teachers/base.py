@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -100,7 +100,15 @@ class Teacher(ABC):
 
 
 class TeacherConfig(ComponentConfig):
-    """Base of the teachers' configs."""
+    """Base of the teachers' configs.
+
+    Attributes
+    ----------
+    can_be_asked_again : bool
+        Whether the teacher predicts from other features too, as KRD asks it to.
+    """
+
+    can_be_asked_again: ClassVar[bool] = True
 
     def build(self, in_dim: int, num_classes: int) -> Teacher:
         """Make the teacher; its random start is drawn from torch's generator."""

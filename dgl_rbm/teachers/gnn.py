@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.sparse import Rows
 
-__all__ = ["LayeredGNN", "NormKind", "layer_widths"]
-
-NormKind = Literal["none", "batch", "layer"]
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "none": lambda width: nn.Identity(),
-    "batch": nn.BatchNorm1d,
-    "layer": nn.LayerNorm,
-}
+__all__ = ["LayeredGNN", "layer_widths"]
 
 
 def layer_widths(in_dim: int, hidden_dim: int, num_layers: int, num_classes: int) -> list[tuple[int, int]]:
@@ -60,14 +53,14 @@ class LayeredGNN(nn.Module):
         *,
         hidden_dim: int,
         dropout: float = 0.0,
-        norm: NormKind = "none",
+        norm: NormName = "none",
         activation: Callable[[Tensor], Tensor] = torch.relu,
     ) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
         self.num_layers = len(layers)
         self.layers = nn.ModuleList(layers)
-        self.norms = nn.ModuleList(_NORMS[norm](hidden_dim) for _ in layers[:-1])
+        self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in layers[:-1])
         self.dropout = nn.Dropout(dropout)
         self.activation = activation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -142,6 +142,8 @@ def _checked(values: np.ndarray[Any, Any], path: Path, num_classes: int) -> Tens
 @teachers.register
 class LogitsConfig(TeacherConfig):
     """Logits that were computed elsewhere."""
+
+    can_be_asked_again: ClassVar[bool] = False
 
     kind: Literal["logits"] = Field("logits", description="Logits that were computed elsewhere.")
     path: Path = Field(

@@ -73,7 +73,9 @@ class _FullGraphSteps:
         yield self._forward(*self.parts[1])
 
     def _forward(self, idx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.module(self.graph, self.features)[idx], labels
+        logits = self.module(self.graph, self.features)
+        _check_shape(self.module, logits, self.graph.num_nodes())
+        return logits[idx], labels
 
 
 class _SampledSteps:
@@ -114,7 +116,9 @@ class _SampledSteps:
             num_workers=self.options.num_workers,
         ):
             x = readable(self.module, gather(self.features, inputs, device))
-            yield self.module(blocks, x), labels[outputs.to(labels.device)].to(device)
+            logits = self.module(blocks, x)
+            _check_shape(self.module, logits, len(outputs))
+            yield logits, labels[outputs.to(labels.device)].to(device)
 
 
 class TrainingRun(EpochLoop):
@@ -148,7 +152,11 @@ class TrainingRun(EpochLoop):
         self.module.train()
         total, count = 0.0, 0
         for logits, labels in self.steps.training():
-            self._check_shape(logits, len(labels))
+            if logits.shape[1] != self.num_classes:
+                raise ConfigError(
+                    f"The teacher {type(self.module).__name__} returned {logits.shape[1]} scores for each node; "
+                    f"the graph has {self.num_classes} classes."
+                )
             loss = nn.functional.cross_entropy(logits, labels)
             value = loss.item()
             if not math.isfinite(value):
@@ -177,12 +185,12 @@ class TrainingRun(EpochLoop):
         self.note(-metrics["val_loss"] if self.options.select_by == "loss" else metrics["val_accuracy"])
         return metrics
 
-    def _check_shape(self, logits: Any, rows: int) -> None:
-        expected = (rows, self.num_classes)
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-            got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise ConfigError(
-                f"The teacher {type(self.module).__name__} returned {got} for {rows} nodes, expected logits of "
-                f"shape {expected}.",
-                hint="A teacher's module returns one row of class scores per node, before any softmax.",
-            )
+
+def _check_shape(module: nn.Module, logits: Any, rows: int) -> None:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != rows:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigError(
+            f"The teacher {type(module).__name__} returned {got} for {rows} nodes, expected logits of shape "
+            f"({rows}, number of classes).",
+            hint="A teacher's module returns one row of class scores per node, before any softmax.",
+        )

@@ -30,7 +30,7 @@ class TeacherTraining(StrictConfig):
     sampler: Literal["auto", "full", "neighbor"] = Field(
         default="auto",
         description="Train on the 'full' graph, on sampled 'neighbor' hoods, or by 'auto' on the full graph where "
-        "one step is estimated to need less than 4 GiB on a CPU or half of a GPU's free memory.",
+        "one step is estimated to need less than 4 GiB on a CPU or half of a GPU's memory.",
     )
     fanouts: list[int] | None = Field(
         default=None,

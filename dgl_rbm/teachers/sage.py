@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
 from dgl_rbm.sparse import Rows, SparseRows, linear
-from dgl_rbm.teachers.gnn import LayeredGNN, NormKind, layer_widths
+from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
 from dgl_rbm.teachers.training import GNNConfig
 
 __all__ = ["SAGE", "Aggregator", "SAGELayer", "SageConfig"]
@@ -70,7 +71,7 @@ class SAGE(LayeredGNN):
         hidden_dim: int = 128,
         num_layers: int = 2,
         dropout: float = 0.5,
-        norm: NormKind = "none",
+        norm: NormName = "none",
         aggregator: Aggregator = "gcn",
     ) -> None:
         widths = layer_widths(in_dim, hidden_dim, num_layers, num_classes)

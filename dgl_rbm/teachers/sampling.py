@@ -30,7 +30,7 @@ __all__ = [
 
 SamplingDevice = Literal["auto", "cpu", "uva", "gpu"]
 
-# A full-graph step that is estimated to need more than this on a CPU, or than half of a GPU's free memory,
+# A full-graph step that is estimated to need more than this on a CPU, or than half of a GPU's memory,
 # is not taken unasked.
 _FULL_GRAPH_BYTES_ON_CPU = 4 * 2**30
 # Float32 values that one layer keeps per node and hidden column for the backward pass: what it projects,
@@ -65,7 +65,7 @@ def choose_placement(
     dgl_cuda: bool,
     step_bytes: int,
     graph_bytes: int,
-    free_gpu_bytes: int = 0,
+    gpu_bytes: int = 0,
 ) -> Placement:
     """Decide on a `Placement`.
 
@@ -74,14 +74,14 @@ def choose_placement(
     device : torch.device
         Requested for the module.
     sampling_device : {"auto", "cpu", "uva", "gpu"}
-        Requested for the graph; "auto" takes the GPU if the graph and its features fit in half of its free
-        memory, and otherwise lets the GPU read them from host memory.
+        Requested for the graph; "auto" takes the GPU if the graph and its features fit in half of its memory,
+        and otherwise lets the GPU read them from host memory.
     dgl_cuda : bool
         Whether DGL was built for CUDA.
     step_bytes, graph_bytes : int
         Estimated for one full-graph step, and for the graph with its features.
-    free_gpu_bytes : int
-        On `device`.
+    gpu_bytes : int
+        Memory of `device`: all of it and not what is free at the moment, so that the same run decides alike.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def choose_placement(
                 "`dgl-rbm doctor` says what is there.",
             )
         return Placement(torch.device("cpu"), step_bytes <= _FULL_GRAPH_BYTES_ON_CPU, "cpu")
-    budget = free_gpu_bytes // 2
+    budget = gpu_bytes // 2
     if sampling_device == "auto":
         sampling_device = "gpu" if graph_bytes <= budget else "uva"
     return Placement(device, step_bytes + graph_bytes <= budget, sampling_device)
@@ -118,7 +118,7 @@ def place(
         dgl_cuda=build.cuda,
         step_bytes=full_graph_bytes(module, view),
         graph_bytes=graph_bytes,
-        free_gpu_bytes=torch.cuda.mem_get_info(device)[0] if build.cuda and device.type == "cuda" else 0,
+        gpu_bytes=torch.cuda.get_device_properties(device).total_memory if build.cuda and device.type == "cuda" else 0,
     )
 
 

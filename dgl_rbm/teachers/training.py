@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError
+from dgl_rbm.norms import NormName
 from dgl_rbm.sparse import Rows
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
-from dgl_rbm.teachers.gnn import LayeredGNN, NormKind
+from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes
 from dgl_rbm.teachers.loop import TrainingRun, steps
 from dgl_rbm.teachers.options import TeacherTraining
@@ -74,6 +75,10 @@ class GNNTeacher(Teacher):
             Where the loss is no longer finite.
         """
         placement = self._place(observed, context)
+        if not any(parameter.requires_grad for parameter in self.module.parameters()):
+            # Nothing to train: a module that came trained and frozen.
+            with context.stage("teacher"):
+                return
         fanouts = self.fanouts(placement)
         with steps(self.module, observed, placement, self.training, fanouts) as of_epoch:
             TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).run()
@@ -134,7 +139,7 @@ class GNNConfig(TeacherConfig):
     hidden_dim: int = Field(default=128, ge=1, description="Columns of the hidden layers.")
     num_layers: int = Field(default=2, ge=1, description="Number of layers, the output layer included.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of hidden values dropped in training.")
-    norm: NormKind = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
+    norm: NormName = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
     training: TeacherTraining = Field(default_factory=TeacherTraining, description="How it is trained.")
 
     @model_validator(mode="after")

@@ -60,6 +60,7 @@ class RunContext:
     checkpoints: CheckpointStore = field(default_factory=NullCheckpointStore)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    _entered: dict[str, int] = field(default_factory=dict, repr=False)
 
     def cached(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the state of a finished part of the run from its checkpoint, or compute and keep it.
@@ -67,7 +68,7 @@ class RunContext:
         Parameters
         ----------
         name : str
-            The checkpoint's name.
+            The checkpoint's name; one of the name with ``-progress`` is no longer needed then and dropped.
         compute : callable
             Returns nested dicts and lists of tensors and scalars.
         """
@@ -90,6 +91,7 @@ class RunContext:
                 "seconds": {stage: value for stage, value in seconds.items() if value > 0},
             },
         )
+        self.checkpoints.discard(f"{name}-progress")
         return state
 
     @contextmanager
@@ -100,7 +102,9 @@ class RunContext:
         start = time.perf_counter()
         finished = False
         try:
-            with seeded(self.seed, name):
+            # A stage that comes again, such as a second encoder, draws a stream of its own.
+            again = self._entered[name] = self._entered.get(name, -1) + 1
+            with seeded(self.seed, f"{name} {again}" if again else name):
                 yield Stage(name, total, self)
             finished = True
         finally:

@@ -65,6 +65,8 @@ class EpochLoop(ABC):
         self._best_state: dict[str, Any] = {}
         self._evaluated_epoch = 0
         self._last_checkpoint = time.monotonic()
+        self._started = time.perf_counter()
+        self._seconds_before = 0.0
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:
@@ -84,6 +86,7 @@ class EpochLoop(ABC):
     def run(self) -> None:
         """Train until the last epoch or until patience is lost."""
         with self.context.stage(self.stage, self.epochs) as stage:
+            self._started = time.perf_counter()
             self._resume()
             while self.epoch < self.epochs and not self._out_of_patience():
                 metrics = self.train_epoch()
@@ -97,9 +100,10 @@ class EpochLoop(ABC):
                     raise
                 if time.monotonic() - self._last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
                     self._checkpoint()
+            # Kept even now: `RunContext.cached` drops it once the finished part is kept in its place.
+            self._checkpoint()
         if self.best_epoch:
             self.module.load_state_dict(self._best_state)
-        self.context.checkpoints.discard(self._progress)
 
     def note(self, score: float, *, candidate: bool = True) -> None:
         """Note this epoch's validation score; keep the module's state where it is the best of the candidates."""
@@ -126,6 +130,7 @@ class EpochLoop(ABC):
             "optimizer": self.optimizer.state_dict(),
             "extra": self.extra_state(),
             "rng": rng_state(),
+            "seconds": self._seconds_before + time.perf_counter() - self._started,
             "history": [entry for entry in self.context.history if entry["stage"] == self.stage],
         }
         self.context.checkpoints.save(self._progress, state)
@@ -141,4 +146,6 @@ class EpochLoop(ABC):
         self.epoch, self._evaluated_epoch = state["epoch"], state["evaluated"]
         self.best_epoch, self.best_score, self._best_state = state["best"]
         self.context.history.extend(state["history"])
+        self._seconds_before = state["seconds"]
+        self.context.seconds[self.stage] = self.context.seconds.get(self.stage, 0.0) + self._seconds_before
         restore_rng_state(state["rng"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,6 +26,11 @@ def fingerprint(config: DistillConfig, task: NodeTask) -> str:
     """
     digest = hashlib.sha256(__version__.encode())
     digest.update(json.dumps(config.to_values(), sort_keys=True).encode())
+    digest.update(str(task.num_classes).encode())
+    # Of ready logits the configuration only has the path.
+    path = getattr(config.teacher, "path", None)
+    if path is not None and Path(path).is_file():
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
     observed = task.observed()
     features = observed.features
     parts: list[Tensor] = [*observed.graph.edges(), observed.labels, observed.train_idx, observed.val_idx]

@@ -95,7 +95,7 @@ def distillation_objective(
         Detached values, averaged over heads.
     """
     labels = table.labels[rows]
-    labelled = torch.isin(rows, table.train_idx)
+    labelled = table.is_train[rows]
     # Every batch estimates the mean over all labelled rows, also where it holds few or none of them.
     label_scale = len(table) / (len(rows) * max(1, len(table.train_idx)))
     hard_weight = objective.hard_label_weight if table.teacher_logits is not None else 1.0

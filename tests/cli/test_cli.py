@@ -113,6 +113,30 @@ def test_options_come_from_file_then_flags_then_set(tmp_path: Path) -> None:
     assert [encoder["kind"] for encoder in config["encoder"]] == ["none"]
 
 
+def test_brackets_and_list_positions_are_taken_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "[bold]run[/x]"
+    two = ["--encoder=none+diffusion", "--set=encoder.1.dim=3", "--student=mlp"]
+    output = invoke(*QUICK, *two, f"--out={folder}")
+    assert f"dgl-rbm evaluate {folder}" in output
+    assert load_run(folder).predictor.encodings.dim == 3
+
+
+def test_stopped_runs_of_other_options_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgl_rbm.console.runs import choose_folder
+    from dgl_rbm.run_config import resolve_config
+
+    monkeypatch.chdir(tmp_path)
+    first, second = (resolve_config({"seed": seed}) for seed in (0, 1))
+    folder = choose_folder(None, first, overwrite=False)
+    assert folder.name == "digits-sage-rbm"
+    assert choose_folder(None, second, overwrite=False).name == "digits-sage-rbm-2"
+    assert choose_folder(None, first, overwrite=False) == folder, "a stopped run is continued"
+    output = invoke("distill", "--seed=1", f"--out={folder}", code=2)
+    assert "holds a stopped run of other options" in output
+    assert "started.yaml" in invoke("evaluate", str(folder), code=1)
+    assert "valid" in invoke("validate", str(folder / "started.yaml"))
+
+
 @pytest.mark.parametrize("student", REGISTRIES["student"].names())
 def test_init_writes_a_commented_configuration_that_validates(student: str, tmp_path: Path) -> None:
     path = tmp_path / "distill.yaml"
@@ -144,6 +168,9 @@ def test_init_writes_a_commented_configuration_that_validates(student: str, tmp_
         (["validate", "absent.yaml"], 2, ["no configuration file"]),
         (["predict", "absent", "rows.npy"], 1, ["'absent' does not exist"]),
         (["evaluate", "absent"], 1, ["'absent' does not exist"]),
+        (["distill", "--out", "/proc/nowhere/run"], 2, ["--out /proc/nowhere/run cannot be written to"]),
+        (["distill", "--teacher", "logits", "--set", "teacher.path=x.npy"], 2, ["asks the teacher again", "'none'"]),
+        (["init", "/proc/nowhere.yaml"], 1, ["/proc/"]),
         (["components", "studnt"], 2, ["Did you mean 'student'"]),
         (["components", "student", "rmb"], 2, ["Did you mean 'rbm'"]),
     ],
@@ -171,10 +198,12 @@ def test_evaluate_repeats_the_scores_of_the_run(run: Path) -> None:
 
 
 def rows() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32)
+    drawn = np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32)
+    drawn[0, :3] = 0.0  # equal cells, which pandas would tell apart were they names
+    return drawn
 
 
-@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "headless.csv", "parquet"])
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "headless.csv", "counted.csv", "parquet"])
 def test_predict_reads_rows_from_files(run: Path, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"rows.{ending}"
     frame = pd.DataFrame(rows(), columns=[f"f{i}" for i in range(DIM)])
@@ -186,6 +215,9 @@ def test_predict_reads_rows_from_files(run: Path, tmp_path: Path, ending: str) -
         sp.save_npz(path, sp.csr_matrix(rows()))
     elif ending == "parquet":
         frame.to_parquet(path)
+    elif ending == "counted.csv":
+        # The names that pandas gives to columns without names.
+        pd.DataFrame(rows()).to_csv(path, index=False)
     else:
         frame.to_csv(path, index=False, header=ending == "csv")
     output = invoke("predict", str(run), str(path), "--out", str(tmp_path / "out.csv"))
@@ -238,8 +270,10 @@ def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
         ("", ["not a CSV table"]),
         ("a,node_id\n1,2.5\n", ["column 'node_id', row 0", "2.5 is not a node id"]),
         ("a,neighbors\n1,x y\n", ["column 'neighbors', row 0", "not a list of node ids"]),
+        ("a,neighbors\n1,inf\n", ["column 'neighbors', row 0", "not a list of node ids"]),
+        ("a,neighbors,node_id\n1,2,3\n", ["both a column 'node_id' and a column 'neighbors'"]),
     ],
-    ids=["columns", "text", "empty cells", "empty", "ids", "neighbours"],
+    ids=["columns", "text", "empty cells", "empty", "ids", "neighbours", "infinite", "both"],
 )
 def test_wrong_rows_are_explained(run: Path, tmp_path: Path, content: str, parts: list[str]) -> None:
     path = tmp_path / "rows.csv"

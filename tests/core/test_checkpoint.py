@@ -117,7 +117,9 @@ def test_cached_parts_keep_their_history_and_seconds(tmp_path: Path) -> None:
 
     store = CheckpointStore(tmp_path, "run")
     first, second = RunContext(checkpoints=store), RunContext(checkpoints=store, callbacks=[Recorder()])
+    store.save("part-progress", {"half": "done"})
     assert same(run(first), run(second))
+    assert store.load("part-progress") is None, "the progress of a finished part is not kept"
     assert first.history == second.history == [{"stage": "part", "step": 1, "loss": 0.5}]
     assert second.seconds == first.seconds
     assert reused == ["part"]

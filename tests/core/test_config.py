@@ -76,6 +76,8 @@ def test_overrides_read_yaml_scalars_and_open_named_components() -> None:
         ("training.lr.x=3", "has no options"),
         ("encoder.7.dim=3", "no position in a list of 1"),
         ("a=[1", "not valid YAML"),
+        ("a=2026-13-45", "not valid YAML"),
+        ("encoder.².dim=1", "no position"),
     ],
 )
 def test_wrong_overrides_say_what_is_wrong(assignment: str, part: str) -> None:
@@ -93,6 +95,12 @@ def test_yaml_files_are_read_or_explained(tmp_path: Path) -> None:
     broken.write_text("- a\n")
     with pytest.raises(ConfigError, match="holds a list, expected a mapping"):
         read_yaml(broken)
+    broken.write_text("seed: 2026-13-45\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_yaml(broken)
+    broken.write_text("a: &a [*a]\n")
+    with pytest.raises(ConfigError, match="refers to itself"):
+        apply_overrides(read_yaml(broken), [])
     broken.write_text("")
     assert read_yaml(broken) == {}
 

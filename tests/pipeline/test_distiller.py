@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +188,16 @@ def test_precomputed_logits_are_a_teacher(task: NodeTask, tmp_path: Path) -> Non
     teacher = {"kind": "logits", "path": str(tmp_path / "logits.npy")}
     result = quick_distiller(teacher=teacher, regularizer="none").fit(task)
     assert result.metrics["teacher"]["test_accuracy"] == 1.0
-    with pytest.raises(ConfigError, match="regularizer"):
-        quick_distiller(teacher=teacher, regularizer="krd").fit(task)
+    with pytest.raises(ConfigError, match="asks the teacher again"):
+        quick_distiller(teacher=teacher, regularizer="krd")
+    folder = tmp_path / "run"
+    quick_distiller(teacher=teacher, regularizer="none").fit(task, out=folder)
+    np.save(tmp_path / "logits.npy", -logits.numpy())
+    changed = quick_distiller(teacher=teacher, regularizer="none").fit(task, out=folder)
+    assert changed.metrics["teacher"]["test_accuracy"] == 0.0, "a checkpoint of other logits was used"
 
 
-def test_a_users_graph_keeps_its_data_and_names_its_fields() -> None:
+def test_a_users_graph_keeps_its_data_and_names_its_fields(tmp_path: Path) -> None:
     parts = community_arrays()
     graph = dgl.graph(parts["edges"], num_nodes=NODES)
     graph.ndata["x"], graph.ndata["y"] = parts["features"], parts["labels"]
@@ -203,6 +209,9 @@ def test_a_users_graph_keeps_its_data_and_names_its_fields() -> None:
     assert not graph.edata
     with pytest.raises(DataError, match="feat"):
         quick_distiller().fit(graph, labels="y", split="0.5/0.2/0.3")
+    dgl.save_graphs(str(tmp_path / "mine.bin"), [graph])
+    saved = quick_distiller(student="mlp").fit(tmp_path / "mine.bin", features="x", labels="y", split="0.5/0.2/0.3")
+    assert torch.equal(saved.student_logits, result.student_logits)
 
 
 def test_saved_runs_predict_the_same(finished: DistillationResult, tmp_path: Path) -> None:
@@ -250,6 +259,20 @@ def test_damaged_runs_are_refused(finished: DistillationResult, tmp_path: Path, 
         load_run(tmp_path / "absent")
 
 
+class Watcher(Callback):
+    """Notes which stages are taken from a checkpoint, and the steps of the others."""
+
+    def __init__(self) -> None:
+        self.reused: list[str] = []
+        self.steps: dict[str, list[int]] = {}
+
+    def on_stage_reused(self, stage: str, seconds: float) -> None:
+        self.reused.append(stage)
+
+    def on_step(self, stage: str, done: int, metrics: Any) -> None:
+        self.steps.setdefault(stage, []).append(done)
+
+
 class StopIn(Callback):
     """Stops a run in a stage, as Ctrl-C does."""
 
@@ -266,16 +289,44 @@ class StopIn(Callback):
 
 
 @pytest.mark.parametrize(
-    "stop", [("teacher", 7), ("encoder", 0), ("regularizer", 0), ("student", 5), ("student", 25), ("evaluation", 0)]
+    ("stop", "reused"),
+    [
+        (("teacher", 7), []),
+        (("logits", 0), []),
+        (("encoder", 0), ["teacher", "logits"]),
+        (("regularizer", 0), ["teacher", "logits", "encoder"]),
+        (("student", 5), ["teacher", "logits", "encoder", "regularizer"]),
+        (("student", 25), ["teacher", "logits", "encoder", "regularizer"]),
+        (("evaluation", 0), ["teacher", "logits", "encoder", "regularizer", "student"]),
+    ],
 )
-def test_a_stopped_run_continues_to_the_same_result(stop: tuple[str, int], tmp_path: Path, task: NodeTask) -> None:
+def test_a_stopped_run_continues_to_the_same_result(
+    stop: tuple[str, int], reused: list[str], tmp_path: Path, task: NodeTask
+) -> None:
     whole = quick_distiller().fit(task)
     with pytest.raises(KeyboardInterrupt):
         quick_distiller(callbacks=[StopIn(*stop)]).fit(task, out=tmp_path)
-    resumed = quick_distiller().fit(task, out=tmp_path)
+    watcher = Watcher()
+    resumed = quick_distiller(callbacks=[watcher]).fit(task, out=tmp_path)
+    assert watcher.reused == reused
+    if stop[1] > 0:
+        assert watcher.steps[stop[0]][0] == stop[1] + 1, "work that was done is done again"
+    if stop[0] == "logits":
+        assert "teacher" not in watcher.steps, "the trained teacher was lost"
     assert torch.equal(resumed.student_logits, whole.student_logits)
     assert torch.equal(resumed.teacher_logits, whole.teacher_logits)
     assert resumed.history == whole.history
+
+
+def test_seconds_of_a_stage_count_what_came_before_a_stop(tmp_path: Path, task: NodeTask) -> None:
+    class Slow(Callback):
+        def on_step(self, stage: str, done: int, metrics: Any) -> None:
+            if stage == "student" and done == 3:
+                time.sleep(0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick_distiller(callbacks=[Slow(), StopIn("student", 5)]).fit(task, out=tmp_path)
+    assert quick_distiller().fit(task, out=tmp_path).metrics["student"]["seconds"] > 0.5
 
 
 def test_checkpoints_of_other_options_or_data_are_not_used(tmp_path: Path, task: NodeTask) -> None:
@@ -295,7 +346,74 @@ def test_checkpoints_of_other_options_or_data_are_not_used(tmp_path: Path, task:
     assert first.metrics["seed"] == 0
 
 
+def test_saving_over_a_run_never_mixes_two(
+    finished: DistillationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished.save(tmp_path / "run")
+
+    def fail(*_: object) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("dgl_rbm.artifacts.render_report", fail)
+    with pytest.raises(OSError, match="disk full"):
+        finished.save(folder)
+    with pytest.raises(ArtifactError, match="holds no finished run"):
+        load_run(folder)
+
+
+def test_results_and_saved_runs_show_themselves_in_a_line(finished: DistillationResult, tmp_path: Path) -> None:
+    assert "rbm from sage on communities, inductive" in repr(finished)
+    assert len(repr(finished)) < 200
+    assert len(repr(load_run(finished.save(tmp_path / "run")))) < 400
+
+
+class Returns(nn.Module):
+    """A module that returns what it is told to."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output, self.weight = output, nn.Parameter(torch.zeros(()))
+
+    def forward(self, graph: Any, x: Tensor) -> Any:
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [
+        ((torch.zeros(NODES, 3), None), "returned tuple"),
+        (torch.zeros(5, 3), r"returned shape \(5, 3\) for 90 nodes"),
+        (torch.zeros(NODES, 7), "returned 7 scores for each node; the graph has 3 classes"),
+    ],
+    ids=["tuple", "rows", "classes"],
+)
+def test_modules_that_return_something_else_are_explained(output: Any, part: str, task: NodeTask) -> None:
+    with pytest.raises(ConfigError, match=part):
+        quick_distiller(teacher=Returns(output)).fit(task)
+
+
+def test_a_frozen_module_is_used_as_it_is(task: NodeTask) -> None:
+    module = TwoHops().requires_grad_(False)
+    before = module.linear.weight.clone()
+    result = quick_distiller(teacher=module, student="mlp").fit(task)
+    assert torch.equal(module.linear.weight, before)
+    torch.testing.assert_close(result.teacher_logits, module(task.graph, task.features))
+
+
+def test_two_encoders_of_one_kind_draw_different_numbers(task: NodeTask) -> None:
+    random = {"kind": "diffusion", "projection": "random", "dim": 4}
+    values = quick_distiller(student="mlp", encoder=[random, random]).fit(task).encodings.values
+    assert not torch.allclose(values[:, :4], values[:, 4:])
+    assert quick_distiller(student="mlp", encoder=[]).fit(task).encodings.dim == 0
+
+
 def test_options_are_checked_before_work_starts() -> None:
+    with pytest.raises(ConfigError, match="MlpConfig configures a student"):
+        Distiller(teacher=students.resolve("mlp"))
+    with pytest.raises(ConfigError, match="has its split already"):
+        quick_distiller().fit(community_task(), split="20/30")
+    with pytest.raises(ConfigError, match="names of node fields here, not arrays"):
+        quick_distiller().fit(community_task(), features=torch.ones(3, 3))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Did you mean 'rbm'"):
         Distiller(student="rmb")
     with pytest.raises(ConfigError, match="setting"):
@@ -321,6 +439,8 @@ def test_inputs_of_nodes_give_the_runs_own_logits(setting: str) -> None:
     ids = [80, 3, 3, 41]
     torch.testing.assert_close(result.student.logits(result.inputs(ids)), result.student_logits[ids])
     assert result.inputs([]).shape == (0, result.student.in_dim)
+    with pytest.raises(DataError, match=r"no nodes \[-1, 90\]"):
+        result.inputs([0, -1, 90])
 
 
 def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: DistillationResult, tmp_path: Path) -> None:

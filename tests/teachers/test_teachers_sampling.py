@@ -49,7 +49,7 @@ def test_choose_placement(
     free: int,
     expected: Placement,
 ) -> None:
-    chosen = choose_placement(device, asked, dgl_cuda=dgl_cuda, step_bytes=step, graph_bytes=graph, free_gpu_bytes=free)
+    chosen = choose_placement(device, asked, dgl_cuda=dgl_cuda, step_bytes=step, graph_bytes=graph, gpu_bytes=free)
     assert chosen == expected
 
 

@@ -115,7 +115,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     resumed.fit(observed, second)
     assert states_equal(whole, resumed)
     assert second.history == context.history
-    assert not list(tmp_path.glob("*.safetensors")), "the progress of a finished stage is discarded"
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint(
@@ -124,7 +123,6 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     whole = build("sage", FULL)
     whole.fit(observed, RunContext())
     monkeypatch.setattr(epochs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(CheckpointStore, "discard", lambda self, name: None)
     store = CheckpointStore(tmp_path, "same")
     # What a run killed after epoch 7 leaves behind.
     build("sage", FULL | {"epochs": 7}).fit(observed, RunContext(checkpoints=store))
@@ -277,7 +275,7 @@ def test_a_loss_that_is_not_finite_is_refused(bad: float, observed: ObservedGrap
 
 
 def test_a_module_with_the_wrong_outputs_is_refused(observed: ObservedGraph) -> None:
-    with pytest.raises(ConfigError, match=r"TwoLayers returned shape \(16, 5\).*\(16, 2\)"):
+    with pytest.raises(ConfigError, match="TwoLayers returned 5 scores for each node; the graph has 2 classes"):
         GNNTeacher(TwoLayers(out_dim=5), 2).fit(observed, RunContext())
 
 

@@ -1,4 +1,4 @@
-"""Normalisation between the layers of a student."""
+"""Normalisation between the layers of teachers and students."""
 
 from __future__ import annotations
 
