@@ -82,8 +82,7 @@ def path_graph(observed_graph: Callable[..., Any]) -> Any:
 @pytest.mark.parametrize("consistent", [True, False])
 def test_encoders_give_float_rows_and_repeat_themselves(kind: str, consistent: bool, path_graph: Any) -> None:
     config = encoders.resolve({"kind": kind, "consistent": consistent, **OPTIONS[kind]})
-    context = RunContext(seed=3)
-    first, second = (config.build().fit(path_graph, context) for _ in range(2))
+    first, second = (config.build().fit(path_graph, RunContext(seed=3)) for _ in range(2))
     for values, again in ((first.vectors, second.vectors), (first.encodings, second.encodings)):
         assert values.shape[0] == NODES
         assert values.dtype == torch.float32
