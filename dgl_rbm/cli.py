@@ -11,14 +11,27 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm._version import __version__
+from dgl_rbm.console.options import (
+    ConfigOption,
+    DatasetOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    RegularizerOption,
+    SeedOption,
+    SetOption,
+    SettingOption,
+    SplitOption,
+    StudentOption,
+    TeacherOption,
+)
 from dgl_rbm.errors import ConfigError, DglRbmError
-from dgl_rbm.registry import DEFAULTS, REGISTRIES
+from dgl_rbm.registry import DEFAULTS
 
 __all__ = ["app", "main"]
 
@@ -78,40 +91,6 @@ def _command(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-def _choices(text: str, kind: str) -> str:
-    """Return an option's help with what can be chosen and what is chosen unless it is given."""
-    return f"{text}: {', '.join(REGISTRIES[kind].names())}. Default: {DEFAULTS[kind]}."
-
-
-DatasetOption = Annotated[
-    str | None,
-    typer.Option(
-        help="A dataset's name (`dgl-rbm components dataset`), ogbn-*, a graph saved by dgl.save_graphs, or a "
-        f"CSV-dataset folder. Default: {DEFAULTS['dataset']}."
-    ),
-]
-TeacherOption = Annotated[str | None, typer.Option(help=_choices("Graph neural network to learn from", "teacher"))]
-StudentOption = Annotated[str | None, typer.Option(help=_choices("Model to train; it reads one row", "student"))]
-EncoderOption = Annotated[
-    str | None,
-    typer.Option(help=_choices("Structural encodings beside the features, several joined by '+'", "encoder")),
-]
-RegularizerOption = Annotated[str | None, typer.Option(help=_choices("Targets from the neighbourhood", "regularizer"))]
-SettingOption = Annotated[
-    str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
-]
-SplitOption = Annotated[
-    str | None, typer.Option(help="0.6/0.2/0.2 (shares) or 20/30 (nodes per class) in place of the dataset's own.")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; `dgl-rbm init` writes one.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Any option by its path: --set student.num_experts=6")
-]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of split, weights and sampling.")]
-DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-
-
 def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the file first, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
@@ -160,6 +139,7 @@ def distill(
     from dgl_rbm.console.interrupt import stop_between_steps
     from dgl_rbm.console.progress import progress_for
     from dgl_rbm.console.runs import abandon, choose_folder, finish
+    from dgl_rbm.console.summary import print_comparison
 
     resolved = _gather(
         config,
@@ -190,29 +170,15 @@ def distill(
         abandon(folder)
         raise
     except KeyboardInterrupt:
-        console.print(f"Stopped. What is done is kept in {folder}; the same command with --out {folder} continues.")
+        console.print(
+            f"Stopped. What is done is kept in {folder}; the same command with --out {folder} continues.",
+            soft_wrap=True,
+        )
         raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(result.metrics, indent=2))
     else:
-        _print_comparison(result.metrics, folder)
-
-
-def _print_comparison(metrics: dict[str, Any], folder: Path) -> None:
-    from dgl_rbm.report import COLUMNS, comparison_rows
-
-    console = _stdout()
-    title = f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}"
-    table = Table(title=Text(title), box=SIMPLE_HEAD, padding=0)
-    for i, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in comparison_rows(metrics):
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the nodes asked about.")
-    console.print(f"Saved in {folder}. Next:", soft_wrap=True)
-    console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
-    console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
+        print_comparison(_stdout(), result.metrics, folder)
 
 
 @app.command(context_settings=_HELP)
@@ -257,21 +223,14 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Load a saved student and score it again on the graph that it was made from."""
+    from dgl_rbm.console.summary import print_scores
     from dgl_rbm.evaluation.saved import evaluate_saved
 
     metrics = evaluate_saved(run)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
         return
-    table = Table(title=Text(f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}"))
-    table.add_column("")
-    for role in ("teacher", "student"):
-        table.add_column(role, justify="right")
-    for name in metrics["student"]:
-        values = [metrics[role][name] for role in ("teacher", "student")]
-        table.add_row(name.replace("_", " "), *("–" if value is None else f"{value:.4f}" for value in values))
-    table.add_row("agreement", "", f"{metrics['agreement']:.4f}")
-    _stdout().print(table)
+    print_scores(_stdout(), metrics)
 
 
 @app.command(context_settings=_HELP)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["comparison_rows", "format_microseconds", "render_report"]
+__all__ = ["COLUMNS", "comparison_rows", "format_microseconds", "render_report"]
 
 COLUMNS = ("", "test acc.", "val acc.", "parameters", "active", "one node", "rows read")
 
@@ -56,7 +56,8 @@ def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "|" + "---|" * len(COLUMNS),
         *("| " + " | ".join(row) + " |" for row in comparison_rows(metrics)),
         "",
-        f"Teacher and student agree on {_percent(metrics['agreement'])} of the nodes asked about. "
+        f"Teacher and student agree on {_percent(metrics['agreement'])} of the "
+        f"{'unseen' if metrics['setting'] == 'inductive' else 'test'} nodes. "
         "*One node* is the median time to answer for a single node, with all that must be fetched for it; "
         "*rows read* counts the stored rows behind one answer.",
         "",

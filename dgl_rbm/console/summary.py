@@ -1,0 +1,49 @@
+"""What the command line shows of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dgl_rbm.report import COLUMNS, comparison_rows
+
+__all__ = ["print_comparison", "print_scores", "title_of"]
+
+
+def title_of(metrics: Mapping[str, Any]) -> Text:
+    """Return the line above a run's tables."""
+    return Text(f"{metrics['dataset']}, {metrics['setting']}, seed {metrics['seed']}")
+
+
+def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print teacher and student side by side, and the commands to run next."""
+    table = Table(title=title_of(metrics), box=SIMPLE_HEAD, padding=0)
+    for i, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in comparison_rows(metrics):
+        table.add_row(*row)
+    console.print(table)
+    asked = "unseen" if metrics["setting"] == "inductive" else "test"
+    console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the {asked} nodes.")
+    console.print(f"Saved in {folder}. Next:", soft_wrap=True)
+    console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
+    console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
+
+
+def print_scores(console: Console, metrics: Mapping[str, Any]) -> None:
+    """Print every score of teacher and student."""
+    table = Table(title=title_of(metrics))
+    table.add_column("")
+    for role in ("teacher", "student"):
+        table.add_column(role, justify="right")
+    for name in metrics["student"]:
+        values = [metrics[role][name] for role in ("teacher", "student")]
+        table.add_row(name.replace("_", " "), *("–" if value is None else f"{value:.4f}" for value in values))
+    table.add_row("agreement", "", f"{metrics['agreement']:.4f}")
+    console.print(table)

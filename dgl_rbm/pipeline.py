@@ -1,0 +1,206 @@
+"""One run from task to result: teacher, encodings, neighbour targets, table, student, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.encoders.base import EncoderConfig
+from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encodings import Encodings
+from dgl_rbm.environment import versions
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.evaluation.latency import student_latency, teacher_latency
+from dgl_rbm.evaluation.scores import agreement, score, student_logits
+from dgl_rbm.regularizers.base import Regularizer
+from dgl_rbm.result import DistillationResult
+from dgl_rbm.run_config import DistillConfig
+from dgl_rbm.serving import Predictor
+from dgl_rbm.sparse import hstack
+from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.table import DistillationTable
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.teachers.resolve import as_teacher
+from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.student import StudentFit, fit_student
+
+__all__ = ["Pipeline"]
+
+_DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
+
+
+class Pipeline:
+    """One run under way: each method is a stage, and hands plain values to the next.
+
+    Parameters
+    ----------
+    task : NodeTask
+        The graph to learn from.
+    config : DistillConfig
+        Resolved.
+    context : RunContext
+        Seed, device, callbacks and checkpoints.
+    instances : mapping of str to object
+        Components that were given as instances, by ``"teacher"``, ``"student"``, ``"regularizer"`` and
+        ``"encoder 0"``, ``"encoder 1"`` and so on.
+    """
+
+    def __init__(
+        self, task: NodeTask, config: DistillConfig, context: RunContext, instances: Mapping[str, Any]
+    ) -> None:
+        self.task, self.config, self.context, self.instances = task, config, context, instances
+        self.observed = task.observed()
+
+    def execute(self) -> DistillationResult:
+        """Run every stage."""
+        teacher, output = self.fit_teacher()
+        encodings = self.fit_encodings()
+        table = self.make_table(teacher, output, encodings)
+        student = self.build_student(teacher, table)
+        fit = self.fit_student(student, table)
+        with self.context.stage("evaluation", unit="steps"):
+            logits = {
+                "teacher": self.teacher_logits(teacher, output),
+                "student": student_logits(student, encodings, self.task),
+            }
+            metrics = self.score(teacher, student, fit, logits)
+        with self.context.stage("latency", unit="steps"):
+            view = self.task.full()
+            metrics["teacher"]["latency"] = teacher_latency(teacher, view)
+            metrics["student"]["latency"] = student_latency(student, encodings, view)
+        metrics["seconds"] = {name: round(seconds, 4) for name, seconds in self.context.seconds.items()}
+        return DistillationResult(
+            config=self.config,
+            task=self.task,
+            teacher=teacher,
+            predictor=Predictor(student.cpu(), encodings, self.task.normalization),
+            metrics=metrics,
+            history=self.context.history,
+            teacher_logits=logits["teacher"],
+            student_logits=logits["student"],
+        )
+
+    def component(self, name: str, config: Any) -> Any:
+        """Return the instance that the user gave, or what `config` builds."""
+        return self.instances[name] if name in self.instances else config.build()
+
+    def fit_teacher(self) -> tuple[Teacher, TeacherOutput]:
+        """Return the fitted teacher and its predictions for the observed graph."""
+        spec = self.instances.get("teacher", self.config.teacher)
+        with seeded(self.config.seed, "teacher-weights"):
+            teacher = as_teacher(spec, self.task.features.shape[1], self.task.num_classes)
+
+        def compute() -> dict[str, Any]:
+            teacher.fit(self.observed, self.context)
+            with self.context.stage("logits", unit="steps"):
+                output = teacher.predict(self.observed, self.context)
+            return {"teacher": teacher.state_dict(), "logits": output.logits, "hidden": output.hidden}
+
+        state = self.context.cached("teacher", compute)
+        teacher.load_state_dict(state["teacher"])
+        return teacher, TeacherOutput(state["logits"], state["hidden"])
+
+    def fit_encodings(self) -> Encodings:
+        """Return the encodings of the observed nodes."""
+        parts: list[WeighedEncoder] = []
+        for i, config in enumerate(self.config.encoder):
+            if f"encoder {i}" in self.instances:
+                parts.append(WeighedEncoder(self.instances[f"encoder {i}"]))
+            else:
+                assert isinstance(config, EncoderConfig)
+                parts.append(WeighedEncoder.from_config(config))
+        state = self.context.cached("encodings", lambda: fit_encodings(parts, self.observed, self.context).state_dict())
+        return Encodings.from_state(state)
+
+    def make_table(self, teacher: Teacher, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
+        """Return all that the student is trained on."""
+        regularizer: Regularizer = self.component("regularizer", self.config.regularizer)
+        targets = regularizer.prepare(self.observed, teacher, output, self.config.objective.temperature, self.context)
+        device = self.context.device
+        return DistillationTable(
+            inputs=hstack(self.observed.features, encodings.values).to(device),
+            labels=self.observed.labels.to(device),
+            train_idx=self.observed.train_idx.to(device),
+            val_idx=self.observed.val_idx.to(device),
+            num_classes=self.task.num_classes,
+            teacher_logits=output.logits.to(device),
+            teacher_hidden=None if output.hidden is None else output.hidden.to(device),
+            neighbor_targets=None if targets is None else targets.to(device),
+        )
+
+    def build_student(self, teacher: Teacher, table: DistillationTable) -> Student:
+        """Return the untrained student, or the instance that was given."""
+        in_dim = table.inputs.shape[1]
+        student = self.instances.get("student")
+        if student is None:
+            config = self.config.student
+            assert isinstance(config, StudentConfig)
+            config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+            self.config = self.config.model_copy(update={"student": config})
+            with seeded(self.config.seed, "student-weights"):
+                student = config.build(in_dim, self.task.num_classes)
+        elif (student.in_dim, student.num_classes) != (in_dim, self.task.num_classes):
+            raise ConfigError(
+                f"The student given reads {student.in_dim} columns and knows {student.num_classes} classes; "
+                f"this task has {in_dim} columns (features and encodings) and {self.task.num_classes} classes.",
+            )
+        return student.to(self.context.device)
+
+    def fit_student(self, student: Student, table: DistillationTable) -> StudentFit:
+        """Train the student in place."""
+
+        def compute() -> dict[str, Any]:
+            fit = fit_student(student, table, self.context, self.config.training, self.config.objective)
+            return {"student": student.state_dict(), "fit": vars(fit)}
+
+        state = self.context.cached("student", compute)
+        student.load_state_dict(state["student"])
+        return StudentFit(**state["fit"])
+
+    def teacher_logits(self, teacher: Teacher, output: TeacherOutput) -> Tensor:
+        """Return the logits of all nodes: of observed ones as in training, of unseen ones from the full graph."""
+        if not len(self.task.unseen_idx):
+            return output.logits
+        full = teacher.predict(self.task.full(), self.context).logits
+        full[self.observed.node_ids] = output.logits
+        return full
+
+    def score(
+        self, teacher: Teacher, student: Student, fit: StudentFit, logits: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Return the metrics; the test labels are read here and nowhere else."""
+        scores = score(self.task, logits)
+        seconds = self.context.seconds
+        return {
+            "dataset": self.task.name,
+            "setting": self.task.setting,
+            "seed": self.config.seed,
+            "nodes": self.task.graph.num_nodes(),
+            "edges": self.task.graph.num_edges(),
+            "teacher": {
+                "kind": teacher.kind,
+                **scores["teacher"],
+                "parameters": teacher.num_parameters(),
+                "seconds": seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
+            },
+            "student": {
+                "kind": student.kind,
+                **scores["student"],
+                "parameters": student.num_parameters(),
+                "active_parameters": student.num_active_parameters(),
+                "best_epoch": fit.best_epoch,
+                "epochs": fit.epochs,
+                "seconds": seconds.get("student", 0.0),
+            },
+            "encoder": {
+                "kind": "+".join(config.kind for config in self.config.encoder),
+                "seconds": seconds.get("encoder", 0.0),
+            },
+            "regularizer": {"kind": self.config.regularizer.kind, "seconds": seconds.get("regularizer", 0.0)},
+            "agreement": agreement(self.task, logits["student"], logits["teacher"]),
+            "versions": versions(),
+        }
