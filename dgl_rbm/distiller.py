@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
@@ -160,13 +161,6 @@ class Distiller:
         TrainingError
             Where a loss is no longer finite.
         """
-        names = (features, labels, train_mask, val_mask, test_mask)
-        if not all(isinstance(name, str) for name in names):
-            raise ConfigError(
-                "features, labels and masks are names of node fields here, not arrays.",
-                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
-            )
-        device = resolve_device(self.config.device)
         fields = {
             "features": features,
             "labels": labels,
@@ -174,12 +168,20 @@ class Distiller:
             "val_mask": val_mask,
             "test_mask": test_mask,
         }
+        if not all(isinstance(name, str) for name in fields.values()):
+            raise ConfigError(
+                "features, labels and masks are names of node fields here, not arrays.",
+                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
+            )
+        device = resolve_device(self.config.device)
         context = RunContext(seed=self.config.seed, device=device, callbacks=self.callbacks)
         with context.stage("data", unit="steps"):
             task, config = self._load(graph, fields, split)
+        pipeline = Pipeline(task, config, context, self._instances)
         if out is not None and not self._instances:
-            context.checkpoints = CheckpointStore(Path(out) / "checkpoints", fingerprint(config, task))
-        return Pipeline(task, config, context, self._instances).execute()
+            store = CheckpointStore(Path(out) / "checkpoints", fingerprint(config, pipeline.observed))
+            context.checkpoints = store
+        return pipeline.execute()
 
     def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
         config = self.config
@@ -188,7 +190,7 @@ class Distiller:
                 raise ConfigError("A NodeTask has its split already.", hint="Give `split` to make_task.")
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
             return graph, config.model_copy(update=update)
-        if graph is None or isinstance(graph, (str, Path, Mapping)) or hasattr(graph, "model_dump"):
+        if graph is None or isinstance(graph, (str, Path, Mapping, ComponentConfig)):
             dataset = config.dataset if graph is None else resolve_dataset(graph)
             given = {name: value for name, value in fields.items() if value != _FIELDS[name]}
             if split is not None:

@@ -15,7 +15,7 @@ from dgl_rbm.environment import versions
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import agreement, score, student_logits
-from dgl_rbm.regularizers.base import Regularizer
+from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
@@ -84,10 +84,6 @@ class Pipeline:
             student_logits=logits["student"],
         )
 
-    def component(self, name: str, config: Any) -> Any:
-        """Return the instance that the user gave, or what `config` builds."""
-        return self.instances[name] if name in self.instances else config.build()
-
     def fit_teacher(self) -> tuple[Teacher, TeacherOutput]:
         """Return the fitted teacher and its predictions for the observed graph."""
         spec = self.instances.get("teacher", self.config.teacher)
@@ -118,7 +114,10 @@ class Pipeline:
 
     def make_table(self, teacher: Teacher, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
         """Return all that the student is trained on."""
-        regularizer: Regularizer = self.component("regularizer", self.config.regularizer)
+        regularizer: Regularizer | None = self.instances.get("regularizer")
+        if regularizer is None:
+            assert isinstance(self.config.regularizer, RegularizerConfig)
+            regularizer = self.config.regularizer.build()
         targets = regularizer.prepare(self.observed, teacher, output, self.config.objective.temperature, self.context)
         device = self.context.device
         return DistillationTable(

@@ -13,7 +13,18 @@ from torch.autograd.function import once_differentiable
 
 from dgl_rbm.errors import DataError
 
-__all__ = ["Rows", "SparseRows", "as_rows", "hstack", "linear", "matmul", "norms", "take", "transpose_matmul"]
+__all__ = [
+    "Rows",
+    "SparseRows",
+    "as_rows",
+    "hstack",
+    "linear",
+    "matmul",
+    "norms",
+    "rows_not_finite",
+    "take",
+    "transpose_matmul",
+]
 
 # Below this share of non-zeros a sparse product beats a dense one on CPUs; docs/concepts says how it was measured.
 SPARSE_BELOW_DENSITY = 0.08
@@ -168,6 +179,14 @@ def take(rows: Rows, index: Tensor) -> Rows:
 def norms(rows: Rows) -> Tensor:
     """Return the Euclidean norm of each row, shape ``[N]``."""
     return rows.norms() if isinstance(rows, SparseRows) else torch.linalg.vector_norm(rows, dim=1)
+
+
+def rows_not_finite(rows: Rows) -> Tensor:
+    """Return the indices of the rows that hold NaN or infinity, int64, ascending."""
+    if isinstance(rows, SparseRows):
+        entries = (~torch.isfinite(rows.csr.values())).nonzero().squeeze(1)
+        return torch.unique(torch.searchsorted(rows.csr.crow_indices(), entries, right=True) - 1)
+    return (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)
 
 
 def hstack(left: Rows, right: Tensor) -> Rows:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgl_rbm._dgl import dgl
 from dgl_rbm.errors import DataError, closest
-from dgl_rbm.sparse import Rows, SparseRows, as_rows
+from dgl_rbm.sparse import Rows, as_rows, rows_not_finite
 
 __all__ = [
     "check_features",
@@ -83,7 +83,7 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
         problems.append(f"the features have {rows.shape[0]} rows; the graph has {num_nodes} nodes.")
     if rows.shape[1] == 0:
         problems.append("the features have no columns.")
-    wrong = _rows_not_finite(rows)
+    wrong = rows_not_finite(rows)
     if len(wrong):
         problems.append(f"the features of {name_nodes(wrong)} are NaN or infinite (as float32).")
     return rows if len(problems) == count else None
@@ -92,13 +92,6 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
 def _is_complex(values: Any) -> bool:
     dtype = getattr(values, "dtype", None)
     return dtype.is_complex if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "c"
-
-
-def _rows_not_finite(rows: Rows) -> Tensor:
-    if isinstance(rows, SparseRows):
-        entries = (~torch.isfinite(rows.csr.values())).nonzero().squeeze(1)
-        return torch.unique(torch.searchsorted(rows.csr.crow_indices(), entries, right=True) - 1)
-    return (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)
 
 
 def check_labels(values: Any, num_nodes: int | None, num_classes: int | None, problems: list[str]) -> Tensor | None:

@@ -48,6 +48,10 @@ def _measure(predict: Callable[[Tensor], Any], requests: Sequence[Tensor], synch
     return np.array(seconds)
 
 
+def _percentiles(seconds: Any) -> dict[str, float]:
+    return {f"p{q}_us": float(np.percentile(seconds, q) * 1e6) for q in (50, 99)}
+
+
 def _synchronizer(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
 
@@ -90,8 +94,7 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
     student.train(was_training)
     degree = len(neighbors) / max(1, len(view))
     return {
-        "p50_us": float(np.percentile(single, 50) * 1e6),
-        "p99_us": float(np.percentile(single, 99) * 1e6),
+        **_percentiles(single),
         "batch_us": float(np.median(batch) / 1024 * 1e6),
         "fetched_rows": 1.0 + (degree if encodings.dim else 0.0),
     }
@@ -114,8 +117,4 @@ def teacher_latency(teacher: Teacher, view: GraphView, *, repeats: int = 30) -> 
     if not teacher.predicts_single_nodes:
         return None
     seconds = _measure(predict, _requests(len(view), 1, repeats), lambda: None)
-    return {
-        "p50_us": float(np.percentile(seconds, 50) * 1e6),
-        "p99_us": float(np.percentile(seconds, 99) * 1e6),
-        "fetched_rows": float(np.mean(fetched)),
-    }
+    return {**_percentiles(seconds), "fetched_rows": float(np.mean(fetched))}

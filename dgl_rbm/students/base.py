@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import Rows, as_rows, take
+from dgl_rbm.sparse import Rows, as_rows, rows_not_finite, take
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]
 
@@ -92,7 +92,6 @@ class Student(nn.Module):
         """Return the number of parameters that the prediction of one row does use."""
         return self.num_parameters()
 
-    @torch.no_grad()
     def logits(self, x: Any) -> Tensor:
         """Predict any number of rows in evaluation mode, in bounded memory.
 
@@ -118,6 +117,11 @@ class Student(nn.Module):
                 "(features, then encodings)."
             )
         _check_finite(rows)
+        return self.scores(rows)
+
+    @torch.no_grad()
+    def scores(self, rows: Rows) -> Tensor:
+        """Return what `logits` does, of rows that are known to be sound: training asks so in every epoch."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
@@ -147,12 +151,7 @@ def _chunks(rows: Rows) -> Iterator[Rows]:
 
 
 def _check_finite(rows: Rows) -> None:
-    if isinstance(rows, Tensor):
-        bad = (~torch.isfinite(rows)).any(dim=1).nonzero().squeeze(1)
-    else:
-        csr = rows.csr
-        wrong = (~torch.isfinite(csr.values())).nonzero().squeeze(1)
-        bad = torch.unique(torch.searchsorted(csr.crow_indices(), wrong, right=True) - 1)
+    bad = rows_not_finite(rows)
     if len(bad):
         shown = ", ".join(str(i) for i in bad[:5].tolist()) + (", …" if len(bad) > 5 else "")
         raise DataError(f"{len(bad)} of the rows to predict hold NaN or infinity: rows {shown}.")

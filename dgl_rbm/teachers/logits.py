@@ -17,7 +17,7 @@ from torch import Tensor
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows
+from dgl_rbm.sparse import Rows, rows_not_finite
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
@@ -132,7 +132,7 @@ def _checked(values: np.ndarray[Any, Any], path: Path, num_classes: int) -> Tens
             hint=f"The task has {num_classes} classes: one column of scores for each.",
         )
     logits = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    bad = (~torch.isfinite(logits)).any(dim=1).nonzero().squeeze(1)
+    bad = rows_not_finite(logits)
     if len(bad):
         shown = ", ".join(map(str, bad[:5].tolist())) + (", …" if len(bad) > 5 else "")
         raise DataError(f"'{path}' holds NaN or infinity in {len(bad)} rows: {shown}.")

@@ -13,25 +13,24 @@ from dgl_rbm._version import __version__
 from dgl_rbm.sparse import SparseRows
 
 if TYPE_CHECKING:
-    from dgl_rbm.data.task import NodeTask
+    from dgl_rbm.data.task import ObservedGraph
     from dgl_rbm.run_config import DistillConfig
 
 __all__ = ["fingerprint"]
 
 
-def fingerprint(config: DistillConfig, task: NodeTask) -> str:
+def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
     """Return a digest of everything that training depends on: version, options, and the observed graph.
 
     Test labels and, in the inductive setting, unseen nodes are not part of it, as they are not of training.
     """
     digest = hashlib.sha256(__version__.encode())
     digest.update(json.dumps(config.to_values(), sort_keys=True).encode())
-    digest.update(str(task.num_classes).encode())
+    digest.update(str(observed.num_classes).encode())
     # Of ready logits the configuration only has the path.
     path = getattr(config.teacher, "path", None)
     if path is not None and Path(path).is_file():
         digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-    observed = task.observed()
     features = observed.features
     parts: list[Tensor] = [*observed.graph.edges(), observed.labels, observed.train_idx, observed.val_idx]
     if isinstance(features, SparseRows):

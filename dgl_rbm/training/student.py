@@ -163,6 +163,7 @@ class _StudentRun(EpochLoop):
             patience=training.patience,
         )
         self.student, self.table = student, table
+        self.val_inputs = take(table.inputs, table.val_idx)
         self.training, self.objective = training, objective
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
 
@@ -193,11 +194,11 @@ class _StudentRun(EpochLoop):
         table, targets = self.table, self.table.neighbor_targets
         metrics: dict[str, float] = {}
         if targets is not None:
-            predicted = self.student.predict(table.inputs).to(table.device)
+            predicted = self.student.scores(table.inputs).argmax(dim=1).to(table.device)
             metrics |= targets.end_epoch(self.epoch, predicted)
             predicted = predicted[table.val_idx]
         else:
-            predicted = self.student.predict(take(table.inputs, table.val_idx)).to(table.device)
+            predicted = self.student.scores(self.val_inputs).argmax(dim=1).to(table.device)
         metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
         self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
