@@ -8,16 +8,18 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
-from dgl_rbm.data.checks import check_features, check_labels, check_nodes, check_split, graph_problems, structure
+from dgl_rbm.data.checks import check_features, check_labels, check_nodes, check_split, graph_problems
 from dgl_rbm.data.normalize import FeatureNormalization
 from dgl_rbm.data.splits import NodeSplit, choose_unseen, draw_split, parse_split
+from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.errors import ConfigError, DataError, closest, raise_problems
 from dgl_rbm.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, take
 
 __all__ = ["build_task", "compact"]
+
+_ROWS_AT_ONCE = 65_536
 
 
 def build_task(
@@ -85,10 +87,9 @@ def build_task(
     if setting == "inductive":
         unseen = choose_unseen(nodes.test_idx, unseen_fraction, seed)
     normalization, rows = _normalized(normalize, features, unseen)
-    graph = structure(source.graph)
     return NodeTask(
         name=source.name,
-        graph=dgl.to_bidirected(graph) if symmetrize else graph,
+        graph=symmetrized(source.graph) if symmetrize else structure(source.graph),
         features=rows,
         train_idx=nodes.train_idx,
         val_idx=nodes.val_idx,
@@ -142,8 +143,9 @@ def _normalized(kind: NormalizationKind, features: Rows, unseen: Tensor) -> tupl
     """Normalise, and pick the layout; unseen rows have no say in either."""
     seen = torch.ones(len(features), dtype=torch.bool)
     seen[unseen] = False
-    observed = take(features, seen.nonzero().squeeze(1)) if len(unseen) else features
-    normalization = FeatureNormalization.fit(kind, observed)
+    # Only these statistics ask for the observed rows alone, which are a copy where any node is unseen.
+    picks = kind == "standard" and len(unseen)
+    normalization = FeatureNormalization.fit(kind, take(features, seen.nonzero().squeeze(1)) if picks else features)
     rows = normalization.apply(features)
     filled = _nonzeros(rows)[seen].sum() / max(1, int(seen.sum()) * rows.shape[1])
     return normalization, compact(rows, float(filled))
@@ -159,7 +161,8 @@ def compact(rows: Rows, density: float) -> Rows:
 def _nonzeros(rows: Rows) -> Tensor:
     """Return the number of non-zeros in each row, int64 ``[N]``."""
     if not isinstance(rows, SparseRows):
-        return torch.count_nonzero(rows, dim=1)
+        # Piece by piece, for they may lie on disk.
+        return torch.cat([torch.count_nonzero(part, dim=1) for part in rows.split(_ROWS_AT_ONCE)])
     pointers = rows.csr.crow_indices()
     before = torch.nn.functional.pad(torch.count_nonzero(rows.csr.values()[:, None], dim=1).cumsum(0), (1, 0))
     return before[pointers].diff()

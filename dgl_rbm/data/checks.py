@@ -21,10 +21,10 @@ __all__ = [
     "find_field",
     "graph_problems",
     "name_nodes",
-    "structure",
 ]
 
 _SHOWN = 5
+_ROWS_AT_ONCE = 65_536
 
 
 def name_nodes(ids: Tensor) -> str:
@@ -47,12 +47,6 @@ def graph_problems(graph: Any) -> list[str]:
             "`graph[(source_type, edge_type, destination_type)]` gives such a graph."
         ]
     return [] if graph.num_nodes() else ["the graph has no nodes."]
-
-
-def structure(graph: Any) -> Any:
-    """Return a new graph with the same nodes and edges alone, on the CPU with int64 ids."""
-    source, destination = graph.edges(order="eid")
-    return dgl.graph((source.cpu().long(), destination.cpu().long()), num_nodes=graph.num_nodes())
 
 
 def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor | None:
@@ -83,10 +77,18 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
         problems.append(f"the features have {rows.shape[0]} rows; the graph has {num_nodes} nodes.")
     if rows.shape[1] == 0:
         problems.append("the features have no columns.")
-    wrong = rows_not_finite(rows)
+    wrong = _not_finite(rows)
     if len(wrong):
         problems.append(f"the features of {name_nodes(wrong)} are NaN or infinite (as float32).")
     return rows if len(problems) == count else None
+
+
+def _not_finite(rows: Rows) -> Tensor:
+    """Return the rows that hold NaN or infinity; dense ones are read piece by piece, for they may lie on disk."""
+    if not isinstance(rows, Tensor):
+        return rows_not_finite(rows)
+    parts = rows.split(_ROWS_AT_ONCE)
+    return torch.cat([i * _ROWS_AT_ONCE + rows_not_finite(part) for i, part in enumerate(parts)])
 
 
 def _is_complex(values: Any) -> bool:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from pydantic import Field
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.arrays import kept_arrays
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.files import cache_folder
+from dgl_rbm.data.structure import both_directions, from_compressed
+from dgl_rbm.errors import DatasetNotFoundError
 from dgl_rbm.registry import datasets
 from dgl_rbm.training.seeding import derive_seed
 
 __all__ = ["SyntheticConfig", "block_model_edges"]
+
+# Features of this many bytes and more lie in a file unless an option says otherwise.
+_MAPPED_FROM = 256 * 2**20
+# Draws that are held at once. What a seed gives depends on it.
+_EDGES_AT_ONCE = 4 * 2**20
+_ROWS_AT_ONCE = 65_536
+_STEPS_BEFORE_SEARCHING = 6
+# Raised when the same options give another graph, so that no file of the old one is taken for it.
+_RECIPE = 1
 
 
 @datasets.register
@@ -44,8 +60,58 @@ class SyntheticConfig(DatasetConfig):
     )
     graph_seed: int = Field(0, ge=0, description="Seed of the graph itself; the run's seed draws the split.")
 
+    memory_map: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether the graph is kept in the cache folder, to be read from there the next time, its features "
+        "without being loaded; 'auto' does so where the features take 256 MiB or more.",
+    )
+
     def load(self, seed: int) -> LabeledGraph:
-        """Generate the graph from `graph_seed`."""
+        """Generate the graph from `graph_seed`, or read it back from the cache folder."""
+        size = 4 * self.num_nodes * self.num_features
+        if self.memory_map == "always" or (self.memory_map == "auto" and size >= _MAPPED_FROM):
+            arrays = self._kept()
+            indptr, sources, labels = arrays["indptr"], arrays["sources"], np.array(arrays["labels"])
+            features: np.ndarray | torch.Tensor = arrays["features"]
+        else:
+            indptr, sources, labels, generator = self._graph()
+            features = torch.empty(self.num_nodes, self.num_features)
+            self._fill(features.numpy(), labels, generator)
+        return LabeledGraph(
+            name="synthetic",
+            graph=from_compressed(indptr, sources),
+            features=features,
+            labels=torch.from_numpy(labels),
+            num_classes=self.num_classes,
+            default_split="0.6/0.2/0.2",
+        )
+
+    def _kept(self) -> dict[str, np.ndarray]:
+        def make(folder: Path) -> None:
+            indptr, sources, labels, generator = self._graph()
+            shape = (self.num_nodes, self.num_features)
+            features = open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+            self._fill(features, labels, generator)
+            features.flush()
+            del features
+            for name, array in (("indptr", indptr), ("sources", sources), ("labels", labels)):
+                np.save(folder / f"{name}.npy", array)
+
+        options = {"num_nodes", "num_classes", "num_features", "average_degree", "homophily", "feature_signal"}
+        key = self.model_dump(include=options | {"degree_exponent", "graph_seed"}) | {"recipe": _RECIPE}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache_folder() / "synthetic" / f"{self.num_nodes}-{digest}"
+        try:
+            return kept_arrays(folder, key, make)
+        except OSError as error:
+            raise DatasetNotFoundError(
+                f"The synthetic graph cannot be kept in '{folder.parent}': {error.strerror or error}.",
+                hint="Name another place with XDG_CACHE_HOME, or set the option `memory_map` to 'never' to hold it "
+                "in memory.",
+            ) from None
+
+    def _graph(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
+        """Return the edges compressed by destination, the labels, and the generator for the features."""
         generator = np.random.default_rng(derive_seed(self.graph_seed, "synthetic"))
         labels = generator.permutation(np.arange(self.num_nodes) % self.num_classes)
         weights = np.ones(self.num_nodes)
@@ -54,25 +120,21 @@ class SyntheticConfig(DatasetConfig):
             # A structural cut-off: beyond it most edges of a hub would repeat each other.
             weights = np.minimum(weights, np.sqrt(self.num_nodes))
         count = round(self.num_nodes * self.average_degree / 2)
-        source, destination = block_model_edges(labels, weights, count, self.homophily, generator)
+        keys = block_model_edges(labels, weights, count, self.homophily, generator)
+        return *both_directions(keys, self.num_nodes), labels, generator
+
+    def _fill(self, features: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> None:
         means = generator.standard_normal((self.num_classes, self.num_features), dtype=np.float32)
         means *= self.feature_signal / np.linalg.norm(means, axis=1, keepdims=True)
-        features = generator.standard_normal((self.num_nodes, self.num_features), dtype=np.float32)
-        features += means[labels]
-        both = (np.concatenate([source, destination]), np.concatenate([destination, source]))
-        return LabeledGraph(
-            name="synthetic",
-            graph=dgl.graph(tuple(map(torch.from_numpy, both)), num_nodes=self.num_nodes),
-            features=torch.from_numpy(features),
-            labels=torch.from_numpy(labels),
-            num_classes=self.num_classes,
-            default_split="0.6/0.2/0.2",
-        )
+        for start in range(0, self.num_nodes, _ROWS_AT_ONCE):
+            part = slice(start, min(start + _ROWS_AT_ONCE, self.num_nodes))
+            noise = generator.standard_normal((part.stop - start, self.num_features), dtype=np.float32)
+            features[part] = noise + means[labels[part]]
 
 
 def block_model_edges(
     labels: np.ndarray, weights: np.ndarray, count: int, homophily: float, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Draw undirected edges; one end by weight, the other by weight inside or outside the first one's class.
 
     Parameters
@@ -88,27 +150,58 @@ def block_model_edges(
 
     Returns
     -------
-    tuple of ndarray
-        The smaller and the larger end of each edge, int64; without self-loops and repeated edges, so somewhat
-        fewer than `count`.
+    ndarray
+        Each edge as one number, ``smaller end * N + larger end``, int64, ascending; without self-loops and repeated
+        edges, so somewhat fewer than `count`.
     """
     order = np.argsort(labels, kind="stable")
     # Nodes lie on a line, class by class, each as an interval as long as its weight.
     ends = np.cumsum(weights[order])
     class_ends = ends[np.cumsum(np.bincount(labels)) - 1]
     class_starts = np.concatenate([[0.0], class_ends[:-1]])
+    table = _starting_points(ends)
+    keys = np.empty(count, dtype=np.int64)
+    filled = 0
+    for start in range(0, count, _EDGES_AT_ONCE):
+        size = min(_EDGES_AT_ONCE, count - start)
+        first = order[_interval_at(ends, table, generator.random(size) * ends[-1])]
+        low, high = class_starts[labels[first]], class_ends[labels[first]]
+        within = generator.random(size) < homophily
+        draw = generator.random(size)
+        inside = low + draw * (high - low)
+        outside = draw * (ends[-1] - (high - low))
+        outside += np.where(outside >= low, high - low, 0.0)
+        second = order[_interval_at(ends, table, np.where(within, inside, outside))]
+        found = (np.minimum(first, second) * len(labels) + np.maximum(first, second))[first != second]
+        keys[filled : filled + len(found)] = found
+        filled += len(found)
+    keys = keys[:filled]
+    keys.sort()
+    return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if filled else keys
 
-    def at(position: np.ndarray) -> np.ndarray:
-        return order[np.minimum(np.searchsorted(ends, position, side="right"), len(ends) - 1)]
 
-    first = at(generator.random(count) * ends[-1])
-    low, high = class_starts[labels[first]], class_ends[labels[first]]
-    within = generator.random(count) < homophily
-    draw = generator.random(count)
-    inside = low + draw * (high - low)
-    outside = draw * (ends[-1] - (high - low))
-    outside += np.where(outside >= low, high - low, 0.0)
-    second = at(np.where(within, inside, outside))
-    smaller, larger = np.minimum(first, second), np.maximum(first, second)
-    keys = np.unique((smaller * len(labels) + larger)[smaller != larger])
-    return keys // len(labels), keys % len(labels)
+def _starting_points(ends: np.ndarray) -> np.ndarray:
+    """Return for each of as many equal parts of the line as there are intervals one that is not past its start."""
+    # A little to the left, for a position may be rounded into the part that follows its own.
+    starts = np.arange(len(ends)) * (ends[-1] / len(ends)) * (1 - 1e-12)
+    return np.minimum(np.searchsorted(ends, starts, side="right"), len(ends) - 1)
+
+
+def _interval_at(ends: np.ndarray, table: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return what ``searchsorted(ends, position, "right")`` does, the last interval at most.
+
+    Starting near the place takes a few steps where a search takes one for each bit of the number of intervals, and
+    nearly each of them waits for memory.
+    """
+    last = len(ends) - 1
+    part = np.minimum((position * (len(ends) / ends[-1])).astype(np.int64), last)
+    found = table[part]
+    for _ in range(_STEPS_BEFORE_SEARCHING):
+        short = ends[found] <= position
+        if not short.any():
+            return found
+        found += short
+        np.minimum(found, last, out=found)
+    short = ((ends[found] <= position) & (found < last)).nonzero()[0]
+    found[short] = np.minimum(np.searchsorted(ends, position[short], side="right"), last)
+    return found

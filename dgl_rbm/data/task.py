@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.structure import induced
 from dgl_rbm.sparse import Rows, take
 
 __all__ = ["GraphView", "NodeTask", "ObservedGraph", "Setting"]
@@ -118,10 +118,8 @@ class NodeTask:
         ids = seen.nonzero().squeeze(1)
         local = torch.full((count,), -1, dtype=torch.int64)
         local[ids] = torch.arange(len(ids))
-        source, destination = self.graph.edges()
-        kept = seen[source] & seen[destination]
         return ObservedGraph(
-            graph=dgl.graph((local[source[kept]], local[destination[kept]]), num_nodes=len(ids)),
+            graph=induced(self.graph, seen.numpy()),
             features=take(self.features, ids),
             node_ids=ids,
             labels=labels[ids],

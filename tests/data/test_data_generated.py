@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dgl_rbm.data import load_task
-from dgl_rbm.data.synthetic import SyntheticConfig, block_model_edges
-from dgl_rbm.errors import ConfigError, DataError
+from dgl_rbm.data import load_task, synthetic
+from dgl_rbm.data.synthetic import SyntheticConfig, _interval_at, _starting_points, block_model_edges
+from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
 
 
@@ -132,14 +134,82 @@ def test_block_model_ends_follow_weights_and_classes(homophily):
     generator = np.random.default_rng(0)
     rounds = 4000
     for _ in range(rounds):
-        smaller, larger = block_model_edges(labels, weights, 1, homophily, generator)
-        found[smaller, larger] += 1
+        for key in block_model_edges(labels, weights, 1, homophily, generator):
+            found[key // 8, key % 8] += 1
     for first in range(8):
         for second in range(first + 1, 8):
             mean = probability[first, second]
             slack = 5 * (mean * (1 - mean) / rounds) ** 0.5 + 1e-12
             assert abs(found[first, second] / rounds - mean) <= slack, (first, second)
     assert np.tril(found).sum() == 0
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40), st.lists(st.floats(0, 1), max_size=30))
+def test_intervals_are_found_as_a_search_finds_them(weights, shares):
+    ends = np.cumsum(weights)
+    position = np.concatenate([np.array(shares) * ends[-1], ends, [0.0]])
+    expected = np.minimum(np.searchsorted(ends, position, side="right"), len(ends) - 1)
+    assert _interval_at(ends, _starting_points(ends), position).tolist() == expected.tolist()
+
+
+def test_a_graph_drawn_in_parts_is_a_graph(monkeypatch):
+    monkeypatch.setattr(synthetic, "_EDGES_AT_ONCE", 500)
+    monkeypatch.setattr(synthetic, "_ROWS_AT_ONCE", 100)
+    whole = load_task(SMALL)
+    edges = pairs(whole.graph)
+    assert len(set(edges)) == len(edges) > 8 * 600
+    assert set(edges) == {(v, u) for u, v in edges}
+    assert all(u != v for u, v in edges)
+
+
+class TestKeptOnDisk:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        return tmp_path / "dgl-rbm" / "synthetic"
+
+    def test_it_is_the_graph_that_memory_would_hold(self, folder, monkeypatch):
+        held = SyntheticConfig(**SMALL, memory_map="never").load(0)
+        assert not folder.exists()
+        first = SyntheticConfig(**SMALL, memory_map="always").load(0)
+        monkeypatch.setattr(SyntheticConfig, "_graph", None)
+        for source in (first, SyntheticConfig(**SMALL, memory_map="always").load(0)):
+            assert isinstance(source.features, np.memmap)
+            assert np.array_equal(source.features, held.features)
+            assert torch.equal(source.labels, held.labels)
+            assert pairs(source.graph) == pairs(held.graph)
+
+    def test_large_features_are_kept_there_unasked(self, folder, monkeypatch):
+        SyntheticConfig(**SMALL).load(0)
+        assert not folder.exists()
+        monkeypatch.setattr(synthetic, "_MAPPED_FROM", 600 * 8 * 4)
+        SyntheticConfig(**SMALL).load(0)
+        assert len(list(folder.iterdir())) == 1
+
+    def test_other_options_are_another_folder_and_the_split_is_none(self, folder):
+        for change in ({}, {"split": "0.5/0.2/0.3"}, {"graph_seed": 1}, {"homophily": 0.7}):
+            SyntheticConfig(**SMALL | change, memory_map="always").load(0)
+        assert len(list(folder.iterdir())) == 3
+
+    @pytest.mark.parametrize("name", ["features.npy", "sources.npy", "key.json"])
+    @pytest.mark.parametrize("damage", ["cut", "gone"])
+    def test_damaged_files_are_made_anew(self, folder, name, damage):
+        held = SyntheticConfig(**SMALL, memory_map="always").load(0)
+        before = np.array(held.features)
+        path = next(folder.iterdir()) / name
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        again = SyntheticConfig(**SMALL, memory_map="always").load(0)
+        assert np.array_equal(again.features, before)
+        assert [path.name for path in folder.iterdir()] == [next(folder.iterdir()).name], "litter was left"
+
+    def test_a_place_that_cannot_be_written_is_explained(self, folder):
+        folder.parent.mkdir(parents=True)
+        folder.write_text("in the way")
+        with pytest.raises(DatasetNotFoundError, match="cannot be kept"):
+            SyntheticConfig(**SMALL, memory_map="always").load(0)
 
 
 def test_names_of_the_package_are_loaded_lazily():
