@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from dgl_rbm.data.structure import compressed, row_windows
 from dgl_rbm.encoders.base import EncoderOutput
 from dgl_rbm.sparse import SparseRows, matmul, transpose_matmul
 
@@ -29,14 +30,21 @@ def in_neighbors(graph: Any) -> SparseRows:
         ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v. Self-loops are left out, so that a
         node is never its own neighbour.
     """
-    pointers, sources, _ = (part.cpu() for part in graph.adj_tensors("csc"))
     count = graph.num_nodes()
-    destinations = torch.repeat_interleave(torch.arange(count), pointers.diff().to(torch.int64))
-    kept = sources != destinations
-    degrees = torch.bincount(destinations[kept], minlength=count)
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), degrees.cumsum(0)])
-    ones = np.ones(int(starts[-1]), dtype=np.float32)
-    return SparseRows.from_scipy(sp.csr_matrix((ones, sources[kept].numpy(), starts.numpy()), shape=(count, count)))
+    indptr, sources = compressed(graph)
+    degrees = np.diff(indptr)
+    looped = []
+    for first, last in row_windows(indptr):
+        part = slice(indptr[first], indptr[last])
+        rows = np.repeat(np.arange(first, last, dtype=sources.dtype), degrees[first:last])
+        looped.append(part.start + (sources[part] == rows).nonzero()[0])
+    loops = np.concatenate([np.empty(0, dtype=np.int64), *looped])
+    if len(loops):
+        degrees -= np.bincount(np.searchsorted(indptr, loops, side="right") - 1, minlength=count)
+        sources = np.delete(sources, loops)
+        indptr = np.concatenate([[0], degrees.cumsum()])
+    ones = np.ones(len(sources), dtype=np.float32)
+    return SparseRows.from_scipy(sp.csr_matrix((ones, sources, indptr), shape=(count, count)))
 
 
 class NeighborMean:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from dgl_rbm._version import __version__
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dgl_rbm.run_config import DistillConfig
 
 __all__ = ["fingerprint"]
+
+_ROWS_AT_ONCE = 2**20
 
 
 def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
@@ -32,12 +35,16 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
     if path is not None and Path(path).is_file():
         digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
     features = observed.features
-    parts: list[Tensor] = [*observed.graph.edges(), observed.labels, observed.train_idx, observed.val_idx]
+    # The in-edges as they lie there: a list of edges would have to be made, and would stay in the graph.
+    structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
+    parts: list[Tensor] = [*structure, observed.labels, observed.train_idx, observed.val_idx]
     if isinstance(features, SparseRows):
         parts += [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
     else:
         parts.append(features)
     for part in parts:
         digest.update(str(tuple(part.shape)).encode())
-        digest.update(part.detach().cpu().contiguous().numpy().data)
+        # Piece by piece: features may lie on disk, and Ctrl-C is heard in between.
+        for piece in part.detach().cpu().split(_ROWS_AT_ONCE):
+            digest.update(piece.contiguous().numpy().data)
     return digest.hexdigest()
