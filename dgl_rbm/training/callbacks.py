@@ -16,6 +16,9 @@ class Callback:
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
         """`done` steps of `stage` are done; `metrics` belong to the last one."""
 
+    def on_substep(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of the next step of `stage` are done, such as batches of an epoch."""
+
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         """`stage` ended after `seconds`; `finished` is False where an exception ended it."""
 

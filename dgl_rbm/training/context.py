@@ -25,6 +25,11 @@ class Stage:
     total: int
     context: RunContext
 
+    def substep(self, done: int, total: int) -> None:
+        """Report that `done` of `total` parts of the step under way are done, such as batches of an epoch."""
+        for callback in self.context.callbacks:
+            callback.on_substep(self.name, done, total)
+
     def step(self, done: int, **metrics: float) -> None:
         """Report that `done` of `total` units are done; record and show the `metrics` of the last one."""
         if metrics:
@@ -61,6 +66,12 @@ class RunContext:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     _entered: dict[str, int] = field(default_factory=dict, repr=False)
+    _running: list[Stage] = field(default_factory=list, repr=False)
+
+    def substep(self, done: int, total: int) -> None:
+        """Report progress within the current step of the stage that is running; outside of stages do nothing."""
+        if self._running:
+            self._running[-1].substep(done, total)
 
     def cached(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the state of a finished part of the run from its checkpoint, or compute and keep it.
@@ -100,14 +111,17 @@ class RunContext:
         for callback in self.callbacks:
             callback.on_stage_start(name, total, unit)
         start = time.perf_counter()
+        depth = len(self._running)
         finished = False
         try:
             # A stage that comes again, such as a second encoder, draws a stream of its own.
             again = self._entered[name] = self._entered.get(name, -1) + 1
             with seeded(self.seed, f"{name} {again}" if again else name):
-                yield Stage(name, total, self)
+                self._running.append(Stage(name, total, self))
+                yield self._running[-1]
             finished = True
         finally:
+            del self._running[depth:]
             elapsed = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
             for callback in self.callbacks:
