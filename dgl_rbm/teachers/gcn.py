@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from dgl_rbm._dgl import dgl
 from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows, SparseRows, matmul
+from dgl_rbm.sparse import Rows, matmul
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
+from dgl_rbm.teachers.message_passing import aggregate
 from dgl_rbm.teachers.training import GNNConfig
 
 __all__ = ["GCN", "GCNLayer", "GcnConfig"]
@@ -21,23 +22,23 @@ _SOURCE_SCALE, _SCALE, _DEGREE, _MISSING_LOOP = "_gcn_source_scale", "_gcn_scale
 
 
 class GCNLayer(nn.Module):
-    """Symmetrically normalised convolution with self-loops, on `dgl.nn.GraphConv`.
+    """Symmetrically normalised convolution with self-loops.
 
     ``h_v = Σ_{u ∈ N(v) ∪ {v}} W x_u / √(d_u d_v) + b``, where degrees count the self-loop. A self-loop that
     the graph lacks is added in this sum, not in the graph.
 
     On blocks that `GCN.annotate` has seen, the degrees are those of the whole graph and the sum over sampled
     neighbours is scaled up to the whole neighbourhood: unbiased, and exact where all neighbours are
-    sampled. On other blocks the degrees are the block's own.
+    sampled. On other blocks the degrees are the block's own. A `CSCGraph` must have been annotated.
     """
+
+    reads_csc = True
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.project_first = in_dim > out_dim
         self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
         self.bias = nn.Parameter(torch.zeros(out_dim))
-        # Without a weight of its own it is the mean over the neighbours, and zero where there are none.
-        self.mean = dgl.nn.GraphConv(in_dim, out_dim, norm="right", weight=False, bias=False, allow_zero_in_degree=True)
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, graph: Any, x: Rows) -> Tensor:
@@ -45,11 +46,11 @@ class GCNLayer(nn.Module):
         if _SOURCE_SCALE not in graph.srcdata:
             graph = graph.local_var()
             GCN.annotate(graph, graph)
-        project_first = self.project_first or isinstance(x, SparseRows)
-        h = matmul(x, self.weight) if project_first else x
+        project_first = self.project_first or not isinstance(x, Tensor)
+        h = matmul(x, self.weight) if project_first else cast(Tensor, x)
         h = h * graph.srcdata[_SOURCE_SCALE]
         own = h[: graph.num_dst_nodes()] * graph.dstdata[_MISSING_LOOP]
-        h = (self.mean(graph, h) * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
+        h = (aggregate(graph, h, "mean") * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
         return (h if project_first else matmul(h, self.weight)) + self.bias
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.sparse import Rows
+from dgl_rbm.teachers.csc import CSCGraph
 
-__all__ = ["LayeredGNN", "layer_widths"]
+__all__ = ["LayeredGNN", "annotation", "layer_widths"]
 
 
 def layer_widths(in_dim: int, hidden_dim: int, num_layers: int, num_classes: int) -> list[tuple[int, int]]:
@@ -29,7 +30,8 @@ class LayeredGNN(nn.Module):
     ----------
     layers : sequence of nn.Module
         Each is called as ``layer(graph_or_block, x)`` and returns one row per destination node; the first
-        takes `SparseRows` too.
+        takes `SparseRows` too. One whose attribute `reads_csc` is true takes a `CSCGraph` as well and runs under
+        autocast, as a layer does that aggregates by `dgl_rbm.teachers.message_passing.aggregate` alone.
     hidden_dim : int
         Columns of what all layers but the last return.
     dropout : float
@@ -43,6 +45,9 @@ class LayeredGNN(nn.Module):
     ----------
     reads_sparse : bool
         Whether `forward` takes `SparseRows`; modules without this attribute get dense features.
+    reads_csc : bool
+        Whether `forward` takes `CSCGraph` in place of DGL's graphs, and runs under autocast: whether all layers
+        do. Modules without this attribute stay where DGL can go, and in float32.
     """
 
     reads_sparse = True
@@ -63,6 +68,7 @@ class LayeredGNN(nn.Module):
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in layers[:-1])
         self.dropout = nn.Dropout(dropout)
         self.activation = activation
+        self.reads_csc = all(getattr(layer, "reads_csc", False) for layer in layers)
 
     @staticmethod
     def annotate(graph: Any, target: Any) -> None:
@@ -83,8 +89,8 @@ class LayeredGNN(nn.Module):
 
         Parameters
         ----------
-        graph : dgl.DGLGraph or sequence of blocks
-            A graph of N nodes, or one block per layer, the first layer's first.
+        graph : dgl.DGLGraph, CSCGraph, or sequence of blocks
+            A graph of N nodes, or one block per layer, the first layer's first. A `CSCGraph` comes annotated.
         x : Tensor or SparseRows
             float32 ``[N, F]``; with blocks one row per source node of the first.
         return_hidden : bool
@@ -119,6 +125,13 @@ class LayeredGNN(nn.Module):
                     hint="Sample with one fan-out per layer.",
                 )
             return graph
+        if isinstance(graph, CSCGraph):
+            return [graph] * self.num_layers
         local = graph.local_var()
         self.annotate(graph, local)
         return [local] * self.num_layers
+
+
+def annotation(module: nn.Module) -> Callable[[Any, Any], None] | None:
+    """Return what writes to a graph the values that `module` needs of it; None for a module that needs none."""
+    return module.annotate if isinstance(module, LayeredGNN) else None

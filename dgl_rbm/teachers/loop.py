@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from dgl_rbm._dgl import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError, TrainingError
-from dgl_rbm.teachers.gnn import LayeredGNN
+from dgl_rbm.precision import Precision, mixed_precision
+from dgl_rbm.sparse import Rows
+from dgl_rbm.teachers.gnn import annotation
 from dgl_rbm.teachers.inference import readable
+from dgl_rbm.teachers.message_passing import laid_out
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
 from dgl_rbm.training.context import RunContext
@@ -51,30 +54,30 @@ def steps(
         Neighbours sampled per layer; None for one step an epoch on the full graph.
     """
     if fanouts is None:
-        yield _FullGraphSteps(module, observed, placement.device)
+        yield _FullGraphSteps(module, observed, placement, options.precision)
         return
     with placed(observed.graph, placement) as graph:
         yield _SampledSteps(module, observed, graph, placement, options, fanouts)
 
 
 class _FullGraphSteps:
-    def __init__(self, module: nn.Module, observed: ObservedGraph, device: torch.device) -> None:
-        self.module = module
-        self.graph = observed.graph.to(device)
+    def __init__(self, module: nn.Module, observed: ObservedGraph, placement: Placement, precision: Precision) -> None:
+        self.module, self.device, self.precision = module, placement.device, precision
+        device = self.device
+        self.graph = laid_out(observed.graph, device, placement.aggregation, annotation(module))
         self.features = readable(module, observed.features).to(device)
         self.parts = [
             (idx.to(device), observed.labels[idx].to(device)) for idx in (observed.train_idx, observed.val_idx)
         ]
 
     def training(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self._forward(*self.parts[0])
+        yield self._forward(*self.parts[0], self.precision)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self._forward(*self.parts[1])
+        yield self._forward(*self.parts[1], "float32")
 
-    def _forward(self, idx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.module(self.graph, self.features)
-        _check_shape(self.module, logits, self.graph.num_nodes())
+    def _forward(self, idx: Tensor, labels: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+        logits = _logits(self.module, self.graph, self.features, self.graph.num_nodes(), precision)
         return logits[idx], labels
 
 
@@ -92,18 +95,18 @@ class _SampledSteps:
     ) -> None:
         self.module, self.observed, self.graph = module, observed, graph
         self.placement, self.options = placement, options
-        self.sampler = OrderedNeighborSampler(fanouts, module.annotate if isinstance(module, LayeredGNN) else None)
+        self.sampler = OrderedNeighborSampler(fanouts, annotation(module))
         on_gpu = placement.graph_on == "gpu"
         self.features = observed.features.to(placement.device) if on_gpu else observed.features
 
     def training(self) -> Iterator[tuple[Tensor, Tensor]]:
         idx = self.observed.train_idx
-        return self._forward(idx[torch.randperm(len(idx))])
+        return self._forward(idx[torch.randperm(len(idx))], self.options.precision)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._forward(self.observed.val_idx)
+        return self._forward(self.observed.val_idx, "float32")
 
-    def _forward(self, idx: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _forward(self, idx: Tensor, precision: Precision) -> Iterator[tuple[Tensor, Tensor]]:
         # DGL's generator cannot be saved; seeded from torch's, it needs no saving.
         dgl.seed(int(torch.randint(2**31 - 1, ())))
         device, labels = self.placement.device, self.observed.labels
@@ -116,8 +119,7 @@ class _SampledSteps:
             num_workers=self.options.num_workers,
         ):
             x = readable(self.module, gather(self.features, inputs, device))
-            logits = self.module(blocks, x)
-            _check_shape(self.module, logits, len(outputs))
+            logits = _logits(self.module, blocks, x, len(outputs), precision)
             yield logits, labels[outputs.to(labels.device)].to(device)
 
 
@@ -184,6 +186,14 @@ class TrainingRun(EpochLoop):
         metrics = {"val_accuracy": right / count, "val_loss": loss / count}
         self.note(-metrics["val_loss"] if self.options.select_by == "loss" else metrics["val_accuracy"])
         return metrics
+
+
+def _logits(module: nn.Module, graph: Any, x: Rows, rows: int, precision: Precision) -> Tensor:
+    """Return the module's logits in float32, after a look at their shape."""
+    with mixed_precision(precision, x.device):
+        logits = module(graph, x)
+    _check_shape(module, logits, rows)
+    return logits.float() if precision == "bf16" else logits
 
 
 def _check_shape(module: nn.Module, logits: Any, rows: int) -> None:

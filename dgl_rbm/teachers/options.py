@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig
+from dgl_rbm.precision import Precision
 from dgl_rbm.teachers.sampling import SamplingDevice
 
 __all__ = ["TeacherTraining"]
@@ -43,6 +44,11 @@ class TeacherTraining(StrictConfig):
         default="auto",
         description="Where neighbours are sampled: 'cpu', 'gpu', 'uva' (by the GPU from host memory), or 'auto' for "
         "the GPU if DGL can use it and the graph fits.",
+    )
+    precision: Precision = Field(
+        default="float32",
+        description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
+        "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
     )
 
     @field_validator("fanouts")

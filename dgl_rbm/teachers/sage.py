@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from dgl_rbm._dgl import dgl
 from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows, SparseRows, linear
+from dgl_rbm.sparse import Rows, linear
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
+from dgl_rbm.teachers.message_passing import aggregate
 from dgl_rbm.teachers.training import GNNConfig
 
 __all__ = ["SAGE", "Aggregator", "SAGELayer", "SageConfig"]
@@ -21,43 +22,47 @@ Aggregator = Literal["gcn", "mean", "pool"]
 
 
 class SAGELayer(nn.Module):
-    """`dgl.nn.SAGEConv` that also reads sparse features.
+    """What `dgl.nn.SAGEConv` computes, on sparse features and on a `CSCGraph` too.
 
     "gcn" averages a node and its neighbours and projects; "mean" adds a projection of the node to one of its
     neighbours' mean; "pool" takes the maximum over the neighbours of a learned function in place of the mean.
-    Sparse rows are projected before they are aggregated, which is the same by linearity; "pool" is not
-    linear and makes them dense. On sampled blocks the averages are over the sampled neighbours.
+    Rows are projected before they are aggregated where that makes them narrower, and sparse ones always, which
+    is the same by linearity; "pool" is not linear and makes them dense. On sampled blocks the averages are over
+    the sampled neighbours.
     """
+
+    reads_csc = True
 
     def __init__(self, in_dim: int, out_dim: int, aggregator: Aggregator = "gcn") -> None:
         super().__init__()
         self.aggregator = aggregator
-        self.out_dim = out_dim
+        self.in_dim, self.out_dim = in_dim, out_dim
+        # Holds the parameters, under DGL's names and with its random start.
         self.conv = dgl.nn.SAGEConv(in_dim, out_dim, aggregator)
-        # Without a weight of its own it is the sum, or the mean, over the neighbours.
-        self.aggregate = dgl.nn.GraphConv(
-            out_dim,
-            out_dim,
-            norm="none" if aggregator == "gcn" else "right",
-            weight=False,
-            bias=False,
-            allow_zero_in_degree=True,
-        )
 
     def forward(self, graph: Any, x: Rows) -> Tensor:
         """Return one row ``[out_dim]`` per destination node; `x` has one row per source node."""
-        if not isinstance(x, SparseRows):
-            return self.conv(graph, x)
-        if self.aggregator == "pool":
-            return self.conv(graph, x.to_dense())
         count = graph.num_dst_nodes()
-        if self.aggregator == "gcn":
-            h = linear(x, self.conv.fc_neigh.weight)
-            degrees = graph.in_degrees().to(h)[:, None]
-            return (self.aggregate(graph, h) + h[:count]) / (degrees + 1) + self.conv.bias
-        both = linear(x, torch.cat([self.conv.fc_self.weight, self.conv.fc_neigh.weight]))
-        own, neighbors = both.split(self.out_dim, dim=1)
-        return own[:count] + self.aggregate(graph, neighbors) + self.conv.fc_self.bias
+        if self.aggregator == "pool":
+            dense = x if isinstance(x, Tensor) else x.to_dense()
+            largest = aggregate(graph, torch.relu(self.conv.fc_pool(dense)), "max")
+            return self.conv.fc_self(dense[:count]) + self.conv.fc_neigh(largest)
+        weight = self.conv.fc_neigh.weight
+        if self.aggregator == "mean":
+            if not isinstance(x, Tensor):
+                # One product for both: the rows of a block's own nodes need not be cut out.
+                both = linear(x, torch.cat([self.conv.fc_self.weight, weight]))
+                own, neighbors = both.split(self.out_dim, dim=1)
+                return own[:count] + aggregate(graph, neighbors, "mean") + self.conv.fc_self.bias
+            own = self.conv.fc_self(x[:count])
+            if self.in_dim > self.out_dim:
+                return own + aggregate(graph, linear(x, weight), "mean")
+            return own + linear(aggregate(graph, x, "mean"), weight)
+        project_first = not isinstance(x, Tensor) or self.in_dim > self.out_dim
+        h = linear(x, weight) if project_first else cast(Tensor, x)
+        degrees = graph.in_degrees().to(torch.float32).unsqueeze(1)
+        h = (aggregate(graph, h, "sum") + h[:count]) / (degrees + 1)
+        return (h if project_first else linear(h, weight)) + self.conv.bias
 
 
 class SAGE(LayeredGNN):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from dgl_rbm._dgl import describe_build, dgl
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.sparse import Rows, SparseRows, take
+from dgl_rbm.teachers.csc import CSCGraph
+from dgl_rbm.teachers.message_passing import Aggregation
 
 __all__ = [
     "OrderedNeighborSampler",
@@ -46,16 +49,20 @@ class Placement:
     Attributes
     ----------
     device : torch.device
-        Of the module and the batches. The CPU where DGL itself cannot use the requested GPU.
+        Of the module and the batches. The CPU where neither DGL nor the module without DGL can use the
+        requested GPU.
     full_graph_fits : bool
         Whether all nodes can go through the module at once.
     graph_on : {"cpu", "uva", "gpu"}
         Where neighbours are sampled: on the CPU, by the GPU from pinned host memory, or on the GPU.
+    aggregation : {"dgl", "torch"}
+        Whose kernels aggregate; with torch's, the module gets each graph and block as a `CSCGraph`.
     """
 
     device: torch.device
     full_graph_fits: bool
     graph_on: Literal["cpu", "uva", "gpu"]
+    aggregation: Aggregation = "dgl"
 
 
 def choose_placement(
@@ -66,6 +73,7 @@ def choose_placement(
     step_bytes: int,
     graph_bytes: int,
     gpu_bytes: int = 0,
+    reads_csc: bool = False,
 ) -> Placement:
     """Decide on a `Placement`.
 
@@ -82,12 +90,15 @@ def choose_placement(
         Estimated for one full-graph step, and for the graph with its features.
     gpu_bytes : int
         Memory of `device`: all of it and not what is free at the moment, so that the same run decides alike.
+    reads_csc : bool
+        Whether the module runs on a `CSCGraph`, and so on a GPU that DGL cannot use.
 
     Raises
     ------
     ConfigError
         Where sampling on the GPU is asked for and cannot be done.
     """
+    budget = gpu_bytes // 2
     if device.type != "cuda" or not dgl_cuda:
         if sampling_device in ("uva", "gpu"):
             why = "this DGL is built for CPUs only" if device.type == "cuda" else f"the run is on {device}"
@@ -96,8 +107,9 @@ def choose_placement(
                 hint="Use sampling_device 'auto', or install DGL built for CUDA and run with device 'cuda'; "
                 "`dgl-rbm doctor` says what is there.",
             )
+        if device.type == "cuda" and reads_csc:
+            return Placement(device, step_bytes + graph_bytes <= budget, "cpu", "torch")
         return Placement(torch.device("cpu"), step_bytes <= _FULL_GRAPH_BYTES_ON_CPU, "cpu")
-    budget = gpu_bytes // 2
     if sampling_device == "auto":
         sampling_device = "gpu" if graph_bytes <= budget else "uva"
     return Placement(device, step_bytes + graph_bytes <= budget, sampling_device)
@@ -109,16 +121,17 @@ def place(
     """Decide on the `Placement` of `module` on this machine for the graph `view`."""
     build = describe_build()
     features = view.features
-    stored = features.csr.values() if isinstance(features, SparseRows) else features
+    stored = features.csr.values().numel() if isinstance(features, SparseRows) else math.prod(features.shape)
     # Both directions of each edge, ids of eight bytes.
-    graph_bytes = 32 * view.graph.num_edges() + 4 * stored.numel()
+    graph_bytes = 32 * view.graph.num_edges() + 4 * stored
     return choose_placement(
         device,
         sampling_device,
         dgl_cuda=build.cuda,
         step_bytes=full_graph_bytes(module, view),
         graph_bytes=graph_bytes,
-        gpu_bytes=torch.cuda.get_device_properties(device).total_memory if build.cuda and device.type == "cuda" else 0,
+        gpu_bytes=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0,
+        reads_csc=getattr(module, "reads_csc", False),
     )
 
 
@@ -220,15 +233,17 @@ def batches(
         Whose features the first block needs, int64.
     output_nodes : Tensor
         The part of `seeds`, int64 ``[<= batch_size]``.
-    blocks : list of dgl.DGLGraph
+    blocks : list of dgl.DGLGraph or CSCGraph
         One per layer, on the placement's device.
     """
     on_cpu = placement.graph_on == "cpu"
+    by_torch = placement.aggregation == "torch"
     loader = dgl.dataloading.DataLoader(
         graph,
         seeds if on_cpu else seeds.to(placement.device),
         sampler,
-        device=placement.device,
+        # A DGL that is built for CPUs cannot move blocks to a GPU.
+        device=torch.device("cpu") if by_torch else placement.device,
         use_uva=placement.graph_on == "uva",
         batch_size=batch_size,
         # DGL samples on a GPU in the main process only.
@@ -239,7 +254,10 @@ def batches(
         # Advice to bind the process to cores, given in every epoch; that is for the user to decide.
         warnings.filterwarnings("ignore", "Dataloader CPU affinity")
         iterator = iter(loader)
-    yield from iterator
+    for inputs, outputs, blocks in iterator:
+        if by_torch:
+            blocks = [CSCGraph.from_dgl(block, device=placement.device) for block in blocks]
+        yield inputs, outputs, blocks
 
 
 def _seed_worker(worker: int) -> None:

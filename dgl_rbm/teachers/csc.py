@@ -1,0 +1,276 @@
+"""The edges of a graph as torch tensors, for devices that DGL's kernels do not reach."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dgl_rbm._dgl import dgl
+
+__all__ = ["CSCGraph"]
+
+# Maxima need one value per edge and column; so many of them are held at a time (128 MiB).
+_MESSAGES_AT_ONCE = 2**25
+
+
+class CSCGraph:
+    """The edges of a graph or a block by destination node, as torch tensors: what aggregation needs of them.
+
+    Parallel edges are one entry that counts them: the kernels for sparse products take each pair of row and
+    column for distinct. Made by `from_dgl` or `from_edges`.
+
+    Parameters
+    ----------
+    indptr : Tensor
+        Where the entries of each destination begin, and the end of the last, int ``[D + 1]``.
+    indices : Tensor
+        The source of each entry, ascending for each destination, int ``[M]``.
+    counts : Tensor
+        Parallel edges of each entry, int64 ``[M]``.
+    num_src : int
+        S. The sources of a graph are its nodes; a block's first D sources are its destinations.
+
+    Attributes
+    ----------
+    srcdata, dstdata : dict of str to Tensor
+        Values by source and by destination, such as those that a `LayeredGNN` annotates.
+    """
+
+    def __init__(self, indptr: Tensor, indices: Tensor, counts: Tensor, num_src: int) -> None:
+        self.indptr, self.indices, self.counts = indptr, indices, counts
+        self._num_src = num_src
+        self.srcdata: dict[str, Tensor] = {}
+        self.dstdata: dict[str, Tensor] = {}
+        self._matrix: Tensor | None = None
+        self._in_degrees: Tensor | None = None
+        self._by_source: tuple[Tensor, Tensor] | None = None
+        self._transposed: Tensor | None = None
+
+    @classmethod
+    def from_edges(cls, source: Tensor, destination: Tensor, num_src: int, num_dst: int) -> CSCGraph:
+        """Make one of edges in any order, two int ``[E]``, on the device where they lie."""
+        keys = destination.long() * num_src + source.long()
+        keys, counts = torch.unique(keys, sorted=True, return_counts=True)
+        rows = torch.div(keys, max(1, num_src), rounding_mode="floor")
+        # Half the memory, and quicker, where they fit.
+        small = max(len(keys), num_src, num_dst) < 2**31
+        kind = torch.int32 if small else torch.int64
+        return cls(_pointers(rows, num_dst).to(kind), (keys - rows * num_src).to(kind), counts, num_src)
+
+    @classmethod
+    def from_dgl(
+        cls,
+        graph: Any,
+        *,
+        annotate: Callable[[Any, Any], None] | None = None,
+        device: torch.device | str | None = None,
+    ) -> CSCGraph:
+        """Make one of a DGL graph or block with one type of edges, and of what is written to its nodes.
+
+        Parameters
+        ----------
+        graph : dgl.DGLGraph
+        annotate : callable, optional
+            Called with the graph and a local variable of it first; see `LayeredGNN.annotate`.
+        device : torch.device, optional
+            Where to make it; the graph's by default.
+        """
+        if annotate is not None:
+            local = graph.local_var()
+            annotate(graph, local)
+            graph = local
+        device = graph.device if device is None else device
+        source, destination = _edges(graph, device)
+        made = cls.from_edges(source, destination, graph.num_src_nodes(), graph.num_dst_nodes())
+        for name, column in graph.srcdata.items():
+            if name != dgl.NID:
+                made.srcdata[name] = column.to(device)
+        for name, column in graph.dstdata.items():
+            if name != dgl.NID:
+                made.dstdata[name] = column.to(device)
+        return made
+
+    @property
+    def device(self) -> torch.device:
+        """Where the edges lie."""
+        return self.indptr.device
+
+    def to(self, device: torch.device | str) -> CSCGraph:
+        """Return the same on `device`."""
+        if torch.device(device) == self.device:
+            return self
+        indptr, indices, counts = (part.to(device) for part in (self.indptr, self.indices, self.counts))
+        moved = CSCGraph(indptr, indices, counts, self._num_src)
+        moved.srcdata = {name: column.to(device) for name, column in self.srcdata.items()}
+        moved.dstdata = {name: column.to(device) for name, column in self.dstdata.items()}
+        return moved
+
+    def num_src_nodes(self) -> int:
+        """S."""
+        return self._num_src
+
+    def num_dst_nodes(self) -> int:
+        """D."""
+        return len(self.indptr) - 1
+
+    def num_nodes(self) -> int:
+        """Return the number of nodes of a graph; of a block the number of destinations."""
+        return self.num_dst_nodes()
+
+    def num_edges(self) -> int:
+        """Return the number of edges, parallel ones counted each."""
+        return int(self.counts.sum())
+
+    def in_degrees(self) -> Tensor:
+        """Return the number of edges into each destination, int64 ``[D]``."""
+        if self._in_degrees is None:
+            self._in_degrees = _sums_between(self.counts, self.indptr)
+        return self._in_degrees
+
+    def out_degrees(self) -> Tensor:
+        """Return the number of edges out of each source, int64 ``[S]``."""
+        pointers, order = self._entries_by_source()
+        return _sums_between(self.counts[order], pointers)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return for each destination the sum of its sources' rows, zeros where it has none.
+
+        Parameters
+        ----------
+        x : Tensor
+            float32 ``[S, K]``.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[D, K]``; gradients flow to `x`.
+        """
+        return _Sum.apply(x, self)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean in place of the sum; see `sum`."""
+        return self.sum(x) / self.in_degrees().clamp(min=1).to(x).unsqueeze(1)
+
+    def max(self, x: Tensor) -> Tensor:
+        """Return the maximum of each column in place of the sum; see `sum`.
+
+        Sources that share the maximum share its gradient equally; DGL gives it to one of them.
+        """
+        return _Max.apply(x, self)
+
+    def _adjacency(self) -> Tensor:
+        """Return the numbers of edges as a CSR matrix, float32 ``[D, S]``."""
+        if self._matrix is None:
+            shape = (self.num_dst_nodes(), self._num_src)
+            self._matrix = _csr(self.indptr, self.indices, self.counts, shape)
+        return self._matrix
+
+    def _adjacency_transposed(self) -> Tensor:
+        # Kept: the product with a transposed view would sort the entries anew in every backward pass, and on a GPU
+        # add them up in an order that differs from run to run.
+        if self._transposed is None:
+            pointers, order = self._entries_by_source()
+            rows = self._destinations()[order].to(self.indices.dtype)
+            shape = (self._num_src, self.num_dst_nodes())
+            self._transposed = _csr(pointers.to(self.indptr.dtype), rows, self.counts[order], shape)
+        return self._transposed
+
+    def _entries_by_source(self) -> tuple[Tensor, Tensor]:
+        """Return where the entries of each source begin, int64 ``[S + 1]``, and the entries in that order."""
+        if self._by_source is None:
+            sources, order = torch.sort(self.indices, stable=True)
+            self._by_source = _pointers(sources, self._num_src), order
+        return self._by_source
+
+    def _destinations(self) -> Tensor:
+        """Return the destination of each entry, int64 ``[M]``."""
+        each = torch.arange(self.num_dst_nodes(), device=self.device)
+        return torch.repeat_interleave(each, self.indptr.diff().long(), output_size=len(self.indices))
+
+
+class _Sum(torch.autograd.Function):
+    """``A @ x`` and its gradient ``A.T @ dy``; torch's own would build and sort the transpose in every step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, graph: CSCGraph) -> Tensor:
+        ctx.graph = graph
+        return graph._adjacency() @ x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.graph._adjacency_transposed() @ gradient, None
+
+
+class _Max(torch.autograd.Function):
+    """Maxima over segments of the gathered rows, a few columns at a time, and the same again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, graph: CSCGraph) -> Tensor:
+        pointers, found = graph.indptr.long(), x.new_zeros(graph.num_dst_nodes(), x.shape[1])
+        if len(graph.indices):
+            for columns in _column_blocks(x.shape[1], len(graph.indices)):
+                rows = x[:, columns].index_select(0, graph.indices)
+                found[:, columns] = torch.segment_reduce(rows, "max", offsets=pointers, unsafe=True)
+            found.masked_fill_(pointers.diff().eq(0).unsqueeze(1), 0.0)
+        ctx.graph = graph
+        ctx.save_for_backward(x, found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        graph, (x, found) = ctx.graph, ctx.saved_tensors
+        passed = torch.zeros_like(x)
+        if not len(graph.indices):
+            return passed, None
+        into, (out_of, order), owner = graph.indptr.long(), graph._entries_by_source(), graph._destinations()
+        for columns in _column_blocks(x.shape[1], len(graph.indices)):
+            rows = x[:, columns].index_select(0, graph.indices)
+            largest = (rows == found[:, columns].index_select(0, owner)).to(x)
+            winners = torch.segment_reduce(largest, "sum", offsets=into, unsafe=True)
+            share = gradient[:, columns] / winners.clamp(min=1)
+            # By segments of the sources, not by `index_add_`, whose order on a GPU differs from run to run.
+            by_entry = (largest * share.index_select(0, owner)).index_select(0, order)
+            passed[:, columns] = torch.segment_reduce(by_entry, "sum", offsets=out_of, unsafe=True)
+        return passed, None
+
+
+def _column_blocks(columns: int, entries: int) -> Iterator[slice]:
+    width = max(1, _MESSAGES_AT_ONCE // max(1, entries))
+    for start in range(0, columns, width):
+        yield slice(start, start + width)
+
+
+def _edges(graph: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Return source and destination of every edge, from the form that `graph` is stored in: DGL would keep another."""
+    created = graph.formats()["created"]
+    if "coo" in created:
+        source, destination = graph.edges()
+        return source.to(device), destination.to(device)
+    pointers, others, _ = (part.to(device) for part in graph.adj_tensors("csc" if "csc" in created else "csr"))
+    owners = torch.repeat_interleave(torch.arange(len(pointers) - 1, device=device), pointers.diff())
+    return (others, owners) if "csc" in created else (owners, others)
+
+
+def _pointers(ascending: Tensor, count: int) -> Tensor:
+    """Return where each of `count` numbers begins in an ascending list, and its end, int64 ``[count + 1]``."""
+    return torch.searchsorted(ascending, torch.arange(count + 1, dtype=ascending.dtype, device=ascending.device))
+
+
+def _sums_between(values: Tensor, pointers: Tensor) -> Tensor:
+    running = torch.cat([values.new_zeros(1), values.cumsum(0)])
+    return running[pointers[1:].long()] - running[pointers[:-1].long()]
+
+
+def _csr(pointers: Tensor, columns: Tensor, counts: Tensor, shape: tuple[int, int]) -> Tensor:
+    with warnings.catch_warnings():
+        # torch calls its CSR support "beta" once a process; what is used of it here is tested.
+        warnings.simplefilter("ignore", UserWarning)
+        values = counts.to(torch.float32)
+        return torch.sparse_csr_tensor(pointers, columns, values, size=shape, device=values.device)
