@@ -22,6 +22,7 @@ from dgl_rbm.console.options import (
     DeviceOption,
     EncoderOption,
     JsonOption,
+    MaxHoursOption,
     RegularizerOption,
     SeedOption,
     SetOption,
@@ -30,7 +31,7 @@ from dgl_rbm.console.options import (
     StudentOption,
     TeacherOption,
 )
-from dgl_rbm.errors import ConfigError, DglRbmError
+from dgl_rbm.errors import ConfigError, DglRbmError, TimeBudgetError
 from dgl_rbm.registry import DEFAULTS
 
 __all__ = ["app", "main"]
@@ -133,6 +134,7 @@ def distill(
         Path | None, typer.Option("--out", "-o", help="Folder for the run; a new one under runs/ by default.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a finished run in --out.")] = False,
+    max_hours: MaxHoursOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
@@ -160,20 +162,26 @@ def distill(
     def announce() -> None:
         console.print("Stopping after this step; Ctrl-C again stops at once.")
 
+    def say_what_is_kept(reason: str) -> None:
+        console.print(
+            f"{reason} What is done is kept in {folder}; the same command with --out {folder} continues.",
+            soft_wrap=True,
+        )
+
     from dgl_rbm.distiller import Distiller
 
     try:
         with stop_between_steps(announce) as stop, progress_for(console) as progress:
-            result = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder)
+            result = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder, max_hours=max_hours)
             finish(result, folder)
+    except TimeBudgetError as error:
+        say_what_is_kept(error.message)
+        raise typer.Exit(error.exit_code) from None
     except DglRbmError:
         abandon(folder)
         raise
     except KeyboardInterrupt:
-        console.print(
-            f"Stopped. What is done is kept in {folder}; the same command with --out {folder} continues.",
-            soft_wrap=True,
-        )
+        say_what_is_kept("Stopped.")
         raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(result.metrics, indent=2))

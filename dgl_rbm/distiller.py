@@ -21,7 +21,7 @@ from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import CustomConfig, DistillConfig, resolve_config, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
-from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.callbacks import Callback, TimeBudget
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.fingerprint import fingerprint
@@ -133,6 +133,7 @@ class Distiller:
         test_mask: str = "test_mask",
         split: str | None = None,
         out: str | Path | None = None,
+        max_hours: float | None = None,
     ) -> DistillationResult:
         """Run the whole pipeline.
 
@@ -149,6 +150,8 @@ class Distiller:
         out : path, optional
             Folder for checkpoints: a run that was stopped and is started again with the same options and data
             continues where it was. Runs with instances of your own as components keep no checkpoints.
+        max_hours : float, optional
+            Stop by a `TimeBudgetError` after this time, once what is done is kept in `out`.
 
         Returns
         -------
@@ -160,7 +163,10 @@ class Distiller:
             Before any work starts, naming all problems.
         TrainingError
             Where a loss is no longer finite.
+        TimeBudgetError
+            Where `max_hours` are used up.
         """
+        callbacks = self.callbacks if max_hours is None else (*self.callbacks, TimeBudget(max_hours))
         fields = {
             "features": features,
             "labels": labels,
@@ -174,7 +180,7 @@ class Distiller:
                 hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
             )
         device = resolve_device(self.config.device)
-        context = RunContext(seed=self.config.seed, device=device, callbacks=self.callbacks)
+        context = RunContext(seed=self.config.seed, device=device, callbacks=callbacks)
         with context.stage("data", unit="steps"):
             task, config = self._load(graph, fields, split)
         pipeline = Pipeline(task, config, context, self._instances)

@@ -15,6 +15,7 @@ __all__ = [
     "DatasetNotFoundError",
     "DglRbmError",
     "MissingDependencyError",
+    "TimeBudgetError",
     "TrainingError",
     "UnknownNameError",
     "closest",
@@ -89,6 +90,13 @@ class ArtifactError(DglRbmError):
 
 class TrainingError(DglRbmError):
     """Training cannot go on, for example because the loss is no longer finite."""
+
+
+class TimeBudgetError(DglRbmError):
+    """The time that a run was given is used up; started again, it continues from what it has kept."""
+
+    # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again.
+    exit_code = 75
 
 
 def closest(name: str, choices: Sequence[str]) -> str | None:

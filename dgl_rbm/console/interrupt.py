@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.callbacks import PATIENCE_WITHIN_A_STEP, Callback
 
 __all__ = ["stop_between_steps"]
 
@@ -16,9 +17,14 @@ class _StopAtStep(Callback):
     def __init__(self) -> None:
         self.requested = False
         self.stepping = False
+        self.requested_at = 0.0
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
         if self.requested:
+            raise KeyboardInterrupt
+
+    def on_substep(self, stage: str, done: int, total: int) -> None:
+        if self.requested and time.monotonic() - self.requested_at >= PATIENCE_WITHIN_A_STEP:
             raise KeyboardInterrupt
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
@@ -32,7 +38,7 @@ class _StopAtStep(Callback):
 def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
     """Turn the first Ctrl-C, or a request to terminate, into a `KeyboardInterrupt` at the next step.
 
-    In a stage without steps, such as the reading of data, it stops at once.
+    A step that takes much longer is given up. In a stage without steps, such as the reading of data, it stops at once.
 
     Parameters
     ----------
@@ -49,7 +55,7 @@ def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
     def on_signal(number: int, frame: Any) -> None:
         if callback.requested or not callback.stepping:
             raise KeyboardInterrupt
-        callback.requested = True
+        callback.requested, callback.requested_at = True, time.monotonic()
         announce()
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

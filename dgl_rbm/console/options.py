@@ -15,6 +15,7 @@ __all__ = [
     "DeviceOption",
     "EncoderOption",
     "JsonOption",
+    "MaxHoursOption",
     "RegularizerOption",
     "SeedOption",
     "SetOption",
@@ -56,4 +57,10 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of split, weights and sampling.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+MaxHoursOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop after this many hours, keep what is done, and exit with code 75; the same command continues.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

@@ -9,9 +9,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -47,25 +48,54 @@ class ProgressDisplay(Callback):
         """Leave the screen as it should stay."""
 
 
+class _Remaining:
+    """Estimates how long a stage will still take, from how long it took so far."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.started = time.monotonic()
+        # A stage that continues from a checkpoint begins with steps that took it no time.
+        self.first: float | None = None
+
+    def __call__(self, done: float, *, ends_a_step: bool) -> float | None:
+        """Return the seconds until the last step, None where nothing can be said yet."""
+        if self.first is None:
+            self.first = done - 1 if ends_a_step else float(int(done))
+        gone = done - self.first
+        return (time.monotonic() - self.started) * (self.total - done) / gone if gone > 0 else None
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words of its size: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class LineProgress(ProgressDisplay):
-    """One line when a stage starts, every few seconds, and when it ends."""
+    """One line when a stage starts, every few seconds with the time it will still take, and when it ends."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._total = 1
         self._unit = ""
         self._last = 0.0
         self._latest = ""
+        self._done = 0
+        self._remaining = _Remaining(1)
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
-        self._total, self._unit, self._last, self._latest = total, unit, time.monotonic(), ""
+        self._unit, self._last, self._latest, self._done = unit, time.monotonic(), "", 0
+        self._remaining = _Remaining(total)
         self._print(f"{stage}: started" + (f", up to {total} {unit}" if total > 1 else ""))
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        self._latest = _shown(metrics)
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self._print(f"{stage}: {done}/{self._total} {self._unit}  {self._latest}".rstrip())
+        self._latest, self._done = _shown(metrics), done
+        self._show(stage, "", self._remaining(done, ends_a_step=True))
+
+    def on_substep(self, stage: str, done: int, total: int) -> None:
+        self._show(
+            stage, f"{done / total:.0%} of the next", self._remaining(self._done + done / total, ends_a_step=False)
+        )
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         end = "done" if finished else "stopped"
@@ -74,8 +104,28 @@ class LineProgress(ProgressDisplay):
     def on_stage_reused(self, stage: str, seconds: float) -> None:
         self._print(f"{stage}: taken from the checkpoint ({seconds:.1f} s when it ran)")
 
+    def _show(self, stage: str, within: str, seconds: float | None) -> None:
+        if time.monotonic() - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = time.monotonic()
+        total = self._remaining.total
+        parts = [f"{self._done}/{total} {self._unit}", within] if total > 1 else [within.removesuffix(" of the next")]
+        # An upper bound: patience may end a stage before.
+        ahead = "" if seconds is None else f"at most {_duration(seconds)} to go"
+        self._print(f"{stage}: " + "  ".join(part for part in (*parts, self._latest, ahead) if part))
+
     def _print(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
+
+
+class _StepsColumn(ProgressColumn):
+    """Whole steps of those to be done; of a single step its share."""
+
+    def render(self, task: Task) -> Text:
+        total = int(task.total or 0)
+        if total == 1 and not task.finished:
+            return Text(f"{task.completed:.0%}", style="progress.download")
+        return Text(f"{int(task.completed):{len(str(total))}d}/{total}", style="progress.download")
 
 
 class BarProgress(ProgressDisplay):
@@ -86,7 +136,7 @@ class BarProgress(ProgressDisplay):
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _StepsColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"),
@@ -111,6 +161,9 @@ class BarProgress(ProgressDisplay):
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
         self._latest = done
         self.progress.update(self._tasks[stage], completed=done, shown=_shown(metrics))
+
+    def on_substep(self, stage: str, done: int, total: int) -> None:
+        self.progress.update(self._tasks[stage], completed=self._latest + done / total)
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         # A stage may end early, because it lost patience; its bar is full all the same.
