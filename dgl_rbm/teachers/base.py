@@ -25,7 +25,7 @@ class TeacherOutput:
     logits : Tensor
         float32 ``[N, C]``.
     hidden : Tensor or None
-        The inputs of the teacher's last layer, float32 ``[N, H]``; None where it shows none.
+        The inputs of the teacher's last layer, float32 ``[N, H]``; None where it shows none or was not asked.
     """
 
     logits: Tensor
@@ -55,7 +55,9 @@ class Teacher(ABC):
         """Train on the observed graph inside the stage ``"teacher"``; the best validation epoch is kept."""
 
     @abstractmethod
-    def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
+    def predict(
+        self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
+    ) -> TeacherOutput:
         """Predict every node of `view` from full neighbourhoods, without sampling.
 
         Parameters
@@ -64,6 +66,9 @@ class Teacher(ABC):
             The graph.
         features : Tensor or SparseRows, optional
             In place of the view's own, of the same shape: KRD perturbs them.
+        return_hidden : bool
+            Whether to keep the inputs of the last layer, where the teacher has any. Nothing in the package asks for
+            them; on a large graph they take as much memory as the features.
         """
 
     def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:

@@ -12,12 +12,12 @@ from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.teachers.base import TeacherOutput
-from dgl_rbm.teachers.gnn import LayeredGNN
-from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
+from dgl_rbm.teachers.gnn import LayeredGNN, annotation
+from dgl_rbm.teachers.layerwise import layerwise_output
+from dgl_rbm.teachers.message_passing import Aggregation, laid_out
+from dgl_rbm.teachers.sampling import gather
 
 __all__ = ["full_graph_output", "layerwise_output", "predict_nodes", "readable"]
-
-_NODES_AT_ONCE = 4096
 
 
 def readable(module: nn.Module, features: Rows) -> Rows:
@@ -28,59 +28,45 @@ def readable(module: nn.Module, features: Rows) -> Rows:
 
 
 @torch.no_grad()
-def full_graph_output(module: nn.Module, graph: Any, features: Rows, device: torch.device) -> TeacherOutput:
+def full_graph_output(
+    module: nn.Module,
+    graph: Any,
+    features: Rows,
+    device: torch.device,
+    aggregation: Aggregation = "dgl",
+    *,
+    return_hidden: bool = True,
+) -> TeacherOutput:
     """Run `module` once, in evaluation mode, on all nodes on `device`; return the results on the CPU.
 
     Parameters
     ----------
     module : nn.Module
-        Called as ``module(graph, x)``; a `LayeredGNN` gives its hidden states too.
+        Called as ``module(graph, x)``.
     graph : dgl.DGLGraph
         Of N nodes.
     features : Tensor or SparseRows
         float32 ``[N, F]``.
     device : torch.device
         The module's.
+    aggregation : {"dgl", "torch"}
+        Whose kernels aggregate; see `Placement`.
+    return_hidden : bool
+        Whether to keep the inputs of the last layer, which a `LayeredGNN` shows.
     """
     module.eval()
-    graph, x = graph.to(device), readable(module, features).to(device)
-    if not isinstance(module, LayeredGNN):
+    graph = laid_out(graph, device, aggregation, annotation(module))
+    x = readable(module, features).to(device)
+    if not (return_hidden and isinstance(module, LayeredGNN)):
         return TeacherOutput(module(graph, x).cpu())
     logits, hidden = module(graph, x, return_hidden=True)
     return TeacherOutput(logits.cpu(), None if hidden is None else hidden.cpu())
 
 
 @torch.no_grad()
-def layerwise_output(
-    module: LayeredGNN,
-    graph: Any,
-    features: Rows,
-    placement: Placement,
-    *,
-    nodes_at_once: int = _NODES_AT_ONCE,
-) -> TeacherOutput:
-    """Compute what `full_graph_output` does, layer after layer over batches of nodes.
-
-    Each batch needs its nodes and their direct neighbours only, however deep the module is; what is held
-    besides are one layer's inputs and outputs on the CPU.
-    """
-    module.eval()
-    x, hidden = features, None
-    sampler = OrderedNeighborSampler([-1], module.annotate)
-    nodes = torch.arange(graph.num_nodes())
-    with placed(graph, placement) as graph:
-        for depth in range(module.num_layers):
-            hidden = x if depth else None
-            parts = [
-                module.propagate(depth, block, gather(x, inputs, placement.device)).cpu()
-                for inputs, _, (block,) in batches(graph, nodes, sampler, placement, batch_size=nodes_at_once)
-            ]
-            x = torch.cat(parts)
-    return TeacherOutput(x, hidden)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def predict_nodes(module: nn.Module, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
+def predict_nodes(
+    module: nn.Module, view: GraphView, node_ids: Tensor, aggregation: Aggregation = "dgl"
+) -> tuple[Tensor, int]:
     """Predict a few nodes from their complete neighbourhoods, as a server would.
 
     Parameters
@@ -91,6 +77,8 @@ def predict_nodes(module: nn.Module, view: GraphView, node_ids: Tensor) -> tuple
         The graph, in host memory.
     node_ids : Tensor
         Local node ids, int64 ``[B]``.
+    aggregation : {"dgl", "torch"}
+        Whose kernels aggregate; see `Placement`.
 
     Returns
     -------
@@ -120,5 +108,5 @@ def predict_nodes(module: nn.Module, view: GraphView, node_ids: Tensor) -> tuple
         for block in blocks:
             module.annotate(view.graph, block)
     x = readable(module, gather(view.features, inputs, device))
-    logits = module([block.to(device) for block in blocks], x).cpu()
+    logits = module([laid_out(block, device, aggregation) for block in blocks], x).cpu()
     return logits[position], len(inputs)

@@ -59,7 +59,9 @@ class LogitsTeacher(Teacher):
             self._rows(observed)
             stage.step(1)
 
-    def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
+    def predict(
+        self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
+    ) -> TeacherOutput:
         """Return the rows of the view's nodes.
 
         Raises

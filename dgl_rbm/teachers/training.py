@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.norms import NormName
+from dgl_rbm.precision import check_precision
 from dgl_rbm.sparse import Rows
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes
 from dgl_rbm.teachers.loop import TrainingRun, steps
+from dgl_rbm.teachers.message_passing import Aggregation
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import Placement, place
 from dgl_rbm.training.context import RunContext
@@ -34,7 +36,8 @@ class GNNTeacher(Teacher):
         Called as ``module(graph, x)`` with a DGL graph of N nodes and float32 ``[N, F]``, and, for sampled
         training, with a list of blocks and one row per source node of the first; returns logits ``[N, C]``,
         or one row per destination node of the last block. Its attributes `hidden_dim` and `num_layers` are
-        used where it has them; sparse features are made dense unless its `reads_sparse` is true.
+        used where it has them; sparse features are made dense unless its `reads_sparse` is true, and beside a DGL
+        that is built for CPUs only it stays on the CPU unless its `reads_csc` is true (see `LayeredGNN`).
     num_classes : int
         C.
     training : TeacherTraining, optional
@@ -44,7 +47,10 @@ class GNNTeacher(Teacher):
     Attributes
     ----------
     device : torch.device
-        Where the module was last run: the run's device, or the CPU where DGL is built for CPUs only.
+        Where the module was last run: the run's device, or the CPU where DGL is built for CPUs only and the
+        module does not run on `CSCGraph`.
+    aggregation : {"dgl", "torch"}
+        Whose kernels aggregate there.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class GNNTeacher(Teacher):
         self.num_layers = getattr(module, "num_layers", None)
         self.predicts_single_nodes = isinstance(module, LayeredGNN)
         self.device = torch.device("cpu")
+        self.aggregation: Aggregation = "dgl"
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> None:
         """Train in the stage ``"teacher"``; the first epoch of the best validation accuracy is kept.
@@ -79,21 +86,28 @@ class GNNTeacher(Teacher):
             # Nothing to train: a module that came trained and frozen.
             with context.stage("teacher"):
                 return
+        self._check_precision(placement)
         fanouts = self.fanouts(placement)
         with steps(self.module, observed, placement, self.training, fanouts) as of_epoch:
             TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).run()
 
-    def predict(self, view: GraphView, context: RunContext, *, features: Rows | None = None) -> TeacherOutput:
+    def predict(
+        self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
+    ) -> TeacherOutput:
         """Predict every node of `view`: at once where that fits in memory, otherwise layer by layer."""
         placement = self._place(view, context)
         rows = view.features if features is None else features
         if isinstance(self.module, LayeredGNN) and not placement.full_graph_fits:
-            return layerwise_output(self.module, view.graph, rows, placement)
-        return full_graph_output(self.module, view.graph, rows, placement.device)
+            return layerwise_output(
+                self.module, view.graph, rows, placement, return_hidden=return_hidden, report=context.substep
+            )
+        return full_graph_output(
+            self.module, view.graph, rows, placement.device, placement.aggregation, return_hidden=return_hidden
+        )
 
     def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
         """Predict a few nodes from their complete neighbourhoods; see `Teacher.predict_nodes`."""
-        return predict_nodes(self.module, view, node_ids)
+        return predict_nodes(self.module, view, node_ids, self.aggregation)
 
     def num_parameters(self) -> int:
         """Return the number of trained parameters."""
@@ -128,9 +142,20 @@ class GNNTeacher(Teacher):
 
     def _place(self, view: GraphView, context: RunContext) -> Placement:
         placement = place(self.module, view, context.device, self.training.sampling_device)
-        self.device = placement.device
+        self.device, self.aggregation = placement.device, placement.aggregation
         self.module.to(self.device)
         return placement
+
+    def _check_precision(self, placement: Placement) -> None:
+        precision = self.training.precision
+        if precision != "float32" and not getattr(self.module, "reads_csc", False):
+            raise ConfigError(
+                f"teacher.training.precision is '{precision}', but {type(self.module).__name__} may use parts of DGL "
+                "that do not run under autocast.",
+                hint="Use float32, or aggregate with dgl_rbm.teachers.message_passing.aggregate alone and set the "
+                "module's attribute `reads_csc`.",
+            )
+        check_precision(precision, placement.device, where="teacher.training.precision")
 
 
 class GNNConfig(TeacherConfig):

@@ -72,7 +72,8 @@ def test_a_teacher_learns_and_leaves_no_trace(kind: str, training: dict[str, Any
     teacher, context = build(kind, training), RunContext()
     before = observed.graph.num_edges(), observed.features.clone(), observed.labels.clone()
     teacher.fit(observed, context)
-    output = teacher.predict(observed, context)
+    assert teacher.predict(observed, context).hidden is None
+    output = teacher.predict(observed, context, return_hidden=True)
     predicted = output.logits.argmax(dim=1)
     assert (predicted == (torch.arange(60) >= 30).long())[observed.val_idx].float().mean() > 0.9
     assert output.logits.shape == (60, 2)
@@ -208,7 +209,7 @@ def test_any_module_can_be_a_teacher(training: dict[str, Any], as_sparse: bool, 
     with seeded(0, "start"):
         teacher = GNNTeacher(TwoLayers(), 2, validated(TeacherTraining, training | {"epochs": 40}, where="training"))
     teacher.fit(view, RunContext())
-    output = teacher.predict(view, RunContext())
+    output = teacher.predict(view, RunContext(), return_hidden=True)
     assert (output.logits.argmax(dim=1) == (torch.arange(60) >= 30).long())[observed.val_idx].float().mean() > 0.9
     assert output.hidden is None
     assert not teacher.predicts_single_nodes
@@ -220,11 +221,11 @@ def test_prediction_takes_other_features_and_goes_layer_by_layer_where_memory_is
     teacher = build("gcn", FULL)
     shifted = observed.features + 1
     plain = teacher.predict(observed, RunContext())
-    whole = teacher.predict(observed, RunContext(), features=shifted)
+    whole = teacher.predict(observed, RunContext(), features=shifted, return_hidden=True)
     assert not torch.equal(plain.logits, whole.logits)
     short = Placement(torch.device("cpu"), full_graph_fits=False, graph_on="cpu")
     monkeypatch.setattr("dgl_rbm.teachers.training.place", lambda *given: short)
-    parts = teacher.predict(observed, RunContext(), features=shifted)
+    parts = teacher.predict(observed, RunContext(), features=shifted, return_hidden=True)
     torch.testing.assert_close(parts.logits, whole.logits)
     torch.testing.assert_close(parts.hidden, whole.hidden)
     logits, fetched = teacher.predict_nodes(observed, torch.tensor([59, 0]))

@@ -1,0 +1,135 @@
+"""Predictions of all nodes from full neighbourhoods, one layer after the other, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgl_rbm._dgl import dgl
+from dgl_rbm.data.structure import row_windows
+from dgl_rbm.sparse import Rows
+from dgl_rbm.teachers.base import TeacherOutput
+from dgl_rbm.teachers.gnn import LayeredGNN
+from dgl_rbm.teachers.message_passing import laid_out
+from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
+
+__all__ = ["full_neighborhoods", "layerwise_output"]
+
+_NODES_AT_ONCE = 4096
+# Float32 values of a layer's inputs that are gathered at once (128 MiB).
+_VALUES_AT_ONCE = 2**25
+
+
+@torch.no_grad()
+def layerwise_output(
+    module: LayeredGNN,
+    graph: Any,
+    features: Rows,
+    placement: Placement,
+    *,
+    return_hidden: bool = True,
+    nodes_at_once: int = _NODES_AT_ONCE,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> TeacherOutput:
+    """Compute what `full_graph_output` does, layer after layer over batches of nodes.
+
+    Each batch needs its nodes and their direct neighbours only, however deep the module is; what is held
+    besides are one layer's inputs and outputs on the CPU.
+
+    Parameters
+    ----------
+    module : LayeredGNN
+    graph : dgl.DGLGraph
+        Of N nodes.
+    features : Tensor or SparseRows
+        float32 ``[N, F]``; a tensor that is mapped from a file is read row by row.
+    placement : Placement
+        Where module and graph lie.
+    return_hidden : bool
+        Whether to keep the inputs of the last layer.
+    nodes_at_once : int
+        Most nodes of a batch.
+    report : callable
+        Told after every batch how many of how many rows are done, the rows of all layers counted.
+    """
+    module.eval()
+    x, count = features, graph.num_nodes()
+    hidden: Rows | None = None
+    with placed(graph, placement) as graph:
+        for depth in range(module.num_layers):
+            hidden = x if depth and return_hidden else None
+            rows = x
+            outputs: Tensor | None = None
+            done = 0
+            for inputs, block in _batches(module, graph, rows.shape[1], placement, nodes_at_once):
+                part = module.propagate(depth, block, gather(rows, inputs, placement.device)).cpu()
+                if outputs is None:
+                    outputs = part.new_empty(count, part.shape[1])
+                outputs[done : done + len(part)] = part
+                done += len(part)
+                report(depth * count + done, module.num_layers * count)
+            assert outputs is not None, "a graph has nodes"
+            x = outputs
+    return TeacherOutput(x, hidden)  # type: ignore[arg-type]
+
+
+def _batches(
+    module: LayeredGNN, graph: Any, columns: int, placement: Placement, nodes_at_once: int
+) -> Iterator[tuple[Tensor, Any]]:
+    if placement.graph_on == "cpu":
+        edges_at_once = max(nodes_at_once, _VALUES_AT_ONCE // max(1, columns))
+        for inputs, block in full_neighborhoods(graph, nodes_at_once, edges_at_once, module.annotate):
+            yield inputs, laid_out(block, placement.device, placement.aggregation)
+        return
+    sampler = OrderedNeighborSampler([-1], module.annotate)
+    nodes = torch.arange(graph.num_nodes())
+    for inputs, _, (block,) in batches(graph, nodes, sampler, placement, batch_size=nodes_at_once):
+        yield inputs, block
+
+
+def full_neighborhoods(
+    graph: Any, nodes_at_once: int, edges_at_once: int, annotate: Callable[[Any, Any], None] | None = None
+) -> Iterator[tuple[Tensor, Any]]:
+    """Cut a graph into blocks of successive nodes with all of their in-edges.
+
+    What a sampler that takes all neighbours returns too, but read off the compressed graph as it lies there.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph
+        On the CPU.
+    nodes_at_once, edges_at_once : int
+        Most of a block; a node with more edges has a block of its own.
+    annotate : callable, optional
+        Called with the graph and each of its blocks; see `LayeredGNN.annotate`.
+
+    Yields
+    ------
+    inputs : Tensor
+        The block's source nodes, int64: first its destination nodes, then their other neighbours, ascending.
+    block : dgl.DGLGraph
+    """
+    pointers, sources, _ = (part.numpy() for part in graph.adj_tensors("csc"))
+    place = np.empty(graph.num_nodes(), dtype=sources.dtype)
+    for start, stop in row_windows(pointers, edges_at_once):
+        for first in range(start, stop, nodes_at_once):
+            last = min(first + nodes_at_once, stop)
+            near = sources[pointers[first] : pointers[last]]
+            distinct = np.unique(near)
+            low, high = np.searchsorted(distinct, [first, last])
+            seeds = np.arange(first, last, dtype=near.dtype)
+            inputs = np.concatenate([seeds, distinct[:low], distinct[high:]])
+            place[inputs] = np.arange(len(inputs), dtype=near.dtype)
+            edges = (pointers[first : last + 1] - pointers[first], place[near], near[:0])
+            block = dgl.create_block(
+                ("csc", tuple(map(torch.from_numpy, edges))), num_src_nodes=len(inputs), num_dst_nodes=len(seeds)
+            )
+            ids = torch.from_numpy(inputs)
+            block.srcdata[dgl.NID], block.dstdata[dgl.NID] = ids, ids[: len(seeds)]
+            if annotate is not None:
+                annotate(graph, block)
+            yield ids.long(), block
