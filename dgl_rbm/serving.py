@@ -12,7 +12,8 @@ from torch import Tensor
 from dgl_rbm.data.normalize import FeatureNormalization
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import Rows, as_rows, hstack
+from dgl_rbm.sparse import Rows, as_rows
+from dgl_rbm.stacked import hstack
 from dgl_rbm.students.base import Student
 
 __all__ = ["Predictor"]

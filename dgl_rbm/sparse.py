@@ -1,8 +1,9 @@
-"""Rows of features that are mostly zeros, kept so from the file to the student's first layer."""
+"""Rows of features that are no plain tensor: sparse ones, kept so from the file to the student's first layer."""
 
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +17,8 @@ from dgl_rbm.errors import DataError
 __all__ = [
     "Rows",
     "SparseRows",
+    "StructuredRows",
     "as_rows",
-    "hstack",
     "linear",
     "matmul",
     "norms",
@@ -30,8 +31,62 @@ __all__ = [
 SPARSE_BELOW_DENSITY = 0.08
 
 
-class SparseRows:
-    """A constant float32 matrix in CSR form with the few products that training needs.
+# More entries than these do not fit into 32-bit indices.
+_MOST_ENTRIES_INT32 = 2**31 - 1
+_ROWS_AT_ONCE = 262_144
+
+
+class StructuredRows(ABC):
+    """A constant float32 matrix ``[N, F]`` that is no plain tensor, with the few products that training needs."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> torch.Size:
+        """``[N, F]``."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the values lie."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Rows:
+        """Return the same rows on `device`."""
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """Return an ordinary tensor, shape ``[N, F]``."""
+
+    @abstractmethod
+    def to_scipy(self) -> sp.csr_matrix:
+        """Return a SciPy CSR matrix."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Rows:
+        """Return the rows `index`, shape ``[len(index), F]``, in that order; rows may repeat."""
+
+    @abstractmethod
+    def matmul(self, dense: Tensor) -> Tensor:
+        """Return ``rows @ dense``, shape ``[N, M]``; gradients flow to `dense`."""
+
+    @abstractmethod
+    def transpose_matmul(self, dense: Tensor) -> Tensor:
+        """Return ``rows.T @ dense``, shape ``[F, M]``, without gradients."""
+
+    @abstractmethod
+    def norms(self) -> Tensor:
+        """Return the Euclidean norm of each row, shape ``[N]``."""
+
+    @abstractmethod
+    def not_finite(self) -> Tensor:
+        """Return the indices of the rows that hold NaN or infinity, int64, ascending."""
+
+
+class SparseRows(StructuredRows):
+    """Rows in CSR form.
 
     A plain torch CSR tensor transposes itself anew in every backward pass, which costs several times the
     product; this class keeps the transpose, and can pick rows, which torch's cannot.
@@ -49,22 +104,24 @@ class SparseRows:
             )
         self.csr = csr
         self._transposed: Tensor | None = None
+        self._norms: Tensor | None = None
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparseRows:
-        """Build from any SciPy sparse matrix or array; duplicate entries are summed."""
+        """Build from any SciPy sparse matrix or array; duplicate entries are summed.
+
+        Indices have 32 bits where they can: MKL, which multiplies on CPUs, would convert longer ones in each product.
+        """
         csr = sp.csr_matrix(matrix, dtype=np.float32)
         csr.sum_duplicates()
         return cls(_csr_tensor(csr.indptr, csr.indices, csr.data, csr.shape))
 
     @property
     def shape(self) -> torch.Size:
-        """``[N, F]``."""
         return self.csr.shape
 
     @property
     def device(self) -> torch.device:
-        """Where the values lie."""
         return self.csr.device
 
     @property
@@ -72,14 +129,10 @@ class SparseRows:
         """Share of entries that are stored."""
         return self.csr.values().numel() / max(1, self.shape[0] * self.shape[1])
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __repr__(self) -> str:
         return f"SparseRows(shape={tuple(self.shape)}, density={self.density:.2%})"
 
     def to(self, device: torch.device | str) -> SparseRows:
-        """Return the same rows on `device`."""
         return self if torch.device(device) == self.device else SparseRows(self.csr.to(device))
 
     def to_scipy(self) -> sp.csr_matrix:
@@ -89,78 +142,102 @@ class SparseRows:
         return sp.csr_matrix(parts, shape=tuple(self.shape))
 
     def to_dense(self) -> Tensor:
-        """Return an ordinary tensor, shape ``[N, F]``."""
         return self.csr.to_dense()
 
     def transposed(self) -> Tensor:
-        """Return the transpose as a CSR tensor, shape ``[F, N]``; computed once, by SciPy, which is 5 times faster."""
+        """Return the transpose as a CSR tensor, shape ``[F, N]``; computed once."""
         if self._transposed is None:
-            flipped = self.to_scipy().T.tocsr()
-            parts = (flipped.indptr, flipped.indices, flipped.data)
-            self._transposed = _csr_tensor(*parts, flipped.shape).to(self.device)
+            self._transposed = self._transpose_on_cpu() if self.device.type == "cpu" else self._transpose_on_device()
         return self._transposed
 
+    def _transpose_on_cpu(self) -> Tensor:
+        # SciPy is five times faster than torch here.
+        flipped = self.to_scipy().T.tocsr()
+        return _csr_tensor(flipped.indptr, flipped.indices, flipped.data, flipped.shape)
+
+    def _transpose_on_device(self) -> Tensor:
+        columns = self.csr.col_indices()
+        order = torch.argsort(columns, stable=True)
+        counts = torch.bincount(columns, minlength=self.shape[1])
+        pointers = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return _csr_tensor(pointers, self._row_of_entry()[order], self.csr.values()[order], self.shape[::-1])
+
+    def _row_of_entry(self) -> Tensor:
+        return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.csr.crow_indices().diff())
+
     def take(self, index: Tensor) -> SparseRows:
-        """Return the rows `index`, shape ``[len(index), F]``, in that order; rows may repeat."""
         pointers, columns, values = self.csr.crow_indices(), self.csr.col_indices(), self.csr.values()
-        starts, lengths = pointers[index], pointers[index + 1] - pointers[index]
-        new_pointers = torch.zeros(len(index) + 1, dtype=pointers.dtype, device=pointers.device)
-        torch.cumsum(lengths, 0, out=new_pointers[1:])
+        starts, ends = pointers[index].long(), pointers[index + 1].long()
+        lengths = ends - starts
+        new_pointers = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         shift = torch.repeat_interleave(starts - new_pointers[:-1], lengths)
         picked = torch.arange(shift.numel(), device=shift.device) + shift
         return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
 
+    def matmul(self, dense: Tensor) -> Tensor:
+        return _SparseMatmul.apply(dense, self)
+
+    def transpose_matmul(self, dense: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.transposed() @ dense
+
     def norms(self) -> Tensor:
-        """Return the Euclidean norm of each row, shape ``[N]``."""
-        values, pointers = self.csr.values(), self.csr.crow_indices()
-        row = torch.repeat_interleave(torch.arange(len(self), device=values.device), pointers.diff())
-        return torch.zeros(len(self), dtype=values.dtype, device=values.device).index_add_(0, row, values**2).sqrt()
+        if self._norms is None:
+            values = self.csr.values()
+            squares = torch.zeros(len(self), dtype=values.dtype, device=values.device)
+            self._norms = squares.index_add_(0, self._row_of_entry(), values**2).sqrt_()
+        return self._norms
+
+    def not_finite(self) -> Tensor:
+        entries = (~torch.isfinite(self.csr.values())).nonzero().squeeze(1)
+        return torch.unique(torch.searchsorted(self.csr.crow_indices().long(), entries, right=True) - 1)
 
 
-# Either form of a feature matrix [N, F].
-Rows: TypeAlias = "Tensor | SparseRows"
+# Any form of a feature matrix [N, F].
+Rows: TypeAlias = "Tensor | StructuredRows"
 
 
 def _csr_tensor(pointers: Any, columns: Any, values: Any, shape: tuple[int, ...]) -> Tensor:
     def as_tensor(part: Any, dtype: torch.dtype) -> Tensor:
         return part.to(dtype) if isinstance(part, Tensor) else torch.as_tensor(np.ascontiguousarray(part)).to(dtype)
 
+    index_dtype = torch.int32 if max(len(values), *shape) <= _MOST_ENTRIES_INT32 else torch.int64
     with warnings.catch_warnings():
         # torch calls its CSR support "beta" once a process; what is used of it here is tested.
         warnings.simplefilter("ignore", UserWarning)
         return torch.sparse_csr_tensor(
-            as_tensor(pointers, torch.int64),
-            as_tensor(columns, torch.int64),
+            as_tensor(pointers, index_dtype),
+            as_tensor(columns, index_dtype),
             as_tensor(values, torch.float32),
             size=tuple(shape),
         )
 
 
 class _SparseMatmul(torch.autograd.Function):
-    """``rows @ dense`` with a gradient for `dense` alone, through the kept transpose."""
+    """``rows @ dense`` with a gradient for `dense` alone, through the kept transpose; in float32 under autocast too."""
 
     @staticmethod
     def forward(ctx: Any, dense: Tensor, rows: SparseRows) -> Tensor:
-        ctx.rows = rows
-        return rows.csr @ dense
+        ctx.rows, ctx.dtype = rows, dense.dtype
+        with torch.autocast(dense.device.type, enabled=False):
+            return rows.csr @ dense.float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.rows.transposed() @ gradient, None
+        with torch.autocast(gradient.device.type, enabled=False):
+            return (ctx.rows.transposed() @ gradient.float()).to(ctx.dtype), None
 
 
 def matmul(rows: Rows, dense: Tensor) -> Tensor:
-    """Return ``rows @ dense``, shape ``[N, M]``; gradients flow to `dense`, and to `rows` where dense."""
-    if isinstance(rows, SparseRows):
-        return _SparseMatmul.apply(dense, rows)
-    return rows @ dense
+    """Return ``rows @ dense``, shape ``[N, M]``; gradients flow to `dense`, and to `rows` where a tensor."""
+    return rows.matmul(dense) if isinstance(rows, StructuredRows) else rows @ dense
 
 
 def linear(rows: Rows, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``rows @ weight.T + bias``; `weight` has shape ``[M, F]``, as in `torch.nn.Linear`."""
-    if isinstance(rows, SparseRows):
-        product = matmul(rows, weight.t())
+    if isinstance(rows, StructuredRows):
+        product = rows.matmul(weight.t())
         return product if bias is None else product + bias
     return torch.nn.functional.linear(rows, weight, bias)
 
@@ -168,50 +245,53 @@ def linear(rows: Rows, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def transpose_matmul(rows: Rows, dense: Tensor) -> Tensor:
     """Return ``rows.T @ dense``, shape ``[F, M]``, without gradients."""
     with torch.no_grad():
-        return rows.transposed() @ dense if isinstance(rows, SparseRows) else rows.t() @ dense
+        return rows.transpose_matmul(dense) if isinstance(rows, StructuredRows) else rows.t() @ dense
 
 
 def take(rows: Rows, index: Tensor) -> Rows:
     """Return the rows `index` in that order."""
-    return rows.take(index) if isinstance(rows, SparseRows) else rows[index]
+    return rows.take(index) if isinstance(rows, StructuredRows) else rows[index]
 
 
 def norms(rows: Rows) -> Tensor:
     """Return the Euclidean norm of each row, shape ``[N]``."""
-    return rows.norms() if isinstance(rows, SparseRows) else torch.linalg.vector_norm(rows, dim=1)
+    return rows.norms() if isinstance(rows, StructuredRows) else torch.linalg.vector_norm(rows, dim=1)
 
 
 def rows_not_finite(rows: Rows) -> Tensor:
     """Return the indices of the rows that hold NaN or infinity, int64, ascending."""
-    if isinstance(rows, SparseRows):
-        entries = (~torch.isfinite(rows.csr.values())).nonzero().squeeze(1)
-        return torch.unique(torch.searchsorted(rows.csr.crow_indices(), entries, right=True) - 1)
-    return (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)
-
-
-def hstack(left: Rows, right: Tensor) -> Rows:
-    """Return ``[left | right]``, shape ``[N, F + P]``; sparse where `left` is."""
-    if right.shape[1] == 0:
-        return left
-    if isinstance(left, SparseRows):
-        stacked = sp.hstack([left.to_scipy(), sp.csr_matrix(right.cpu().numpy())], format="csr")
-        return SparseRows.from_scipy(stacked).to(left.device)
-    return torch.cat([left, right.to(left)], dim=1)
+    if isinstance(rows, StructuredRows):
+        return rows.not_finite()
+    # In parts: one of features mapped from a file may be larger than memory.
+    parts = [
+        start + (~torch.isfinite(rows[start : start + _ROWS_AT_ONCE]).all(dim=1)).nonzero().squeeze(1)
+        for start in range(0, len(rows), _ROWS_AT_ONCE)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=rows.device)
 
 
 def _signed(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "u" else array
 
 
+def _mapped(values: np.memmap) -> Tensor:
+    with warnings.catch_warnings():
+        # torch warns of arrays that may not be written to; rows are constant.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(values)
+
+
 def as_rows(values: Any, *, what: str = "features") -> Rows:
     """Turn NumPy, SciPy or torch features of any number type into float32 rows; the layout is kept.
+
+    A float32 array that is mapped from a file (`numpy.memmap`) stays there; other arrays are copied.
 
     Raises
     ------
     DataError
         Where the values are not a two-dimensional matrix of numbers.
     """
-    if isinstance(values, SparseRows):
+    if isinstance(values, StructuredRows):
         return values
     if sp.issparse(values):
         return SparseRows.from_scipy(values)
@@ -221,6 +301,8 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
         coalesced = values.to_sparse_coo().coalesce().cpu()
         coordinates = (coalesced.values().numpy(), tuple(coalesced.indices().numpy()))
         return SparseRows.from_scipy(sp.coo_matrix(coordinates, shape=tuple(values.shape))).to(values.device)
+    if isinstance(values, np.memmap) and values.dtype == np.float32 and values.ndim == 2:
+        return _mapped(values)
     try:
         # Copied: torch shares neither read-only arrays nor, before 2.3, unsigned integers of more than 8 bits.
         dense = values if isinstance(values, Tensor) else torch.from_numpy(_signed(np.array(values)))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.encodings import Encodings
-from dgl_rbm.sparse import hstack, take
+from dgl_rbm.sparse import take
+from dgl_rbm.stacked import hstack
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 

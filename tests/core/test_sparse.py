@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from dgl_rbm import sparse
 from dgl_rbm.errors import DataError
 from dgl_rbm.sparse import SparseRows, as_rows
+from dgl_rbm.stacked import hstack
 
 matrices = hnp.arrays(
     np.float32,
@@ -35,7 +36,7 @@ def test_products_and_rows_equal_the_dense_ones(values: np.ndarray, data: st.Dat
         index = torch.tensor(data.draw(st.lists(st.integers(0, count - 1), max_size=8)), dtype=torch.int64)
         torch.testing.assert_close(rows.take(index).to_dense(), dense[index])
     extra = torch.ones(count, 2)
-    torch.testing.assert_close(sparse.hstack(rows, extra).to_dense(), torch.cat([dense, extra], 1))
+    torch.testing.assert_close(hstack(rows, extra).to_dense(), torch.cat([dense, extra], 1))
 
 
 @given(matrices)

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.sparse import Rows, SparseRows, matmul, take
+from dgl_rbm.sparse import Rows, linear
+from dgl_rbm.students.layers.dispatch import mix
 
 __all__ = ["PackedExperts"]
 
@@ -54,7 +55,7 @@ class PackedExperts(nn.Module):
 
         Parameters
         ----------
-        x : Tensor or SparseRows
+        x : Tensor, SparseRows or StackedRows
             float32 ``[B, F]``.
         gates : Tensor
             float32 ``[B, E]``; gradients flow into those that are not zero.
@@ -64,26 +65,40 @@ class PackedExperts(nn.Module):
         Tensor
             float32 ``[B, N]``.
         """
-        count, width = x.shape[0], self.bias.shape[1]
-        # Unbound once: indexing a packed parameter would fill a gradient of its whole size per expert.
-        weights, bias = self.weights.unbind(), self.bias.unbind()
-        factors = self._factors()
-        mixed = gates.new_zeros(count, width)
+        if isinstance(x, Tensor) and self._scales_rows(len(x)):
+            return self._mix_scaled_rows(x, gates)
+        weights, bias = self._scaled()
+        return mix(x, gates, weights, bias)
+
+    def first(self, x: Rows) -> Tensor:
+        """Return the output ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
+        weights, bias = self._scaled(slice(0, 1))
+        return linear(x, weights[0].t(), bias[0])
+
+    def _scaled(self, of: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return the weights and biases with attention and output scale multiplied in."""
+        weights, bias = self.weights[of], self.bias[of]
+        factor = None if self.attention is None else _exp(self.attention[of]).unsqueeze(2)
+        if self.scale is not None:
+            scale = _exp(self.scale)
+            bias = bias * scale
+            factor = scale if factor is None else factor * scale
+        return weights if factor is None else weights * factor, bias
+
+    def _scales_rows(self, count: int) -> bool:
+        """Whether to scale each expert's share of `count` rows is less work than to scale its weights."""
+        return (self.attention is not None or self.scale is not None) and 2 * count < self.bias.shape[1]
+
+    def _mix_scaled_rows(self, x: Tensor, gates: Tensor) -> Tensor:
+        mixed = x.new_zeros(x.shape[0], self.bias.shape[1])
+        attention = None if self.attention is None else _exp(self.attention)
         for e, gate in enumerate(gates.unbind(dim=1)):
             rows = gate.nonzero().squeeze(1)
             if not len(rows):
                 continue
-            # A part of sparse rows would have to be cut out and transposed anew in every step.
-            whole = len(rows) == count or isinstance(x, SparseRows)
-            output = _expert(x if whole else take(x, rows), weights[e], bias[e], factors[e])
-            output = output * (gate if whole else gate[rows]).unsqueeze(1)
-            mixed = mixed + output if whole else mixed.index_add_(0, rows, output)
-        return mixed if self.scale is None else mixed * self.scale.clamp(max=_LOG_CAP).exp()
-
-    def _factors(self) -> tuple[Tensor | None, ...]:
-        if self.attention is None:
-            return (None,) * self.num_experts
-        return self.attention.clamp(max=_LOG_CAP).exp().unbind()
+            inputs = x[rows] if attention is None else x[rows] * attention[e]
+            mixed = mixed.index_add(0, rows, torch.addmm(self.bias[e], inputs, self.weights[e]) * gate[rows, None])
+        return mixed if self.scale is None else mixed * _exp(self.scale)
 
     @torch.no_grad()
     def copy_first(self) -> None:
@@ -105,14 +120,5 @@ class PackedExperts(nn.Module):
         return sum(part[0].numel() for part in packed if part is not None)
 
 
-def _expert(x: Rows, weight: Tensor, bias: Tensor, factor: Tensor | None) -> Tensor:
-    """Return ``(factor ⊙ x) @ weight + bias``."""
-    if factor is not None:
-        # Scale the smaller of the two; sparse rows are constant and cannot pass on a gradient.
-        if isinstance(x, SparseRows) or x.shape[0] > weight.shape[1]:
-            weight = factor.unsqueeze(1) * weight
-        else:
-            x = x * factor
-    if isinstance(x, SparseRows):
-        return matmul(x, weight) + bias
-    return torch.addmm(bias, x, weight)
+def _exp(logarithm: Tensor) -> Tensor:
+    return logarithm.clamp(max=_LOG_CAP).exp()

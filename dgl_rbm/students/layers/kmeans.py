@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows, SparseRows, take
+from dgl_rbm.sparse import Rows, StructuredRows, norms, take
+from dgl_rbm.students.layers.lloyd import lloyd_centres
 
 __all__ = ["kmeans_centres", "subsample"]
 
@@ -31,9 +32,11 @@ def subsample(x: Rows, limit: int = _MAX_ROWS) -> Rows:
 def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
     """Return k-means centres of the rows after scaling each to length one (RbM paper, section 4.3).
 
+    Found by scikit-learn, and of rows on a GPU there, by `dgl_rbm.students.layers.lloyd.lloyd_centres`.
+
     Parameters
     ----------
-    x : Tensor or SparseRows
+    x : Tensor, SparseRows or StackedRows
         float32 ``[B, D]``; rows of zeros have no direction and are left out.
     num_clusters : int
         E.
@@ -46,9 +49,11 @@ def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
     """
     seed = int(torch.randint(2**31 - 1, ()))
     noise = np.random.default_rng(seed)
+    if x.device.type != "cpu":
+        return _centres_on_device(x, num_clusters, noise)
     directions = _directions(x)
     if not directions.shape[0]:
-        return torch.from_numpy(noise.standard_normal((num_clusters, x.shape[1]), dtype=np.float32))
+        return _anywhere(num_clusters, x.shape[1], noise)
     if directions.shape[0] < num_clusters:
         directions = directions[np.arange(num_clusters) % directions.shape[0]]
     # On several threads the order of summation, and so the last digits, would differ from run to run.
@@ -59,8 +64,24 @@ def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
     return torch.from_numpy(_told_apart(fitted.cluster_centers_.astype(np.float32), noise))
 
 
+def _centres_on_device(x: Rows, num_clusters: int, noise: np.random.Generator) -> Tensor:
+    kept = norms(x).gt(0).nonzero().squeeze(1)
+    if not len(kept):
+        return _anywhere(num_clusters, x.shape[1], noise)
+    if len(kept) < num_clusters:
+        kept = kept[torch.arange(num_clusters, device=kept.device) % len(kept)]
+    if len(kept) != x.shape[0]:
+        x = take(x, kept)
+    centres = lloyd_centres(x if isinstance(x, StructuredRows) else x.detach(), num_clusters, noise)
+    return torch.from_numpy(_told_apart(centres.cpu().numpy(), noise))
+
+
+def _anywhere(num_clusters: int, dim: int, noise: np.random.Generator) -> Tensor:
+    return torch.from_numpy(noise.standard_normal((num_clusters, dim), dtype=np.float32))
+
+
 def _directions(x: Rows) -> Any:
-    if isinstance(x, SparseRows):
+    if isinstance(x, StructuredRows):
         rows = x.to_scipy()
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
         kept = lengths > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
@@ -43,9 +42,7 @@ class MixtureLayer(nn.Module):
 
     def first_expert(self, x: Rows) -> Tensor:
         """Return the output ``[B, N]`` of the first expert alone, with weight one for every row."""
-        gates = torch.zeros(x.shape[0], self.experts.num_experts, device=x.device)
-        gates[:, 0] = 1
-        return self.experts(self._dropped(x), gates)
+        return self.experts.first(self._dropped(x))
 
     def _dropped(self, x: Rows) -> Rows:
         return dropout(x, self.dropout) if self.training and self.dropout and isinstance(x, Tensor) else x
