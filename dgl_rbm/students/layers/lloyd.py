@@ -1,0 +1,112 @@
+"""k-means in torch, for rows on a GPU: greedy k-means++ and Lloyd's steps, made of products with the rows alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgl_rbm.sparse import Rows, matmul, norms, take, transpose_matmul
+
+__all__ = ["lloyd_centres"]
+
+
+def lloyd_centres(
+    x: Rows, num_clusters: int, noise: np.random.Generator, *, n_init: int = 3, max_iter: int = 100
+) -> Tensor:
+    """Return the k-means centres of the rows after scaling each to length one, the best of several starts.
+
+    Starts are drawn by greedy k-means++ (Arthur and Vassilvitskii, 2007), a cluster without rows starts anew from the
+    row that is farthest from its centre, and a start ends when no row changes its cluster: as in scikit-learn. The
+    rows are multiplied and never copied, and no sum depends on the order in which a GPU's threads come to it.
+
+    Parameters
+    ----------
+    x : Tensor, SparseRows or StackedRows
+        float32 ``[B, D]``, no row of zeros, at least as many rows as clusters.
+    num_clusters : int
+        E.
+    noise : numpy.random.Generator
+        Draws the starts.
+    n_init, max_iter : int
+        Starts, and most steps of each.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[E, D]``, on the rows' device; with fewer distinct rows than clusters some are the same.
+    """
+    rows = _UnitRows(x)
+    best, least = None, math.inf
+    for _ in range(n_init):
+        centres, inertia = _descend(rows, _spread_out(rows, num_clusters, noise), max_iter)
+        if best is None or inertia < least:
+            best, least = centres, inertia
+    assert best is not None
+    return best
+
+
+class _UnitRows:
+    """Rows scaled to length one, by scaling what they are multiplied with."""
+
+    def __init__(self, x: Rows) -> None:
+        self.x = x
+        self.inverse = norms(x).reciprocal().unsqueeze(1)
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def dense(self, index: Tensor) -> Tensor:
+        """Return some rows as an ordinary tensor."""
+        picked = take(self.x, index)
+        return (picked if isinstance(picked, Tensor) else picked.to_dense()) * self.inverse[index]
+
+    def squared_distances(self, centres: Tensor) -> Tensor:
+        """Return the squared distance of each row from each centre, ``[B, E]``."""
+        products = matmul(self.x, centres.t()) * self.inverse
+        return (1 + centres.square().sum(dim=1) - 2 * products).clamp_(min=0)
+
+    def sums(self, members: Tensor) -> Tensor:
+        """Return the sum of each cluster's rows, ``[E, D]``; `members` is zero or one, ``[B, E]``."""
+        return transpose_matmul(self.x, members * self.inverse).t()
+
+
+def _spread_out(rows: _UnitRows, num_clusters: int, noise: np.random.Generator) -> Tensor:
+    """Draw first centres far from each other: each the best of a few rows drawn by their squared distance."""
+    device, trials = rows.inverse.device, 2 + int(math.log(num_clusters))
+    centres = rows.dense(torch.as_tensor([int(noise.integers(len(rows)))], device=device))
+    nearest = rows.squared_distances(centres)[:, 0]
+    for _ in range(1, num_clusters):
+        # On the CPU: a running sum on a GPU differs in its last digits from run to run.
+        running = np.cumsum(nearest.cpu().numpy(), dtype=np.float64)
+        drawn = np.searchsorted(running, noise.random(trials) * running[-1], side="right")
+        candidates = rows.dense(torch.as_tensor(drawn.clip(max=len(rows) - 1), device=device))
+        distances = torch.minimum(rows.squared_distances(candidates), nearest.unsqueeze(1))
+        chosen = distances.sum(dim=0).argmin()
+        centres, nearest = torch.cat([centres, candidates[chosen, None]]), distances[:, chosen]
+    return centres
+
+
+def _descend(rows: _UnitRows, centres: Tensor, max_iter: int) -> tuple[Tensor, float]:
+    """Return the centres after Lloyd's steps, and the sum of the rows' squared distances from the nearest ones."""
+    before: Tensor | None = None
+    for _ in range(max_iter):
+        distances, labels = rows.squared_distances(centres).min(dim=1)
+        if before is not None and torch.equal(labels, before):
+            return centres, float(distances.double().sum())
+        before, centres = labels, _step(rows, centres, distances, labels)
+    return centres, float(rows.squared_distances(centres).min(dim=1).values.double().sum())
+
+
+def _step(rows: _UnitRows, centres: Tensor, distances: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of each cluster's rows; clusters without rows take the farthest ones from the others."""
+    empty = torch.bincount(labels, minlength=len(centres)).eq(0).nonzero().squeeze(1)
+    if len(empty):
+        farthest = distances.topk(len(empty)).indices
+        labels = labels.index_copy(0, farthest, empty)
+    members = torch.nn.functional.one_hot(labels, len(centres)).to(centres.dtype)
+    counts = members.sum(dim=0).unsqueeze(1)
+    # A cluster that gave away its only row stays where it is.
+    return torch.where(counts > 0, rows.sums(members) / counts.clamp(min=1), centres)
