@@ -19,7 +19,7 @@ from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
-from dgl_rbm.sparse import hstack
+from dgl_rbm.stacked import hstack
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
