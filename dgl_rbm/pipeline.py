@@ -65,7 +65,7 @@ class Pipeline:
         with self.context.stage("evaluation", unit="steps"):
             logits = {
                 "teacher": self.teacher_logits(teacher, output),
-                "student": student_logits(student, encodings, self.task),
+                "student": student_logits(student, encodings, self.task, self.context.substep),
             }
             metrics = self.score(teacher, student, fit, logits)
         with self.context.stage("latency", unit="steps"):

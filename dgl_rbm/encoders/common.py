@@ -77,7 +77,7 @@ class NeighborMean:
         Tensor
             float32 ``[N, P]``.
         """
-        return matmul(self.neighbors, vectors) / self._divisor
+        return matmul(self.neighbors, vectors).div_(self._divisor)
 
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``M.T @ vectors``, float32 ``[N, P]``."""

@@ -14,7 +14,10 @@ from dgl_rbm.encodings import Encodings
 from dgl_rbm.sparse import Rows, norms
 from dgl_rbm.training.context import RunContext
 
-__all__ = ["WeighedEncoder", "encode_unseen", "fit_encodings"]
+__all__ = ["WeighedEncoder", "encode_nodes", "fit_encodings"]
+
+_NODES_AT_ONCE = 4096
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -44,36 +47,56 @@ def fit_encodings(encoders: Sequence[WeighedEncoder], observed: ObservedGraph, c
     vectors, values, shifts, scales = [], [], [], []
     for part in encoders:
         output = part.encoder.fit(observed, context)
-        present = output.encodings.abs().sum(dim=1, keepdim=True) > 0
-        shift, scale = _scaling(output.encodings[present.squeeze(1)], part, length)
+        scaled, shift, scale = _scaled(output.encodings, part, length)
         vectors.append(output.vectors)
-        values.append(torch.where(present, (output.encodings - shift) * scale, torch.zeros(())))
+        values.append(scaled)
         shifts.append(shift)
         scales.append(scale)
-    empty = torch.zeros(len(observed), 0)
     return Encodings(
         node_ids=observed.node_ids,
-        vectors=torch.cat([empty, *vectors], dim=1),
-        values=torch.cat([empty, *values], dim=1),
-        shift=torch.cat([empty[0], *shifts]),
-        scale=torch.cat([empty[0], *scales]),
+        vectors=_beside(vectors, len(observed)),
+        values=_beside(values, len(observed)),
+        shift=torch.cat([torch.zeros(0), *shifts]),
+        scale=torch.cat([torch.zeros(0), *scales]),
     )
 
 
-def _scaling(encodings: Tensor, part: WeighedEncoder, length: float) -> tuple[Tensor, Tensor]:
-    """Return shift and scale of each column, float32 ``[P]``.
+def _beside(parts: list[Tensor], rows: int) -> Tensor:
+    """Return the parts side by side; a single one as it is, for a copy of it may be large."""
+    return parts[0] if len(parts) == 1 else torch.cat([torch.zeros(rows, 0), *parts], dim=1)
+
+
+def _scaled(encodings: Tensor, part: WeighedEncoder, length: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scaled encodings ``[N, P]``, with the shift and scale of each column, ``[P]``."""
+    present = torch.cat([(rows != 0).any(dim=1) for rows in encodings.split(_ROWS_AT_ONCE)])
+    shift, scale = _scaling(encodings, present, part, length)
+    values = torch.empty_like(encodings)
+    pieces = (whole.split(_ROWS_AT_ONCE) for whole in (values, encodings, present))
+    for into, rows, kept in zip(*pieces, strict=True):
+        torch.where(kept[:, None], (rows - shift) * scale, torch.zeros(()), out=into)
+    return values, shift, scale
+
+
+def _scaling(encodings: Tensor, present: Tensor, part: WeighedEncoder, length: float) -> tuple[Tensor, Tensor]:
+    """Return shift and scale of each column, float32 ``[P]``, by the rows that are `present`.
 
     Standardised encodings get `part.weight` times the mean length of the feature rows: beside row-normalised
     bags of words, which have a length of about 0.2, columns of variance 1 would drown the features.
     """
     columns = encodings.shape[1]
-    if not part.standardize or len(encodings) < 2:
+    count = int(present.sum())
+    if not part.standardize or count < 2:
         return torch.zeros(columns), torch.full((columns,), part.weight)
-    deviation = encodings.std(dim=0, unbiased=False)
+    # Piece by piece and in double precision; rows that are not present are zero and add nothing.
+    pieces = list(zip(encodings.split(_ROWS_AT_ONCE), present.split(_ROWS_AT_ONCE), strict=True))
+    mean = sum((rows.sum(dim=0, dtype=torch.float64) for rows, _ in pieces), torch.zeros(())) / count
+    squares = sum(((rows[kept] - mean).square().sum(dim=0) for rows, kept in pieces), torch.zeros(()))
+    largest = max(float(rows.abs().max()) for rows, _ in pieces)
+    deviation = (squares / count).sqrt().float()
     # A column that hardly varies would otherwise become noise of variance 1.
-    varies = deviation > 1e-6 * encodings.abs().max()
+    varies = deviation > 1e-6 * largest
     scale = torch.where(varies, 1 / deviation.clamp(min=1e-12), torch.zeros(()))
-    return encodings.mean(dim=0), part.weight * length / max(1, int(varies.sum())) ** 0.5 * scale
+    return mean.float(), part.weight * length / max(1, int(varies.sum())) ** 0.5 * scale
 
 
 def _mean_length(features: Rows) -> float:
@@ -82,9 +105,29 @@ def _mean_length(features: Rows) -> float:
     return length or 1.0
 
 
-def encode_unseen(encodings: Encodings, task: NodeTask) -> Tensor:
-    """Return the encodings of ``task.unseen_idx`` from their observed neighbours, float32 ``[U, P]``."""
-    source, destination = task.graph.in_edges(task.unseen_idx)
-    row = torch.full((task.graph.num_nodes(),), -1, dtype=torch.int64)
-    row[task.unseen_idx] = torch.arange(len(task.unseen_idx))
-    return encodings.unseen(len(task.unseen_idx), row[destination], source)
+def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tensor:
+    """Return the encodings of nodes of the task's whole graph from their observed neighbours.
+
+    Parameters
+    ----------
+    encodings : Encodings
+    task : NodeTask
+    node_ids : Tensor
+        int64 ``[B]``, any order.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[B, P]``.
+    """
+    if not encodings.dim:
+        return torch.empty(len(node_ids), 0)
+    pointers, sources, _ = task.graph.adj_tensors("csc")
+    parts = [torch.empty(0, encodings.dim)]
+    # One vector per edge is gathered: so few nodes at once that hubs among them do no harm.
+    for ids in node_ids.split(_NODES_AT_ONCE):
+        starts, degrees = pointers[ids], pointers[ids + 1] - pointers[ids]
+        row = torch.repeat_interleave(torch.arange(len(ids)), degrees)
+        within = torch.arange(len(row)) - torch.repeat_interleave(degrees.cumsum(0) - degrees, degrees)
+        parts.append(encodings.unseen(len(ids), row, sources[torch.repeat_interleave(starts, degrees) + within]))
+    return torch.cat(parts)

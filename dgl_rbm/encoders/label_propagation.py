@@ -16,7 +16,7 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.context import RunContext, Stage
 
 __all__ = ["LabelPropagationConfig", "LabelPropagationEncoder"]
 
@@ -52,23 +52,26 @@ class LabelPropagationEncoder(Encoder):
         folds = min(self.folds, len(train_idx))
         with context.stage("encoder", 1 + folds, unit="propagations") as stage:
             mean = NeighborMean(observed.graph)
-            output = self._propagated(mean, observed, train_idx)
+            output = self._propagated(mean, observed, train_idx, stage)
             encodings = output.encodings.clone()
             stage.step(1)
             order = train_idx[torch.randperm(len(train_idx))]
             for fold in range(folds):
                 held_out = order[fold::folds]
                 others = order[torch.arange(len(order)) % folds != fold]
-                encodings[held_out] = self._propagated(mean, observed, others).encodings[held_out]
+                encodings[held_out] = self._propagated(mean, observed, others, stage).encodings[held_out]
                 stage.step(2 + fold)
         return EncoderOutput(vectors=output.vectors, encodings=encodings)
 
-    def _propagated(self, mean: NeighborMean, observed: ObservedGraph, known: Tensor) -> EncoderOutput:
+    def _propagated(self, mean: NeighborMean, observed: ObservedGraph, known: Tensor, stage: Stage) -> EncoderOutput:
         start = torch.zeros(len(observed), observed.num_classes)
         start[known, observed.labels[known]] = 1.0
         scores = start
-        for _ in range(self.steps):
-            scores = self.alpha * mean(scores) + (1 - self.alpha) * start
+        for done in range(self.steps):
+            # In place, which is four times less memory at the peak.
+            scores = mean(scores).mul_(self.alpha)
+            scores[known] += (1 - self.alpha) * start[known]
+            stage.substep(done + 1, self.steps)
         return encoder_output(mean, scores, consistent=self.consistent)
 
 

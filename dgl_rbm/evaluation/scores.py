@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask
-from dgl_rbm.encoders.fit import encode_unseen
+from dgl_rbm.encoders.fit import encode_nodes
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import DataError
 from dgl_rbm.sparse import Rows, take
@@ -20,6 +20,8 @@ __all__ = ["accuracy", "agreement", "macro_f1", "score", "student_inputs", "stud
 
 # Share of unseen nodes among those that a deployed model is asked about (Tian et al. 2022, "production").
 UNSEEN_SHARE = 0.2
+
+_NODES_AT_ONCE = 65_536
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -52,22 +54,41 @@ def student_inputs(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Ro
     node_ids : Tensor
         int64 ``[B]``, any order.
     """
-    of_all = torch.empty(task.graph.num_nodes(), encodings.dim)
-    of_all[encodings.node_ids] = encodings.values
-    if len(task.unseen_idx):
-        of_all[task.unseen_idx] = encode_unseen(encodings, task)
-    return hstack(take(task.features, node_ids), of_all[node_ids])
+    unseen = torch.isin(node_ids, task.unseen_idx)
+    encoded = torch.empty(len(node_ids), encodings.dim)
+    encoded[~unseen] = encodings.known(node_ids[~unseen])
+    encoded[unseen] = encode_nodes(encodings, task, node_ids[unseen])
+    return hstack(take(task.features, node_ids), encoded)
 
 
-def student_logits(student: Student, encodings: Encodings, task: NodeTask) -> Tensor:
+def student_logits(
+    student: Student,
+    encodings: Encodings,
+    task: NodeTask,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
     """Predict every node of a task: observed ones from their own encodings, unseen ones from their neighbours'.
+
+    Parameters
+    ----------
+    student : Student
+    encodings : Encodings
+    task : NodeTask
+    report : callable
+        Told after every part how many of how many nodes are done.
 
     Returns
     -------
     Tensor
         float32 ``[N, C]``, on the CPU.
     """
-    return student.logits(student_inputs(encodings, task, torch.arange(task.graph.num_nodes())))
+    count = task.graph.num_nodes()
+    logits = torch.empty(count, student.num_classes)
+    # Part by part: all inputs at once would be another copy of features and encodings.
+    for ids in torch.arange(count).split(_NODES_AT_ONCE):
+        logits[ids] = student.logits(student_inputs(encodings, task, ids))
+        report(int(ids[-1]) + 1, count)
+    return logits
 
 
 def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Literal
@@ -18,13 +19,17 @@ from dgl_rbm.regularizers.targets import (
     ExpectedNeighborTargets,
     ReliableNeighborTargets,
     SampledNeighborTargets,
-    entropy,
+    predicted_entropy,
 )
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
 from dgl_rbm.training.context import RunContext
 
 __all__ = ["KrdConfig", "KrdRegularizer", "perturbed"]
+
+# What is kept between two noise draws; dropped once the part "reliability" is finished.
+_PROGRESS = "reliability-progress"
 
 # Noise fills a sparse matrix; one that would grow beyond this is perturbed where it has entries.
 _MOST_DENSE_BYTES = 2 * 2**30
@@ -53,7 +58,8 @@ def perturbed(features: Rows, noise_std: float, most_dense_bytes: int = _MOST_DE
             noisy.data += noise_std * torch.randn(noisy.nnz).numpy()
             return SparseRows.from_scipy(noisy).to(features.device)
         features = features.to_dense()
-    return features + noise_std * torch.randn(features.shape).to(features.device)
+    # In place: of features that are mapped from a file this is the one copy in memory.
+    return torch.randn(features.shape).to(features.device).mul_(noise_std).add_(features)
 
 
 class KrdRegularizer(Regularizer):
@@ -108,7 +114,7 @@ class KrdRegularizer(Regularizer):
             make = partial(SampledNeighborTargets, samples=self.samples)
         return make(
             in_neighbors(observed.graph),
-            torch.softmax(output.logits / temperature, dim=1),
+            torch.softmax(output.logits if temperature == 1 else output.logits / temperature, dim=1),
             context.cached("reliability", lambda: self._reliability(observed, teacher, output, context)),
             power=self.initial_power,
             warmup_epochs=self.warmup_epochs,
@@ -121,15 +127,29 @@ class KrdRegularizer(Regularizer):
         self, observed: ObservedGraph, teacher: Teacher, output: TeacherOutput, context: RunContext
     ) -> Tensor:
         """Return ρ, ``[N]``: the mean squared change of entropy under feature noise over δ² (paper, eq. 10)."""
-        clean = entropy(torch.softmax(output.logits, dim=1))
-        total = torch.zeros_like(clean)
+        clean = predicted_entropy(output.logits)
+        total, done, before = torch.zeros_like(clean), 0, 0.0
         with context.stage("regularizer", self.noise_samples, unit="noise draws") as stage:
-            for done in range(1, self.noise_samples + 1):
-                features = perturbed(observed.features, self.noise_std)
-                noisy = teacher.predict(observed, context, features=features).logits
-                total += (entropy(torch.softmax(noisy, dim=1)) - clean).square()
+            start = time.perf_counter()
+            kept = context.checkpoints.load(_PROGRESS)
+            if kept is not None:
+                total, done, before = kept["total"], kept["done"], kept["seconds"]
+                context.seconds[stage.name] = context.seconds.get(stage.name, 0.0) + before
+                restore_rng_state(kept["rng"])
+            while done < self.noise_samples:
+                noisy = self._noisy_logits(observed, teacher, context)
+                total += (predicted_entropy(noisy) - clean).square()
+                del noisy
+                done += 1
+                seconds = before + time.perf_counter() - start
+                context.checkpoints.save(
+                    _PROGRESS, {"total": total, "done": done, "seconds": seconds, "rng": rng_state()}
+                )
                 stage.step(done)
         return total / (self.noise_samples * self.noise_std**2)
+
+    def _noisy_logits(self, observed: ObservedGraph, teacher: Teacher, context: RunContext) -> Tensor:
+        return teacher.predict(observed, context, features=perturbed(observed.features, self.noise_std)).logits
 
 
 @regularizers.register

@@ -27,14 +27,28 @@ from typing_extensions import Self
 from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.sparse import SparseRows, matmul
 
-__all__ = ["ExpectedNeighborTargets", "ReliableNeighborTargets", "SampledNeighborTargets", "entropy", "fit_power"]
+__all__ = [
+    "ExpectedNeighborTargets",
+    "ReliableNeighborTargets",
+    "SampledNeighborTargets",
+    "entropy",
+    "fit_power",
+    "predicted_entropy",
+]
 
 _POWER_BOUNDS = (1e-2, 1e2)
+_ROWS_AT_ONCE = 65_536
+_COLUMNS_AT_ONCE = 16
 
 
 def entropy(probs: Tensor) -> Tensor:
     """Return the entropy of each row of probabilities ``[N, C]`` in nats, ``[N]``."""
-    return torch.special.entr(probs).sum(dim=1)
+    return torch.cat([torch.special.entr(part).sum(dim=1) for part in probs.split(_ROWS_AT_ONCE)])
+
+
+def predicted_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of the softmax of each row ``[N, C]`` in nats, ``[N]``."""
+    return torch.cat([entropy(torch.softmax(part, dim=1)) for part in logits.split(_ROWS_AT_ONCE)])
 
 
 def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
@@ -133,6 +147,8 @@ class ReliableNeighborTargets(ABC):
     def to(self, device: torch.device) -> Self:
         """Return the targets on `device`."""
         moved = copy.copy(self)
+        if device == self._probs.device:
+            return moved
         moved._neighbors = self._neighbors.to(device)
         moved._probs = self._probs.to(device)
         moved._entropies = self._entropies.to(device)
@@ -189,11 +205,16 @@ class ExpectedNeighborTargets(ReliableNeighborTargets):
 
     def _update(self) -> None:
         weights = self._sampling_weights()[:, None]
-        columns = torch.cat([weights * self._probs, weights * self._entropies[:, None], weights], dim=1)
-        sums = matmul(self._neighbors, columns)
+        sums = matmul(self._neighbors, torch.cat([weights * self._entropies[:, None], weights], dim=1))
         # Where the sum of the weights is 0 so are the other sums, and the row gets zeros.
-        means = sums[:, :-1] / sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny)
-        self._mean_probs, self._mean_entropies = means[:, :-1], means[:, -1]
+        total = sums[:, 1:].clamp(min=torch.finfo(sums.dtype).tiny)
+        self._mean_entropies = sums[:, 0] / total[:, 0]
+        # The old ones first go, unless `to` shares them with another.
+        self.__dict__.pop("_mean_probs", None)
+        means = self._mean_probs = torch.empty_like(self._probs)
+        # A few columns at a time: of large graphs all of them are much memory.
+        for into, probs in zip(means.split(_COLUMNS_AT_ONCE, 1), self._probs.split(_COLUMNS_AT_ONCE, 1), strict=True):
+            torch.div(matmul(self._neighbors, weights * probs), total, out=into)
 
     def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self._mean_probs[rows], self._mean_entropies[rows]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dgl_rbm.errors import ArtifactError
@@ -28,16 +28,36 @@ __all__ = [
 ]
 
 _FORMAT = "dgl-rbm-1"
+_BYTES_AT_ONCE = 2**24
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds either the old content or all of the new, never a part."""
     data = content.encode() if isinstance(content, str) else content
+    with _replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to that takes the place of `path` once all of it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files for the owner alone; a run's files are as readable as any other.
@@ -55,12 +75,15 @@ def _umask() -> int:
 
 
 def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
-    """Split nested dicts, lists and scalars into tensors by path and a JSON skeleton that refers to them."""
+    """Split nested dicts, lists and scalars into tensors by path and a JSON skeleton that refers to them.
+
+    The tensors are those of `state`, not copies.
+    """
     tensors: dict[str, Tensor] = {}
 
     def visit(value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
-            tensors[path] = value.detach().cpu().contiguous().clone()
+            tensors[path] = value.detach()
             return {"tensor": path}
         if isinstance(value, Mapping):
             # Pairs, because JSON would turn the integer keys of optimiser states into text.
@@ -87,22 +110,52 @@ def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
 
 
 def write_state(path: Path, state: Any, **metadata: str) -> None:
-    """Write nested dicts, lists, scalars and tensors to one safetensors file, atomically."""
+    """Write nested dicts, lists, scalars and tensors to one safetensors file, atomically.
+
+    Tensor by tensor, each from where it lies: the file is never held in memory. Equal states are equal files.
+    """
     tensors, skeleton = flatten_state(state)
-    header = {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata}
-    write_atomic(path, _in_order(save_tensors(tensors, metadata=header)))
+    # The widest types first, as the format's own writer does, so that each tensor starts where its type may.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {
+        "__metadata__": {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata},
+    }
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _dtype_name(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    with _replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in order:
+            for part in _bytes_of(tensors[name]):
+                file.write(part)
 
 
-def _in_order(data: bytes) -> bytes:
-    """Sort the header of a safetensors file, whose order differs from process to process: equal runs, equal files."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+def _dtype_name(dtype: torch.dtype) -> str:
+    if dtype not in _DTYPES:
+        raise TypeError(f"a tensor of {dtype} cannot be written to a safetensors file")
+    return _DTYPES[dtype]
+
+
+def _bytes_of(tensor: Tensor) -> Iterator[memoryview]:
+    """Yield the little-endian content of a tensor, row after row, in pieces of bounded size."""
+    if not tensor.numel():
+        return
+    rows = tensor.reshape(1) if tensor.dim() == 0 else tensor
+    at_once = max(1, _BYTES_AT_ONCE // (rows[0].numel() * rows.element_size()))
+    for part in rows.split(at_once):
+        content = part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        if sys.byteorder == "big":
+            content = content.reshape(-1, tensor.element_size())[:, ::-1].copy()
+        yield memoryview(content).cast("B")
 
 
 def read_state(path: Path) -> tuple[Any, dict[str, str]]:
-    """Read what `write_state` wrote.
+    """Read what `write_state` wrote; large tensors are mapped from the file, and writing to them leaves it as it is.
 
     Returns
     -------
@@ -115,14 +168,17 @@ def read_state(path: Path) -> tuple[Any, dict[str, str]]:
         Where the file is missing, truncated, or was written by something else.
     """
     try:
-        data = path.read_bytes()
+        # It maps a missing file to an error without a reason.
+        path.open("rb").close()
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if os.name == "nt":
+            # There a file that is mapped can be neither replaced nor removed.
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except OSError as error:
         raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
-    try:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        tensors = load_tensors(data)
-    except (SafetensorError, ValueError, AttributeError):
+    except (SafetensorError, ValueError):
         raise ArtifactError(f"'{path}' is truncated or is not a safetensors file.") from None
     if header.get("format") != _FORMAT:
         raise ArtifactError(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dgl_rbm.errors import ArtifactError
+from dgl_rbm.training import checkpoint
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore, read_state, write_atomic, write_state
 from dgl_rbm.training.context import RunContext
@@ -50,6 +51,57 @@ def test_shared_storage_is_written_once_per_name(tmp_path: Path) -> None:
     shared = torch.arange(4.0)
     write_state(tmp_path / "s", {"a": shared, "b": shared[:2]})
     assert same(read_state(tmp_path / "s")[0], {"a": shared, "b": shared[:2]})
+
+
+DTYPES = [
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+]
+
+
+def test_the_formats_own_library_reads_every_type_and_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file, save
+
+    monkeypatch.setattr(checkpoint, "_BYTES_AT_ONCE", 40)
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for i, dtype in enumerate(DTYPES):
+        values = torch.randint(0, 2 if dtype == torch.bool else 100, (7, 3, 2), generator=generator).to(dtype)
+        parts = {"whole": values, "strided": values.transpose(0, 1), "scalar": values[0, 0, 0], "empty": values[:0]}
+        state |= {f"{i} {name}": tensor for name, tensor in parts.items()}
+    path = tmp_path / "s.safetensors"
+    write_state(path, state)
+    assert same(load_file(path), {name: tensor.contiguous() for name, tensor in state.items()})
+    assert same(read_state(path)[0], state)
+    # As long as what the library itself writes, up to the header.
+    written, own = path.read_bytes(), save({name: tensor.clone().contiguous() for name, tensor in state.items()})
+    lengths = [len(data) - int.from_bytes(data[:8], "little") for data in (written, own)]
+    assert lengths[0] == lengths[1]
+
+
+def test_what_is_read_can_be_written_to_and_outlives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    write_state(path, {"a": torch.ones(3000)})
+    before = path.read_bytes()
+    tensor = read_state(path)[0]["a"]
+    tensor += 1
+    assert path.read_bytes() == before
+    path.unlink()
+    assert float(tensor.sum()) == 6000
+
+
+def test_a_type_that_the_format_lacks_is_refused_and_leaves_no_litter(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="complex64"):
+        write_state(tmp_path / "s", {"a": torch.ones(1, dtype=torch.complex64)})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cut", [0, 4, 20, -3])

@@ -295,6 +295,7 @@ class StopIn(Callback):
         (("logits", 0), []),
         (("encoder", 0), ["teacher", "logits"]),
         (("regularizer", 0), ["teacher", "logits", "encoder"]),
+        (("regularizer", 4), ["teacher", "logits", "encoder"]),
         (("student", 5), ["teacher", "logits", "encoder", "regularizer"]),
         (("student", 25), ["teacher", "logits", "encoder", "regularizer"]),
         (("evaluation", 0), ["teacher", "logits", "encoder", "regularizer", "student"]),
