@@ -18,10 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from dgl_rbm.errors import ConfigError
 
-__all__ = ["Precision", "check_precision", "in_float32", "mixed_precision"]
+__all__ = ["Precision", "check_precision", "in_float32", "lowered", "mixed_precision"]
 
 Precision = Literal["float32", "bf16"]
 
@@ -74,6 +75,21 @@ def in_float32(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which operations on `device` keep the dtype of their inputs, also under autocast."""
     # Entering costs microseconds, which the prediction of a single row would feel.
     return torch.autocast(device.type, enabled=False) if _autocasts(device) else nullcontext()
+
+
+def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in the type that autocast computes in on their device; as they are where it is off.
+
+    For functions that autocast knows nothing of; gradients flow through.
+    """
+    device = tensors[0].device
+    if not _autocasts(device):
+        return tensors
+    if _ASKS_BY_DEVICE:
+        dtype = torch.get_autocast_dtype(device.type)
+    else:
+        dtype = torch.get_autocast_cpu_dtype() if device.type == "cpu" else torch.get_autocast_gpu_dtype()
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _autocasts(device: torch.device) -> bool:

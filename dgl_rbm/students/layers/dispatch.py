@@ -8,7 +8,6 @@ one buffer of the whole batch would be fetched anew from memory in each of these
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from dgl_rbm.precision import in_float32, lowered
 from dgl_rbm.sparse import Rows, SparseRows, StructuredRows
 from dgl_rbm.stacked import StackedRows
 
@@ -41,7 +41,7 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``[B, N]``, of the type of `weights`.
+        ``[B, N]``, of the type of `weights`; under autocast bfloat16, and float32 of rows that are no tensor.
     """
     if isinstance(x, StackedRows):
         total: Tensor | None = None
@@ -51,8 +51,9 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         assert total is not None
         return total
     if isinstance(x, StructuredRows):
-        return _SparseMix.apply(gates, weights, bias, x)
-    return _DenseMix.apply(x, gates, weights, bias)
+        with in_float32(x.device):
+            return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
+    return _DenseMix.apply(*lowered(x, gates, weights, bias))
 
 
 class _Block(NamedTuple):
@@ -67,9 +68,11 @@ class _Block(NamedTuple):
     slices : list of (int, slice)
         Each expert that has pairs, and where they lie.
     active : Tensor
-        Whether each row, down, goes to each expert, across; bool ``[b, E]``.
+        Whether each expert, down, gets each row, across; bool ``[E, b]``.
     places, starts : Tensor
         Where each row's pairs lie, row after row, int64 ``[P]``, and where each row's places begin, ``[b]``.
+    gates : Tensor
+        Those of the pairs, row after row, ``[P]``.
     """
 
     part: slice
@@ -78,65 +81,63 @@ class _Block(NamedTuple):
     active: Tensor
     places: Tensor
     starts: Tensor
-
-    def by_row(self, gates: Tensor) -> Tensor:
-        """Return the gates of the pairs, row after row, ``[P]``."""
-        return gates[self.part][self.active]
-
-    def by_expert(self, gates: Tensor) -> Tensor:
-        """Return the gates of the pairs, expert after expert, ``[P]``."""
-        return gates[self.part].t()[self.active.t()]
+    gates: Tensor
 
 
-def _blocks(gates: Tensor, widest: int) -> Iterator[_Block]:
+def _blocks(gates: Tensor, widest: int) -> list[_Block]:
     count = gates.shape[0]
     # A GPU has no such caches, and each block costs it a wait for the sizes.
     size = max(_FEWEST_ROWS, _BLOCK_VALUES // widest) if gates.device.type == "cpu" else max(1, count)
-    for start in range(0, count, size):
-        part = slice(start, min(start + size, count))
-        active = gates[part] != 0
-        turned = active.t().contiguous()
-        sizes = turned.sum(dim=1).tolist()
-        slices, end = [], 0
-        for expert, pairs in enumerate(sizes):
-            if pairs:
-                slices.append((expert, slice(end, end + pairs)))
-            end += pairs
-        order = (turned.view(-1).cumsum(0) - 1).view(turned.shape)
-        per_row = active.sum(dim=1)
-        yield _Block(
-            part,
-            turned.nonzero()[:, 1] + start,
-            slices,
-            active,
-            order.t()[active],
-            per_row.cumsum(0) - per_row,
-        )
+    return [_block(gates, slice(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def _block(gates: Tensor, part: slice) -> _Block:
+    of_block = gates[part]
+    by_row = of_block != 0
+    active = by_row.t().contiguous()
+    slices, end = [], 0
+    for expert, pairs in enumerate(active.sum(dim=1).tolist()):
+        if pairs:
+            slices.append((expert, slice(end, end + pairs)))
+        end += pairs
+    order = (active.view(-1).cumsum(0) - 1).view(active.shape)
+    per_row = by_row.sum(dim=1)
+    return _Block(
+        part,
+        active.nonzero()[:, 1] + part.start,
+        slices,
+        active,
+        order.t().masked_select(by_row),
+        per_row.cumsum(0) - per_row,
+        of_block.masked_select(by_row),
+    )
 
 
 class _DenseMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        blocks = _blocks(gates, max(weights.shape[1:]))
         ctx.save_for_backward(x, gates, weights, bias)
+        ctx.blocks = blocks
         width = weights.shape[2]
-        mixed = weights.new_empty(x.shape[0], width)
-        for block in _blocks(gates, max(weights.shape[1:])):
+        parts = []
+        for block in blocks:
             results = weights.new_empty(len(block.rows), width)
             for expert, pairs in block.slices:
                 torch.mm(x.index_select(0, block.rows[pairs]), weights[expert], out=results[pairs])
-            mixed[block.part] = _add_up(results, block, gates).addmm_(gates[block.part], bias)
-        return mixed
+            parts.append(_add_up(results, block).addmm_(gates[block.part], bias))
+        return _joined(parts, weights.new_empty(0, width))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, gates, weights, bias = ctx.saved_tensors
         needs_x, needs_gates, needs_weights, needs_bias = ctx.needs_input_grad
-        of_x = torch.empty_like(x) if needs_x else None
-        of_gates = torch.zeros_like(gates) if needs_gates else None
+        of_x: list[Tensor] = []
+        of_gates: list[Tensor] = []
         of_weights = torch.zeros_like(weights) if needs_weights else None
-        for block in _blocks(gates, max(weights.shape[1:])):
-            by_expert = block.by_expert(gates).unsqueeze(1)
+        for block in ctx.blocks:
+            by_expert = gates[block.part].t().masked_select(block.active).unsqueeze(1)
             back = x.new_empty(len(block.rows), x.shape[1]) if needs_x or needs_gates else None
             for expert, pairs in block.slices:
                 rows = block.rows[pairs]
@@ -149,21 +150,30 @@ class _DenseMix(torch.autograd.Function):
                     narrow = upstream if upstream.shape[1] < inputs.shape[1] else inputs
                     narrow.mul_(by_expert[pairs])
                     of_weights[expert].addmm_(inputs.t(), upstream)
-            if of_gates is not None:
-                assert back is not None
+            if back is None:
+                continue
+            if needs_gates:
                 pulls = torch.linalg.vecdot(x.index_select(0, block.rows), back)
-                turned = block.active.t()
-                of_block = torch.zeros_like(turned, dtype=gates.dtype).masked_scatter_(turned, pulls).t()
-                of_gates[block.part] = torch.where(block.active, of_block + gradient[block.part] @ bias.t(), of_block)
-            if of_x is not None:
-                assert back is not None
-                of_x[block.part] = _add_up(back, block, gates)
-        return of_x, of_gates, of_weights, gates.t() @ gradient if needs_bias else None
+                inactive = torch.zeros_like(block.active, dtype=gates.dtype)
+                pulled = inactive.masked_scatter(block.active, pulls) + bias @ gradient[block.part].t()
+                of_gates.append(torch.where(block.active, pulled, inactive).t())
+            if needs_x:
+                of_x.append(_add_up(back, block))
+        return (
+            _joined(of_x, torch.zeros_like(x)) if needs_x else None,
+            _joined(of_gates, torch.zeros_like(gates)) if needs_gates else None,
+            of_weights,
+            gates.t() @ gradient if needs_bias else None,
+        )
 
 
-def _add_up(results: Tensor, block: _Block, gates: Tensor) -> Tensor:
+def _add_up(results: Tensor, block: _Block) -> Tensor:
     """Return, for each row of the block, the sum of its results weighted by its gates."""
-    return embedding_bag(block.places, results, block.starts, mode="sum", per_sample_weights=block.by_row(gates))
+    return embedding_bag(block.places, results, block.starts, mode="sum", per_sample_weights=block.gates)
+
+
+def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else empty
 
 
 class _SparseMix(torch.autograd.Function):
