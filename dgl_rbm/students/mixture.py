@@ -13,6 +13,7 @@ from torch.nn.functional import relu
 
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.objectives import load_balance_loss
+from dgl_rbm.precision import in_float32
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 from dgl_rbm.students.layers.experts import PackedExperts
@@ -102,9 +103,10 @@ class MixtureStudent(Student):
         passes: list[tuple[Rows, Routing]] = []
         logits = self._run(x, passes)
         penalties: dict[str, Tensor] = {}
-        for depth, (_, routing) in enumerate(passes):
-            for name, value in self._penalties(depth, routing).items():
-                penalties[name] = penalties[name] + value if name in penalties else value
+        with in_float32(x.device):
+            for depth, (_, routing) in enumerate(passes):
+                for name, value in self._penalties(depth, routing).items():
+                    penalties[name] = penalties[name] + value if name in penalties else value
         self._after_training_forward(passes)
         return StudentOutput([logits], penalties)
 

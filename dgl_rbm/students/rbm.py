@@ -115,7 +115,7 @@ class RbM(MixtureStudent):
     def _after_training_forward(self, passes: list[tuple[Rows, Routing]]) -> None:
         if self.training:
             self._pending = [
-                (rows.detach() if isinstance(rows, Tensor) else rows, routing.gates.detach())
+                (rows.detach().float() if isinstance(rows, Tensor) else rows, routing.gates.detach())
                 for rows, routing in passes
             ]
 

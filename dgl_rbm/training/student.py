@@ -13,6 +13,7 @@ from torch import Tensor
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.objectives import distillation_loss, hard_label_loss
+from dgl_rbm.precision import Precision, check_precision, mixed_precision
 from dgl_rbm.sparse import take
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
@@ -46,6 +47,11 @@ class StudentTraining(StrictConfig):
     )
     patience: int = Field(
         default=100, ge=1, description="Stop after this many epochs without a better validation accuracy."
+    )
+    precision: Precision = Field(
+        default="float32",
+        description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
+        "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
     )
 
 
@@ -132,7 +138,7 @@ def fit_student(
     Raises
     ------
     ConfigError
-        Where the table has nothing to learn from.
+        Where the table has nothing to learn from, or the device cannot train in the precision asked for.
     TrainingError
         Where the loss is no longer finite.
     """
@@ -140,7 +146,9 @@ def fit_student(
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
     if not len(table.val_idx):
         raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
-    loop = _StudentRun(student, table, context, training or StudentTraining(), objective or ObjectiveConfig())
+    training = training or StudentTraining()
+    check_precision(training.precision, table.device, where="training.precision")
+    loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig())
     loop.run()
     return StudentFit(loop.best_epoch, loop.best_score, loop.epoch)
 
@@ -172,9 +180,13 @@ class _StudentRun(EpochLoop):
         if not self.student.pretraining:
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
         sums: dict[str, float] = {}
+        done = 0
         for rows in self._batches():
             inputs = self.table.inputs if len(rows) == len(self.table) else take(self.table.inputs, rows)
-            output = self.student.training_forward(inputs)
+            with mixed_precision(self.training.precision, inputs.device):
+                output = self.student.training_forward(inputs)
+            if self.training.precision != "float32":
+                output.heads = [logits.float() for logits in output.heads]
             loss, parts = distillation_objective(output, self.table, rows, self.objective)
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(
@@ -187,6 +199,8 @@ class _StudentRun(EpochLoop):
             self.student.after_step()
             for name, value in (parts | {"loss": loss.detach()}).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / len(self.table)
+            done += len(rows)
+            self.context.substep(done, len(self.table))
         return sums
 
     @torch.no_grad()
