@@ -27,7 +27,16 @@ __all__ = ["Steps", "TrainingRun", "steps"]
 
 
 class Steps(Protocol):
-    """How the module is run on the nodes of one epoch."""
+    """How the module is run on the nodes of one epoch.
+
+    Attributes
+    ----------
+    num_training, num_validation : int
+        Nodes of the two parts.
+    """
+
+    num_training: int
+    num_validation: int
 
     def training(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield logits and labels of the training nodes, batch after batch."""
@@ -64,6 +73,7 @@ class _FullGraphSteps:
     def __init__(self, module: nn.Module, observed: ObservedGraph, placement: Placement, precision: Precision) -> None:
         self.module, self.device, self.precision = module, placement.device, precision
         device = self.device
+        self.num_training, self.num_validation = len(observed.train_idx), len(observed.val_idx)
         self.graph = laid_out(observed.graph, device, placement.aggregation, annotation(module))
         self.features = readable(module, observed.features).to(device)
         self.parts = [
@@ -95,6 +105,7 @@ class _SampledSteps:
     ) -> None:
         self.module, self.observed, self.graph = module, observed, graph
         self.placement, self.options = placement, options
+        self.num_training, self.num_validation = len(observed.train_idx), len(observed.val_idx)
         self.sampler = OrderedNeighborSampler(fanouts, annotation(module))
         on_gpu = placement.graph_on == "gpu"
         self.features = observed.features.to(placement.device) if on_gpu else observed.features
@@ -171,6 +182,7 @@ class TrainingRun(EpochLoop):
             loss.backward()
             self.optimizer.step()
             total, count = total + value * len(labels), count + len(labels)
+            self._report(count)
         return {"loss": total / count}
 
     @torch.no_grad()
@@ -183,9 +195,14 @@ class TrainingRun(EpochLoop):
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += len(labels)
+            self._report(self.steps.num_training + count)
         metrics = {"val_accuracy": right / count, "val_loss": loss / count}
         self.note(-metrics["val_loss"] if self.options.select_by == "loss" else metrics["val_accuracy"])
         return metrics
+
+    def _report(self, nodes: int) -> None:
+        """Say how much of the epoch is done."""
+        self.context.substep(nodes, self.steps.num_training + self.steps.num_validation)
 
 
 def _logits(module: nn.Module, graph: Any, x: Rows, rows: int, precision: Precision) -> Tensor:
