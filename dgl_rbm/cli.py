@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm._version import __version__
+from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.console.options import (
     ConfigOption,
     DatasetOption,
@@ -83,11 +84,14 @@ def _command(function: F) -> F:
         except OSError as error:
             place = f"'{error.filename}': " if error.filename else ""
             _fail(f"{place}{error.strerror or error}.", None, 1)
-        except MemoryError as error:
-            _fail(f"There is not enough memory: {error}.", "Try a smaller graph, width or batch.", 1)
         except KeyboardInterrupt:
             _stderr().print("Stopped.")
             raise typer.Exit(_INTERRUPTED) from None
+        except Exception as error:
+            explained = explain_out_of_memory(error)
+            if explained is None:
+                raise
+            _fail(*explained, 1)
 
     return wrapper  # type: ignore[return-value]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def _percentiles(seconds: Any) -> dict[str, float]:
 
 
 def _synchronizer(device: torch.device) -> Callable[[], None]:
-    return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else (lambda: None)
 
 
 def _requests(count: int, size: int, repeats: int) -> list[Tensor]:
@@ -85,7 +86,8 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
             near = neighbors[torch.repeat_interleave(pointers[ids], lengths) + within]
             rows = hstack(rows, encodings.unseen(len(ids), owner, near))
         with torch.no_grad():
-            return student(rows.to(device))
+            # Back to the host, where the answer to a request is needed.
+            return student(rows.to(device)).cpu()
 
     was_training = student.training
     student.eval()
@@ -117,5 +119,6 @@ def teacher_latency(teacher: Teacher, view: GraphView, *, repeats: int = 30) -> 
 
     if not teacher.predicts_single_nodes:
         return None
+    # Nothing to wait for: the logits come back to the host.
     seconds = _measure(predict, _requests(len(view), 1, repeats), lambda: None)
     return {**_percentiles(seconds), "fetched_rows": float(np.mean(fetched))}

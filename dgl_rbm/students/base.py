@@ -117,19 +117,22 @@ class Student(nn.Module):
                 "(features, then encodings)."
             )
         _check_finite(rows)
-        return self.scores(rows)
+        return self.scores(rows).cpu()
 
     @torch.no_grad()
     def scores(self, rows: Rows) -> Tensor:
-        """Return what `logits` does, of rows that are known to be sound: training asks so in every epoch."""
+        """Return what `logits` does, of rows that are known to be sound and on the student's device.
+
+        Training asks so in every epoch.
+        """
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
-            parts = [self(part.to(device)).cpu() for part in _chunks(rows)]
+            parts = [self(part.to(device)) for part in _chunks(rows)]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, self.num_classes)
+        return torch.cat(parts) if parts else torch.empty(0, self.num_classes, device=device)
 
     def predict_proba(self, x: Any) -> Tensor:
         """Return class probabilities, float32 ``[B, C]``; `x` as for `logits`."""

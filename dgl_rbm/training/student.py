@@ -208,11 +208,11 @@ class _StudentRun(EpochLoop):
         table, targets = self.table, self.table.neighbor_targets
         metrics: dict[str, float] = {}
         if targets is not None:
-            predicted = self.student.scores(table.inputs).argmax(dim=1).to(table.device)
+            predicted = self.student.scores(table.inputs).argmax(dim=1)
             metrics |= targets.end_epoch(self.epoch, predicted)
             predicted = predicted[table.val_idx]
         else:
-            predicted = self.student.scores(self.val_inputs).argmax(dim=1).to(table.device)
+            predicted = self.student.scores(self.val_inputs).argmax(dim=1)
         metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
         self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:

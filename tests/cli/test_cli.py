@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from dgl_rbm import __version__, load_run
 from dgl_rbm.cli import app
+from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.registry import REGISTRIES
 
 QUICK = [
@@ -185,6 +186,45 @@ def test_mistakes_are_explained_without_a_traceback(
         assert part in output, output
     assert "Traceback" not in output
     assert not (tmp_path / "runs").exists(), "nothing is written for a command that cannot run"
+
+
+def test_memory_that_runs_out_is_explained_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = " ".join(invoke(*QUICK, "--set=student.hidden_dim=10000000000000", code=1).split())
+    assert "Error: There is not enough memory:" in output
+    assert "TiB more did not fit" in output
+    assert "--set training.batch_size=1024" in output
+    assert "teacher.training.sampler=neighbor" in output
+    assert "Traceback" not in output
+    # A CPU knows nothing of what a GPU could do.
+    assert "--device cpu" not in output
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity"),
+            "There is not enough memory on the GPU: 20.00 GiB more did not fit.",
+        ),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000 bytes. Error 12"
+            ),
+            "There is not enough memory: 3.725 GiB more did not fit.",
+        ),
+        (Exception("Check failed: e == cudaSuccess: CUDA: out of memory"), "There is not enough memory on the GPU."),
+        (MemoryError(), "There is not enough memory."),
+        (MemoryError("std::bad_alloc"), "There is not enough memory."),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ValueError("the GPU is on fire"), None),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error: Exception, message: str | None) -> None:
+    explained = explain_out_of_memory(error)
+    assert (None if explained is None else explained[0]) == message
+    if explained is not None:
+        assert ("--device cpu" in explained[1]) is ("GPU" in explained[0])
 
 
 def test_evaluate_repeats_the_scores_of_the_run(run: Path) -> None:
