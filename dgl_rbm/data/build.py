@@ -154,15 +154,16 @@ def _normalized(kind: NormalizationKind, features: Rows, unseen: Tensor) -> tupl
 def compact(rows: Rows, density: float) -> Rows:
     """Return `rows` in the layout whose products are faster at this share of non-zeros."""
     if density >= SPARSE_BELOW_DENSITY:
-        return rows.to_dense() if isinstance(rows, SparseRows) else rows
-    return rows if isinstance(rows, SparseRows) else SparseRows.from_scipy(sp.csr_matrix(rows.numpy()))
+        return rows if isinstance(rows, Tensor) else rows.to_dense()
+    return SparseRows.from_scipy(sp.csr_matrix(rows.numpy())) if isinstance(rows, Tensor) else rows
 
 
 def _nonzeros(rows: Rows) -> Tensor:
     """Return the number of non-zeros in each row, int64 ``[N]``."""
-    if not isinstance(rows, SparseRows):
+    if isinstance(rows, Tensor):
         # Piece by piece, for they may lie on disk.
         return torch.cat([torch.count_nonzero(part, dim=1) for part in rows.split(_ROWS_AT_ONCE)])
+    assert isinstance(rows, SparseRows), "features are stacked with encodings after the checks"
     pointers = rows.csr.crow_indices()
     before = torch.nn.functional.pad(torch.count_nonzero(rows.csr.values()[:, None], dim=1).cumsum(0), (1, 0))
     return before[pointers].diff()

@@ -100,11 +100,11 @@ class FeatureNormalization:
 
 
 def _dense(rows: Rows) -> Tensor:
-    return rows.to_dense() if isinstance(rows, SparseRows) else rows
+    return rows if isinstance(rows, Tensor) else rows.to_dense()
 
 
 def _divide_by_l1(rows: Rows) -> Rows:
-    if not isinstance(rows, SparseRows):
+    if isinstance(rows, Tensor):
         return torch.nn.functional.normalize(rows, p=1.0, dim=1, eps=torch.finfo(rows.dtype).tiny)
     matrix = rows.to_scipy().copy()
     sums = abs(matrix).sum(axis=1, dtype="float64").A1

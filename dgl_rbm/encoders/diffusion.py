@@ -25,6 +25,8 @@ __all__ = ["DiffusionConfig", "DiffusionEncoder"]
 
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 4
+_ROWS_AT_ONCE = 65_536
+_RELATIVE_ROUNDING = 1e-6
 
 
 class DiffusionEncoder(Encoder):
@@ -73,7 +75,7 @@ class DiffusionEncoder(Encoder):
                 return transpose_matmul(features, rows)
 
             if self.projection == "svd":
-                vectors = _principal_components(apply, apply_transposed, tuple(features.shape), self.dim)
+                vectors = _principal_components(apply, apply_transposed, tuple(features.shape), self.dim, stage.substep)
             else:
                 vectors = apply(torch.randn(features.shape[1], self.dim) / self.dim**0.5)
             stage.step(1)
@@ -87,8 +89,11 @@ def _principal_components(
     apply_transposed: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],
     rank: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Return U·S of the truncated SVD of a matrix that is only given by its products.
+
+    The largest entry of every right singular vector is positive.
 
     Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithms 4.4 and 5.1).
 
@@ -100,20 +105,48 @@ def _principal_components(
         Of A, ``[N, F]``.
     rank : int
         Columns wanted.
+    report : callable
+        Told after every iteration how many of how many are done.
 
     Returns
     -------
     Tensor
-        float32 ``[N, min(rank, N, F)]``, largest singular value first.
+        float32 ``[N, min(rank, N, F)]``, largest singular value first; zeros beyond the rank of A.
     """
     size = min(rank + _OVERSAMPLING, *shape)
-    basis, _ = torch.linalg.qr(apply(torch.randn(shape[1], size)))
-    for _ in range(_POWER_ITERATIONS):
+    basis = _orthonormal(apply(torch.randn(shape[1], size)))
+    report(1, _POWER_ITERATIONS + 1)
+    for done in range(_POWER_ITERATIONS):
         cobasis, _ = torch.linalg.qr(apply_transposed(basis))
-        basis, _ = torch.linalg.qr(apply(cobasis))
-    left, values, _ = torch.linalg.svd(apply_transposed(basis).t(), full_matrices=False)
-    kept = min(rank, size)
-    return basis @ (left[:, :kept] * values[:kept])
+        basis = _orthonormal(apply(cobasis))
+        report(done + 2, _POWER_ITERATIONS + 1)
+    left, values, right = torch.linalg.svd(apply_transposed(basis).t(), full_matrices=False)
+    found = min(rank, basis.shape[1])
+    # Singular vectors are found up to their sign, which rounding would decide: the largest entry is made positive.
+    largest = right.gather(1, right.abs().argmax(dim=1, keepdim=True)).squeeze(1)
+    projection = torch.zeros(basis.shape[1], min(rank, size))
+    projection[:, :found] = (left * torch.where(largest < 0, -values, values))[:, :found]
+    return basis @ projection
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """Return an orthonormal basis of what the columns of a tall matrix ``[N, K]`` span, float32 ``[N, <= K]``.
+
+    By the eigenvectors of ``columns.T @ columns`` in double precision: two passes over the rows, where Householder
+    reflections take K of them and several copies. Directions that single precision cannot tell from its own rounding
+    are left out.
+    """
+    gram = torch.zeros(columns.shape[1], columns.shape[1], dtype=torch.float64)
+    for rows in columns.split(_ROWS_AT_ONCE):
+        wide = rows.double()
+        gram += wide.t() @ wide
+    values, vectors = torch.linalg.eigh(gram)
+    kept = values > _RELATIVE_ROUNDING**2 * values[-1]
+    transform = vectors[:, kept] / values[kept].sqrt()
+    basis = torch.empty(len(columns), transform.shape[1])
+    for into, rows in zip(basis.split(_ROWS_AT_ONCE), columns.split(_ROWS_AT_ONCE), strict=True):
+        into.copy_(rows.double() @ transform)
+    return basis
 
 
 @encoders.register

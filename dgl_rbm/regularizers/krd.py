@@ -52,7 +52,7 @@ def perturbed(features: Rows, noise_std: float, most_dense_bytes: int = _MOST_DE
     Tensor or SparseRows
         float32 ``[N, F]``.
     """
-    if isinstance(features, SparseRows):
+    if not isinstance(features, Tensor):
         if features.shape.numel() * 4 > most_dense_bytes:
             noisy = features.to_scipy().copy()
             noisy.data += noise_std * torch.randn(noisy.nnz).numpy()

@@ -38,10 +38,11 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
     # The in-edges as they lie there: a list of edges would have to be made, and would stay in the graph.
     structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
     parts: list[Tensor] = [*structure, observed.labels, observed.train_idx, observed.val_idx]
-    if isinstance(features, SparseRows):
-        parts += [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
-    else:
+    if isinstance(features, Tensor):
         parts.append(features)
+    else:
+        assert isinstance(features, SparseRows), "a task's features are not stacked with anything"
+        parts += [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
     for part in parts:
         digest.update(str(tuple(part.shape)).encode())
         # Piece by piece: features may lie on disk, and Ctrl-C is heard in between.

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from dgl_rbm.encoders import diffusion
 from dgl_rbm.encoders.diffusion import DiffusionEncoder
 from dgl_rbm.sparse import as_rows
 from dgl_rbm.training.context import RunContext
@@ -76,3 +77,24 @@ def test_svd_has_no_more_columns_than_the_features_and_keeps_their_geometry(case
     vectors = DiffusionEncoder(dim=64).fit(observed, RunContext()).vectors
     assert vectors.shape == (NODES, COLUMNS)
     torch.testing.assert_close(vectors @ vectors.t(), features @ features.t(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_a_basis_is_orthonormal_and_spans_the_columns(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "_ROWS_AT_ONCE", 7)
+    generator = torch.Generator().manual_seed(rank)
+    scales = 10.0 ** -torch.arange(rank)
+    columns = (torch.randn(40, rank, generator=generator) * scales) @ torch.randn(rank, 5, generator=generator)
+    basis = diffusion._orthonormal(columns)
+    assert basis.shape == (40, rank)
+    torch.testing.assert_close(basis.t() @ basis, torch.eye(rank), atol=1e-4, rtol=0)
+    torch.testing.assert_close(basis @ (basis.t() @ columns), columns, atol=1e-4, rtol=1e-4)
+
+
+def test_features_of_low_rank_give_zeros_beyond_it(observed_graph: Any) -> None:
+    flat = torch.arange(12.0)[:, None] * torch.ones(1, 4)
+    observed = observed_graph([(i, (i + 1) % 12) for i in range(12)], 12, features=flat)
+    vectors = DiffusionEncoder(dim=2).fit(observed, RunContext()).vectors
+    assert vectors.shape == (12, 2)
+    torch.testing.assert_close(vectors[:, 0].abs(), torch.linalg.vector_norm(flat, dim=1), atol=1e-4, rtol=1e-5)
+    assert float(vectors[:, 1].abs().max()) < 1e-4
