@@ -33,6 +33,10 @@ class NeighborTargets(Protocol):
         """Return the targets on `device`."""
         ...
 
+    def reads_labels_of(self, epoch: int) -> bool:
+        """Whether `end_epoch` is to be called after `epoch`, which costs a prediction of every row."""
+        ...
+
     def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
         """Adapt to the student's predictions ``[N]`` after an epoch; return values worth recording."""
         ...

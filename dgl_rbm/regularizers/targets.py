@@ -156,6 +156,10 @@ class ReliableNeighborTargets(ABC):
         moved._update()
         return moved
 
+    def reads_labels_of(self, epoch: int) -> bool:
+        """Whether α moves after this epoch: not in the warm-up, nor where all nodes are equally reliable."""
+        return epoch > self.warmup_epochs and self._ratio is not None
+
     def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
         """Move α towards the best fit once the warm-up is over.
 
@@ -171,7 +175,7 @@ class ReliableNeighborTargets(ABC):
         dict
             ``{"krd_power": α}``.
         """
-        if epoch > self.warmup_epochs and self._ratio is not None:
+        if self.reads_labels_of(epoch) and self._ratio is not None:
             fitted = fit_power(self._ratio, student_labels == self._probs.argmax(dim=1), self.bins)
             if fitted is not None:
                 self._power = self.momentum * self._power + (1 - self.momentum) * fitted

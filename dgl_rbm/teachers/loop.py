@@ -22,6 +22,7 @@ from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
+from dgl_rbm.training.optimizer import make_adam
 
 __all__ = ["Steps", "TrainingRun", "steps"]
 
@@ -157,7 +158,7 @@ class TrainingRun(EpochLoop):
         num_classes: int,
         context: RunContext,
     ) -> None:
-        optimizer = torch.optim.Adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = make_adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
         super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=options.patience)
         self.steps, self.options, self.num_classes = of_epoch, options, num_classes
 

@@ -19,6 +19,7 @@ from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
+from dgl_rbm.training.optimizer import make_adam
 
 __all__ = ["ObjectiveConfig", "StudentFit", "StudentTraining", "distillation_objective", "fit_student"]
 
@@ -207,7 +208,7 @@ class _StudentRun(EpochLoop):
     def end_epoch(self) -> dict[str, float]:
         table, targets = self.table, self.table.neighbor_targets
         metrics: dict[str, float] = {}
-        if targets is not None:
+        if targets is not None and targets.reads_labels_of(self.epoch):
             predicted = self.student.scores(table.inputs).argmax(dim=1)
             metrics |= targets.end_epoch(self.epoch, predicted)
             predicted = predicted[table.val_idx]
@@ -236,4 +237,4 @@ class _StudentRun(EpochLoop):
 
 
 def _new_optimizer(student: Student, training: StudentTraining) -> torch.optim.Optimizer:
-    return torch.optim.Adam(student.trained_parameters(), lr=training.lr, weight_decay=training.weight_decay)
+    return make_adam(student.trained_parameters(), lr=training.lr, weight_decay=training.weight_decay)

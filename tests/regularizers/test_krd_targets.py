@@ -195,7 +195,9 @@ def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeigh
     labels = agreeing_labels(probs, reliability)
     log_probs, rows = torch.log_softmax(logits, dim=1), torch.arange(NODES)
     for epoch in (1, 2, 3):
+        assert not targets.reads_labels_of(epoch)
         assert targets.end_epoch(epoch, labels) == {"krd_power": 2.0}
+    assert targets.reads_labels_of(4)
     fitted = fit_power(reliability / reliability.max(), labels == probs.argmax(dim=1), 10)
     moved = targets.end_epoch(4, labels)["krd_power"]
     assert moved == pytest.approx(0.9 * 2.0 + 0.1 * fitted)
@@ -210,6 +212,7 @@ def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeigh
 def test_a_teacher_that_no_noise_moves_makes_all_neighbours_equal(estimator: type[ReliableNeighborTargets]) -> None:
     probs, _, logits = random_case(5)
     targets = estimator(adjacency([(0, 1), (2, 1)]), probs, torch.zeros(NODES), warmup_epochs=0)
+    assert not targets.reads_labels_of(5)
     assert targets.end_epoch(5, torch.zeros(NODES, dtype=torch.int64)) == {"krd_power": 1.0}
     torch.manual_seed(0)
     log_probs = torch.log_softmax(logits[[1]], dim=1)
