@@ -250,7 +250,8 @@ def transpose_matmul(rows: Rows, dense: Tensor) -> Tensor:
 
 def take(rows: Rows, index: Tensor) -> Rows:
     """Return the rows `index` in that order."""
-    return rows.take(index) if isinstance(rows, StructuredRows) else rows[index]
+    # `rows[index]` would do too, in twice the time.
+    return rows.take(index) if isinstance(rows, StructuredRows) else rows.index_select(0, index)
 
 
 def norms(rows: Rows) -> Tensor:
