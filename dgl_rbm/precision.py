@@ -22,12 +22,12 @@ from torch import Tensor
 
 from dgl_rbm.errors import ConfigError
 
-__all__ = ["Precision", "check_precision", "in_float32", "lowered", "mixed_precision"]
+__all__ = ["FIRST_BF16_CAPABILITY", "Precision", "check_precision", "in_float32", "lowered", "mixed_precision"]
 
 Precision = Literal["float32", "bf16"]
 
 # Older GPUs only emulate bfloat16, slower than float32.
-_FIRST_BF16_CAPABILITY = (8, 0)
+FIRST_BF16_CAPABILITY = (8, 0)
 # Since torch 2.4; the function for CPUs alone is deprecated from there on.
 _ASKS_BY_DEVICE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
 
@@ -56,8 +56,8 @@ def check_precision(
         return
     if capability is None:
         capability = torch.cuda.get_device_capability(device)
-    if capability < _FIRST_BF16_CAPABILITY:
-        found, needed = (".".join(map(str, version)) for version in (capability, _FIRST_BF16_CAPABILITY))
+    if capability < FIRST_BF16_CAPABILITY:
+        found, needed = (".".join(map(str, version)) for version in (capability, FIRST_BF16_CAPABILITY))
         raise ConfigError(
             f"{where} is 'bf16', but the GPU {device} has compute capability {found}; bfloat16 needs {needed}.",
             hint=f"Use --set {where}=float32.",

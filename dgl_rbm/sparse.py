@@ -199,8 +199,9 @@ Rows: TypeAlias = "Tensor | StructuredRows"
 
 def _csr_tensor(pointers: Any, columns: Any, values: Any, shape: tuple[int, ...]) -> Tensor:
     def as_tensor(part: Any, dtype: torch.dtype) -> Tensor:
-        return part.to(dtype) if isinstance(part, Tensor) else torch.as_tensor(np.ascontiguousarray(part)).to(dtype)
+        return part.to(dtype) if isinstance(part, Tensor) else torch.from_numpy(np.ascontiguousarray(part)).to(dtype)
 
+    values = as_tensor(values, torch.float32)
     index_dtype = torch.int32 if max(len(values), *shape) <= _MOST_ENTRIES_INT32 else torch.int64
     with warnings.catch_warnings():
         # torch calls its CSR support "beta" once a process; what is used of it here is tested.
@@ -208,8 +209,10 @@ def _csr_tensor(pointers: Any, columns: Any, values: Any, shape: tuple[int, ...]
         return torch.sparse_csr_tensor(
             as_tensor(pointers, index_dtype),
             as_tensor(columns, index_dtype),
-            as_tensor(values, torch.float32),
+            values,
             size=tuple(shape),
+            # Where they lie, whatever torch's default device is.
+            device=values.device,
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dgl_rbm.environment import versions
 from dgl_rbm.errors import MissingDependencyError
+from dgl_rbm.precision import FIRST_BF16_CAPABILITY
 
 __all__ = ["Finding", "examine"]
 
@@ -67,12 +68,26 @@ def _torch_findings() -> Iterator[Finding]:
     import torch
 
     if torch.cuda.is_available():
-        yield Finding("CUDA", f"{torch.version.cuda}, {torch.cuda.get_device_name()}", "Students train on the GPU.")
+        fast = torch.cuda.get_device_capability() >= FIRST_BF16_CAPABILITY
+        meaning = f"Students train on the GPU, with precision float32{' or bf16' if fast else ''}."
+        yield Finding("CUDA", f"{torch.version.cuda}, {torch.cuda.get_device_name()}", meaning)
     else:
         built = f"torch built for CUDA {torch.version.cuda}, no GPU seen" if torch.version.cuda else "torch for CPU"
         yield Finding("CUDA", built, "Everything runs on the CPU.")
     yield Finding(
         "threads", str(torch.get_num_threads()), "On the CPU results are bit-reproducible for one number of threads."
+    )
+
+
+def _where(torch_cuda: bool, dgl_cuda: bool) -> str:
+    """Return where teachers run, by what torch and DGL can use."""
+    if not torch_cuda:
+        return "Graphs are sampled and teachers trained on the CPU."
+    if dgl_cuda:
+        return "Graphs are sampled and teachers trained on the GPU."
+    return (
+        "Graphs are sampled on the CPU; sage and gcn are trained on the GPU through torch, modules that use DGL's own "
+        "layers on the CPU."
     )
 
 
@@ -83,10 +98,9 @@ def _dgl_findings() -> Iterator[Finding]:
         yield Finding("DGL build", "cannot be imported", f"Saved students still predict. {error}", ok=False)
         return
     build = describe_build()
-    if build.cuda:
-        yield Finding("DGL build", "CUDA", "Graphs are sampled and teachers trained on the GPU.")
-    else:
-        yield Finding("DGL build", "CPU only", "Graphs are sampled and teachers trained on the CPU.")
+    import torch
+
+    yield Finding("DGL build", "CUDA" if build.cuda else "CPU only", _where(torch.cuda.is_available(), build.cuda))
     if build.graphbolt:
         yield Finding("GraphBolt", "loaded", "dgl.graphbolt can be used beside this package.")
     else:

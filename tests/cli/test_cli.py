@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from dgl_rbm import __version__, load_run
 from dgl_rbm.cli import app
+from dgl_rbm.console.doctor import _where
 from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.registry import REGISTRIES
 
@@ -347,6 +348,13 @@ def test_doctor_and_version() -> None:
     subjects = {finding["subject"] for finding in json.loads(invoke("doctor", "--json"))}
     assert {"torch", "GraphBolt", "CUDA"} <= subjects
     assert invoke("--version").strip() == __version__
+
+
+def test_doctor_says_where_teachers_run() -> None:
+    assert "trained on the CPU" in _where(torch_cuda=False, dgl_cuda=False)
+    assert "trained on the GPU" in _where(torch_cuda=True, dgl_cuda=True)
+    mixed = _where(torch_cuda=True, dgl_cuda=False)
+    assert "sampled on the CPU; sage and gcn are trained on the GPU through torch" in mixed
 
 
 def test_doctor_warns_of_a_data_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

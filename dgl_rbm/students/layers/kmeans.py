@@ -47,7 +47,7 @@ def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
         float32 ``[E, D]`` on the CPU, no two rows the same, also where there are fewer distinct rows than
         clusters.
     """
-    seed = int(torch.randint(2**31 - 1, ()))
+    seed = int(torch.randint(2**31 - 1, (), device="cpu"))
     noise = np.random.default_rng(seed)
     if x.device.type != "cpu":
         return _centres_on_device(x, num_clusters, noise)

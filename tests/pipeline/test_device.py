@@ -1,0 +1,73 @@
+"""Where tensors are made: a run on a GPU must make none on the CPU in passing.
+
+With another device as torch's default, a tensor that is made without naming its device cannot meet those of the
+table, which lie on the CPU here: the same mistake would fail on a GPU, where the default is the CPU.
+"""
+
+from __future__ import annotations
+
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from dgl_rbm.registry import students
+from dgl_rbm.regularizers.targets import ExpectedNeighborTargets, SampledNeighborTargets
+from dgl_rbm.sparse import Rows, SparseRows
+from dgl_rbm.stacked import StackedRows
+from dgl_rbm.table import DistillationTable
+from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.student import StudentTraining, fit_student
+
+
+def sparse(x: Tensor) -> SparseRows:
+    return SparseRows.from_scipy(sp.csr_matrix(x.numpy()))
+
+
+def make_table(form: str, estimator: type) -> DistillationTable:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(90) % 3
+    x = torch.randn(90, 8, generator=generator) + 2 * torch.eye(8)[labels]
+    inputs: Rows = {"dense": x, "sparse": sparse(x), "stacked": StackedRows([sparse(x[:, :3]), x[:, 3:]])}[form]
+    known = torch.full((90,), -1)
+    known[:60] = labels[:60]
+    logits = 3 * torch.eye(3)[labels] + torch.randn(90, 3, generator=generator)
+    linked = (torch.rand(90, 90, generator=generator) < 0.05).float()
+    targets = estimator(sparse(linked), logits.softmax(dim=1), torch.rand(90, generator=generator), warmup_epochs=2)
+    idx = torch.arange(60)
+    return DistillationTable(inputs, known, idx[:30], idx[30:], 3, teacher_logits=logits, neighbor_targets=targets)
+
+
+@pytest.mark.parametrize("kind", students.names())
+@pytest.mark.parametrize("form", ["dense", "sparse", "stacked"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_training_a_student_makes_every_tensor_on_the_tables_device(kind: str, form: str, precision: str) -> None:
+    fits = []
+    training = StudentTraining(epochs=6, precision=precision)
+    for default in ("cpu", "meta"):
+        with seeded(0, "weights"):
+            student = students.resolve(kind).build(8, 3, hidden_dim=8, num_layers=2)
+        table, context = make_table(form, ExpectedNeighborTargets), RunContext()
+        for part in getattr(table.inputs, "parts", [table.inputs]):
+            if isinstance(part, SparseRows):
+                # Kept from here on; on a CPU it is made from NumPy arrays.
+                part.transposed()
+        with torch.device(default):
+            fit = fit_student(student, table, context, training)
+            scores = student.scores(table.inputs)
+        assert {value.device.type for value in [scores, *student.state_dict().values()]} == {"cpu"}
+        fits.append((fit, context.history, scores.tolist()))
+    assert fits[0] == fits[1]
+
+
+@pytest.mark.parametrize("estimator", [ExpectedNeighborTargets, SampledNeighborTargets])
+def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type) -> None:
+    targets, log_probs = make_table("dense", estimator).neighbor_targets, torch.randn(90, 3).log_softmax(dim=1)
+    rows, predicted = torch.arange(90), log_probs.argmax(dim=1)
+    assert targets is not None
+    with torch.device("meta"):
+        metrics = targets.end_epoch(3, predicted)
+        loss = targets.loss(log_probs, rows) if estimator is ExpectedNeighborTargets else None
+    assert metrics["krd_power"] != 1.0
+    assert loss is None or loss.device.type == "cpu"
