@@ -1,0 +1,235 @@
+"""The whole pipeline on synthetic graphs of 10,000 to 2,449,029 nodes: seconds and peak memory of every stage.
+
+    OMP_NUM_THREADS=2 python benchmarks/scale.py --out results.json --plot scale.png
+
+The largest graph has the size and shape of ogbn-products: 2,449,029 nodes, about 61.9 million undirected edges, 100
+features, 47 classes, and a split into 8, 2 and 90 %. Every size runs in a process of its own: a sampled GraphSAGE
+teacher, its logits layer by layer, the diffusion encoder, KRD's targets, a mini-batch student, the evaluation, and the
+files of the finished run. Graphs and checkpoints go to the folder --work; a size that is finished is not run again, and
+one that was stopped goes on, but is then marked, since the seconds of its stages come from two processes.
+
+Prints two Markdown tables, of seconds and of gigabytes. Linux only, for it reads /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PRODUCTS = 2_449_029
+SIZES = (10_000, 100_000, 1_000_000, PRODUCTS)
+STAGES = ("data", "teacher", "logits", "encoder", "regularizer", "student", "evaluation", "save")
+OF_AN_EPOCH = ("teacher", "student")
+
+
+def options(nodes: int, epochs: int, noise_samples: int) -> dict[str, Any]:
+    """Return the configuration of a run; all that grows with the graph is mini-batched."""
+    return {
+        "dataset": {
+            "kind": "synthetic",
+            "num_nodes": nodes,
+            "num_classes": 47,
+            "num_features": 100,
+            # What the largest graph needs to keep 61.9 million edges once repeated ones are dropped.
+            "average_degree": 51.83,
+            "split": "0.08/0.02/0.9",
+            "memory_map": "always",
+        },
+        "teacher": {
+            "kind": "sage",
+            "training": {"sampler": "neighbor", "fanouts": [5, 10], "epochs": epochs},
+        },
+        "encoder": {"kind": "diffusion"},
+        "regularizer": {"kind": "krd", "noise_samples": noise_samples},
+        "student": {"kind": "rbm", "pretrain_epochs": 1},
+        "training": {"batch_size": 4096, "epochs": epochs},
+        "device": "cpu",
+        "seed": 0,
+    }
+
+
+def memory() -> dict[str, float]:
+    """Return gigabytes of this process: the most since the last look, and what is held now, by kind."""
+    fields = {}
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if value.endswith(" kB"):
+            fields[name] = int(value.split()[0]) * 1024 / 1e9
+    found = {"peak": fields["VmHWM"], "held": fields["RssAnon"], "mapped": fields["RssFile"]}
+    # The next look is for the peak from now on.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return found
+
+
+def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str, Any]:
+    """Run one size in this process and return what was measured."""
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")
+    from rich.console import Console
+
+    from dgl_rbm import Callback, Distiller
+    from dgl_rbm.console.progress import progress_for
+    from dgl_rbm.run_config import resolve_config
+    from dgl_rbm.teachers import sampling
+
+    # Every size goes layer by layer, as the largest must; small ones would be predicted at once, which is faster.
+    sampling._FULL_GRAPH_BYTES_ON_CPU = 0
+
+    stages: dict[str, dict[str, Any]] = {}
+
+    class Watch(Callback):
+        """Notes when steps end, and the memory of each stage."""
+
+        def __init__(self) -> None:
+            self.last = 0.0
+            self.reused: list[str] = []
+
+        def on_stage_start(self, stage: str, total: int, unit: str) -> None:
+            found = memory()["peak"]
+            # The first look finds what was imported.
+            between = stages.setdefault("between", {"first": found, "peak": found})
+            between["peak"] = max(between["peak"], found)
+            stages[stage] = {"steps": []}
+            self.last = time.perf_counter()
+
+        def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
+            now = time.perf_counter()
+            stages[stage]["steps"].append(round(now - self.last, 3))
+            self.last = now
+
+        def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
+            stages[stage] |= {"seconds": round(seconds, 3), **memory()}
+            print(f"{nodes:,} nodes: {stage} {seconds:.1f} s, {stages[stage]['peak']:.2f} GB", flush=True)
+
+        def on_stage_reused(self, stage: str, seconds: float) -> None:
+            self.reused.append(stage)
+
+    watch = Watch()
+    resolved = resolve_config(options(nodes, epochs, noise_samples))
+    folder = work / f"run-{nodes}"
+    fresh = not folder.exists()
+    start = time.perf_counter()
+    watch.on_stage_start("generation", 1, "steps")
+    resolved.dataset.load(0)
+    watch.on_stage_end("generation", time.perf_counter() - start, True)
+    with progress_for(Console(stderr=True)) as progress:
+        result = Distiller.from_config(resolved, callbacks=(watch, progress)).fit(out=folder)
+    start = time.perf_counter()
+    watch.on_stage_start("save", 1, "steps")
+    result.save(folder)
+    watch.on_stage_end("save", time.perf_counter() - start, True)
+    forms = result.task.graph.formats()["created"]
+    assert forms == ["csc"], f"DGL made the forms {forms} of the graph"
+    return {
+        "nodes": nodes,
+        "undirected_edges": result.task.graph.num_edges() // 2,
+        "stages": stages,
+        "peak": max(found["peak"] for found in stages.values()),
+        "seconds": round(sum(found.get("seconds", 0.0) for found in stages.values()), 1),
+        "resumed": not fresh,
+        "metrics": result.metrics,
+    }
+
+
+def by_epoch(run: Mapping[str, Any], stage: str) -> float:
+    """Return the median seconds of a stage's epochs."""
+    return median(run["stages"][stage]["steps"])
+
+
+def tables(runs: Mapping[str, Any]) -> str:
+    """Return seconds and gigabytes of every stage and size, and by how much they grow per node."""
+    ordered = sorted(runs.values(), key=lambda run: run["nodes"])
+    names = ["generation", *STAGES]
+    head = "| | " + " | ".join(f"{run['nodes']:,}" for run in ordered) + " |\n|---|" + "---|" * len(ordered)
+
+    def row(title: str, values: list[str]) -> str:
+        return f"| {title} | " + " | ".join(values) + " |"
+
+    seconds = [row("undirected edges", [f"{run['undirected_edges']:,}" for run in ordered])]
+    for name in names:
+        seconds.append(row(f"{name}, s", [f"{run['stages'][name]['seconds']:.1f}" for run in ordered]))
+        if name in OF_AN_EPOCH:
+            seconds.append(row(f"{name}, s an epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
+    seconds.append(row("all, s", [f"{run['seconds']:.0f}" for run in ordered]))
+    seconds.append(row("all, µs a node", [f"{1e6 * run['seconds'] / run['nodes']:.0f}" for run in ordered]))
+    memories = [row(f"{name}, GB", [f"{run['stages'][name]['peak']:.2f}" for run in ordered]) for name in names]
+    memories.append(row("peak, GB", [f"{run['peak']:.2f}" for run in ordered]))
+    return "\n".join([head, *seconds, "", head, *memories])
+
+
+def plot(runs: Mapping[str, Any], path: Path) -> None:
+    """Draw seconds and gigabytes over nodes, on logarithmic axes, beside lines of slope 1."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ordered = sorted(runs.values(), key=lambda run: run["nodes"])
+    nodes = [run["nodes"] for run in ordered]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.6), layout="constrained")
+    for name in STAGES:
+        left.plot(nodes, [run["stages"][name]["seconds"] for run in ordered], marker="o", markersize=4, label=name)
+    total = [run["seconds"] for run in ordered]
+    left.plot(nodes, total, color="black", linewidth=2, marker="o", label="all")
+    peaks = [run["peak"] for run in ordered]
+    right.plot(nodes, peaks, color="black", linewidth=2, marker="o", label="peak of the run")
+    # What the process holds without any graph, which no line through the origin can show.
+    base = min(run["stages"]["between"]["first"] for run in ordered)
+    above = [peak - base for peak in peaks]
+    right.plot(nodes, above, color="tab:blue", marker="o", label=f"less the {base:.2f} GB of the libraries")
+    right.axhline(12, color="tab:red", linestyle=":", label="12 GB")
+    for axes, last in ((left, total[-1]), (right, above[-1])):
+        guide = [last * count / nodes[-1] for count in nodes]
+        axes.plot(nodes, guide, color="gray", linestyle="--", linewidth=1, label="slope 1")
+        axes.set(xscale="log", yscale="log", xlabel="nodes")
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.legend(fontsize="small")
+    left.set(ylabel="seconds", title="Time of each stage")
+    right.set(ylabel="gigabytes", title="Peak resident memory")
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("scale.json"), help="file of the measurements")
+    parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="folder for graphs and checkpoints")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of nodes")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of teacher and student; the latter has one more")
+    parser.add_argument("--noise-samples", type=int, default=1, help="noise draws of KRD")
+    parser.add_argument("--plot", type=Path, help="picture to draw, .png or .svg")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one is not None:
+        found = measure(given.sizes[0], given.epochs, given.noise_samples, given.work.resolve())
+        given.one.write_text(json.dumps(found), encoding="utf-8")
+        return
+    content = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {"runs": {}}
+    given.work.mkdir(parents=True, exist_ok=True)
+    for nodes in given.sizes:
+        if str(nodes) in content["runs"]:
+            continue
+        answer = given.work / f"{nodes}.json"
+        command = [sys.executable, __file__, "--sizes", str(nodes), "--one", str(answer), "--work", str(given.work)]
+        command += ["--epochs", str(given.epochs), "--noise-samples", str(given.noise_samples)]
+        subprocess.run(command, check=True)
+        content["runs"][str(nodes)] = json.loads(answer.read_text(encoding="utf-8"))
+        content["machine"] = {
+            "cores": len(os.sched_getaffinity(0)),
+            "processor": platform.processor() or platform.machine(),
+        }
+        given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(tables(content["runs"]))
+    if given.plot is not None:
+        plot(content["runs"], given.plot)
+
+
+if __name__ == "__main__":
+    main()
