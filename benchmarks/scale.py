@@ -90,7 +90,6 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
 
         def __init__(self) -> None:
             self.last = 0.0
-            self.reused: list[str] = []
 
         def on_stage_start(self, stage: str, total: int, unit: str) -> None:
             found = memory()["peak"]
@@ -107,15 +106,19 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
 
         def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
             stages[stage] |= {"seconds": round(seconds, 3), **memory()}
+            notes.write_text(json.dumps(stages), encoding="utf-8")
             print(f"{nodes:,} nodes: {stage} {seconds:.1f} s, {stages[stage]['peak']:.2f} GB", flush=True)
 
         def on_stage_reused(self, stage: str, seconds: float) -> None:
-            self.reused.append(stage)
+            # Measured by the process that was stopped, or the run is older than the notes of it.
+            stages.setdefault(stage, {"steps": [seconds], "seconds": seconds, "peak": 0.0})
 
     watch = Watch()
     resolved = resolve_config(options(nodes, epochs, noise_samples))
-    folder = work / f"run-{nodes}"
+    folder, notes = work / f"run-{nodes}", work / f"stages-{nodes}.json"
     fresh = not folder.exists()
+    if not fresh and notes.is_file():
+        stages |= json.loads(notes.read_text(encoding="utf-8"))
     start = time.perf_counter()
     watch.on_stage_start("generation", 1, "steps")
     resolved.dataset.load(0)
