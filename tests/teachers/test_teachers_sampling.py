@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from dgl_rbm._dgl import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.sparse import as_rows
+from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.sage import SAGE
 from dgl_rbm.teachers.sampling import (
     OrderedNeighborSampler,
@@ -51,6 +54,28 @@ def test_choose_placement(
 ) -> None:
     chosen = choose_placement(device, asked, dgl_cuda=dgl_cuda, step_bytes=step, graph_bytes=graph, gpu_bytes=free)
     assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "graph", "asked", "fits"),
+    [(GIB, GIB, "auto", True), (4 * GIB, GIB, "auto", False), (GIB, GIB, "cpu", True), (GIB, 5 * GIB, "cpu", False)],
+)
+def test_a_module_that_needs_no_kernels_of_dgls_takes_the_gpu(step: int, graph: int, asked: str, fits: bool) -> None:
+    sizes = {"step_bytes": step, "graph_bytes": graph, "gpu_bytes": 8 * GIB}
+    chosen = choose_placement(CUDA, asked, dgl_cuda=False, reads_csc=True, **sizes)
+    assert chosen == Placement(CUDA, fits, "cpu", "torch")
+    # Where DGL has kernels they are taken, and a CPU stays one.
+    assert choose_placement(CUDA, asked, dgl_cuda=True, reads_csc=True, **sizes).aggregation == "dgl"
+    assert choose_placement(CPU, asked, dgl_cuda=False, reads_csc=True, **sizes).aggregation == "dgl"
+    with pytest.raises(ConfigError, match="built for CPUs only"):
+        choose_placement(CUDA, "uva", dgl_cuda=False, reads_csc=True, **sizes)
+
+
+def test_what_a_module_reads_decides_on_its_place(observed: ObservedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8 * GIB))
+    assert place(SAGE(6, 2), observed, CUDA) == Placement(CUDA, True, "cpu", "torch")
+    own = LayeredGNN([dgl.nn.SAGEConv(6, 2, "mean")], hidden_dim=2)
+    assert place(own, observed, CUDA) == place(torch.nn.Linear(6, 2), observed, CUDA) == ON_CPU
 
 
 @pytest.mark.parametrize(("device", "why"), [(CPU, "the run is on cpu"), (CUDA, "built for CPUs only")])
