@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm.precision import in_float32
 
 __all__ = ["CSCGraph"]
 
@@ -199,12 +200,14 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: CSCGraph) -> Tensor:
         ctx.graph = graph
-        return graph._adjacency() @ x
+        with in_float32(x.device):
+            return graph._adjacency() @ x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.graph._adjacency_transposed() @ gradient, None
+        with in_float32(gradient.device):
+            return ctx.graph._adjacency_transposed() @ gradient, None
 
 
 class _Max(torch.autograd.Function):

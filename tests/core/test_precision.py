@@ -149,6 +149,16 @@ def test_students_learn_in_bf16_what_they_learn_in_float32(kind: str, form: int,
     assert accuracy["float32"] > 0.8
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("kind", ["mlp", "rbm"])
+def test_normalised_students_learn_in_bf16(kind: str, norm: str) -> None:
+    with seeded(0, "weights"):
+        student = students.resolve({"kind": kind, "norm": norm}).build(8, 3, hidden_dim=16, num_layers=2)
+    fit = fit_student(student, make_table(0), RunContext(), StudentTraining(epochs=15, precision="bf16"))
+    assert fit.val_accuracy > 0.8
+    assert not any(value.dtype == torch.bfloat16 for value in student.state_dict().values())
+
+
 @pytest.mark.parametrize("kind", ["moe", "rbm"])
 def test_what_decides_on_experts_sees_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[torch.dtype]] = {}

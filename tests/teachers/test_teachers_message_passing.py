@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dgl_rbm._dgl import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.precision import mixed_precision
 from dgl_rbm.sparse import SparseRows
 from dgl_rbm.teachers import csc
 from dgl_rbm.teachers.csc import CSCGraph
@@ -302,6 +303,15 @@ def test_no_tensor_is_made_on_another_device_than_the_graphs(
         again.out_degrees()
     assert torch.equal(logits, expected)
     assert {parameter.grad.device.type for parameter in module.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("name", ["sage-gcn", "sage-mean", "gcn"])
+def test_a_backward_pass_under_autocast_works_too(name: str, observed: ObservedGraph) -> None:
+    module = MODULES[name]().eval()
+    graph = CSCGraph.from_dgl(observed.graph, annotate=module.annotate)
+    with mixed_precision("bf16", torch.device("cpu")):
+        module(graph, observed.features).sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in module.parameters())
 
 
 def test_modules_say_whether_they_run_without_dgls_kernels() -> None:
