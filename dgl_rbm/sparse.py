@@ -175,7 +175,14 @@ class SparseRows(StructuredRows):
         return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
 
     def matmul(self, dense: Tensor) -> Tensor:
+        if len(self) == 1 and not torch.is_grad_enabled():
+            return self._row_matmul(dense)
         return _SparseMatmul.apply(dense, self)
+
+    def _row_matmul(self, dense: Tensor) -> Tensor:
+        """Multiply a single row, reading the rows of `dense` that it has entries for and no others."""
+        values, columns = self.csr.values().unsqueeze(0), self.csr.col_indices()
+        return values @ dense.index_select(0, columns)
 
     def transpose_matmul(self, dense: Tensor) -> Tensor:
         with torch.no_grad():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.sparse import Rows, linear
+from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.dispatch import mix
 
 __all__ = ["PackedExperts"]
@@ -44,6 +45,7 @@ class PackedExperts(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_experts, out_dim).uniform_(-bound, bound))
         self.attention = nn.Parameter(torch.full((num_experts, in_dim), math.log(1.1))) if input_attention else None
         self.scale = nn.Parameter(torch.tensor(math.log(2.0))) if output_scale else None
+        self._kept: Derived[tuple[Tensor, Tensor]] = Derived()
 
     @property
     def num_experts(self) -> int:
@@ -65,18 +67,25 @@ class PackedExperts(nn.Module):
         Tensor
             float32 ``[B, N]``.
         """
-        if isinstance(x, Tensor) and self._scales_rows(len(x)):
+        # Without gradients the scaled weights are at hand.
+        if isinstance(x, Tensor) and torch.is_grad_enabled() and self._scales_rows(len(x)):
             return self._mix_scaled_rows(x, gates)
-        weights, bias = self._scaled()
-        return mix(x, gates, weights, bias)
+        return mix(x, gates, *self._scaled())
 
     def first(self, x: Rows) -> Tensor:
         """Return the output ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
-        weights, bias = self._scaled(slice(0, 1))
+        if torch.is_grad_enabled():
+            weights, bias = self._scale(slice(0, 1))
+        else:
+            weights, bias = self._scaled()
         return linear(x, weights[0].t(), bias[0])
 
-    def _scaled(self, of: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the weights and biases with attention and output scale multiplied in."""
+    def _scaled(self) -> tuple[Tensor, Tensor]:
+        sources = [part for part in (self.weights, self.bias, self.attention, self.scale) if part is not None]
+        return self._kept.get(sources, lambda: self._scale(slice(None)))
+
+    def _scale(self, of: slice) -> tuple[Tensor, Tensor]:
+        """Return the weights and biases of some experts with attention and output scale multiplied in."""
         weights, bias = self.weights[of], self.bias[of]
         factor = None if self.attention is None else _exp(self.attention[of]).unsqueeze(2)
         if self.scale is not None:

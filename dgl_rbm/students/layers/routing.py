@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from dgl_rbm.precision import in_float32
 from dgl_rbm.sparse import Rows, linear, matmul, norms
+from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.memory import ExpertMemory
 
-__all__ = ["LearnedRouter", "MemoryRouter", "Routing", "TopKRouter", "cosines_to", "top_k_gates"]
+__all__ = ["LearnedRouter", "MemoryRouter", "Routing", "TopKRouter", "cosines_to", "directions_of", "top_k_gates"]
 
 
 class Routing(NamedTuple):
@@ -53,29 +54,30 @@ def top_k_gates(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores).scatter(1, kept, shares / shares.sum(dim=1, keepdim=True))
 
 
-def cosines_to(rows: Rows, embeddings: Tensor) -> Tensor:
-    """Return the cosine of each row with each embedding, ``[B, E]``; zero where either has no length.
+def cosines_to(rows: Rows, directions: Tensor) -> Tensor:
+    """Return the cosine of each row with each of the `directions`, ``[B, E]``; zero where either has no length.
 
     Parameters
     ----------
-    rows : Tensor or SparseRows
+    rows : Tensor or StructuredRows
         float32 ``[B, D]``.
-    embeddings : Tensor
-        float32 ``[E, D]``.
+    directions : Tensor
+        What `directions_of` returns, float32 ``[E, D]``.
     """
-    directions = _without_zeros(embeddings)
-    # The few embeddings on the left: this way round the product of dense rows is three times faster.
+    # The few directions on the left: this way round the product of dense rows is three times faster.
     products = (directions @ rows.t()).t() if isinstance(rows, Tensor) else matmul(rows, directions.t())
-    return products / _lengths(norms(rows)).unsqueeze(1)
+    return products / _lengths(rows)
 
 
-def _without_zeros(vectors: Tensor) -> Tensor:
-    return vectors / _lengths(norms(vectors)).unsqueeze(1)
+def directions_of(vectors: Tensor) -> Tensor:
+    """Return the vectors ``[E, D]``, each scaled to length one, or zeros where it has none."""
+    return vectors / _lengths(vectors)
 
 
-def _lengths(lengths: Tensor) -> Tensor:
+def _lengths(rows: Rows) -> Tensor:
     # Not a small epsilon: dividing a zero row by one would make its gradient explode.
-    return torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    lengths = norms(rows)
+    return torch.where(lengths > 0, lengths, 1.0).unsqueeze(1)
 
 
 class TopKRouter(nn.Module):
@@ -114,9 +116,11 @@ class MemoryRouter(TopKRouter):
     def __init__(self, in_dim: int, num_experts: int, top_k: int) -> None:
         super().__init__(top_k)
         self.memory = ExpertMemory(num_experts, in_dim)
+        self._directions: Derived[Tensor] = Derived()
 
     def cosines(self, x: Rows) -> Tensor:
-        return cosines_to(x, self.memory.vectors.detach())
+        vectors = self.memory.vectors
+        return cosines_to(x, self._directions.get([vectors], lambda: directions_of(vectors.detach())))
 
 
 class LearnedRouter(TopKRouter):
@@ -136,4 +140,4 @@ class LearnedRouter(TopKRouter):
         self.embeddings = nn.Parameter(torch.randn(num_experts, embedding_dim))
 
     def cosines(self, x: Rows) -> Tensor:
-        return cosines_to(linear(x, self.projection.weight), self.embeddings)
+        return cosines_to(linear(x, self.projection.weight), directions_of(self.embeddings))

@@ -1,0 +1,115 @@
+"""What serving takes shortcuts on, against the way that training goes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from dgl_rbm.sparse import Rows, SparseRows, linear
+from dgl_rbm.stacked import StackedRows
+from dgl_rbm.students.layers.derived import Derived
+from dgl_rbm.students.layers.experts import PackedExperts
+from dgl_rbm.students.moe import MoE
+from dgl_rbm.students.rbm import RbM
+from dgl_rbm.training.optimizer import make_adam
+
+
+def rows_of(form: str, count: int) -> Rows:
+    dense = torch.randn(count, 9).relu()
+    if form == "dense":
+        return dense
+    sparse = SparseRows.from_scipy(sp.csr_matrix(dense.numpy()))
+    return (
+        sparse if form == "sparse" else StackedRows([SparseRows.from_scipy(sp.csr_matrix(dense[:, :5])), dense[:, 5:]])
+    )
+
+
+def trained(kind: type[RbM | MoE]) -> RbM | MoE:
+    torch.manual_seed(0)
+    student = kind(9, 3, hidden_dim=16, num_layers=3, num_experts=5)
+    student.finish_pretraining(torch.randn(40, 9))
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return student.eval()
+
+
+@pytest.mark.parametrize("kind", [RbM, MoE])
+@pytest.mark.parametrize("form", ["dense", "sparse", "stacked"])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_predictions_are_the_same_with_and_without_gradients(kind: type[RbM | MoE], form: str, count: int) -> None:
+    student = trained(kind)
+    x = rows_of(form, count)
+    with torch.no_grad():
+        served = student(x)
+    torch.testing.assert_close(served, student(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_sparse_row_is_multiplied_as_a_dense_one() -> None:
+    x = rows_of("sparse", 1)
+    weight, bias = torch.randn(4, 9), torch.randn(4)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x, weight, bias), linear(x.to_dense(), weight, bias))
+    empty = SparseRows.from_scipy(sp.csr_matrix((1, 9)))
+    with torch.no_grad():
+        torch.testing.assert_close(linear(empty, weight, bias), bias[None])
+
+
+def step(student: nn.Module) -> None:
+    optimizer = make_adam(student.parameters(), lr=0.1, weight_decay=0.0)
+    student(torch.randn(20, 9)).square().sum().backward()
+    optimizer.step()
+
+
+def assign(student: nn.Module) -> None:
+    other = trained(RbM)
+    step(other)
+    student.load_state_dict(other.state_dict())
+
+
+def replace(student: nn.Module) -> None:
+    experts: PackedExperts = student.layers[0].experts  # type: ignore[assignment, union-attr, index]
+    experts.weights = nn.Parameter(experts.weights.detach() * 2)
+
+
+def write(student: nn.Module) -> None:
+    with torch.no_grad():
+        student.layers[0].experts.attention.add_(1.0)  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("change", [step, assign, replace, write])
+def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> None:
+    student, x = trained(RbM), torch.randn(30, 9)
+
+    def served() -> Tensor:
+        with torch.no_grad():
+            return student(x)
+
+    before = served()
+    change(student)  # type: ignore[operator]
+    after = served()
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, student(x).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(copy.deepcopy(student)(x).detach(), after, rtol=1e-4, atol=1e-5)
+
+
+def test_derived_values_are_made_once_without_gradients_and_each_time_with_them() -> None:
+    calls: list[int] = []
+    source, derived = torch.ones(2), Derived[int]()
+
+    def compute() -> int:
+        calls.append(1)
+        return len(calls)
+
+    with torch.no_grad():
+        assert derived.get([source], compute) == derived.get([source], compute) == 1
+        source.add_(1)
+        assert derived.get([source], compute) == 2
+    assert [derived.get([source], compute) for _ in range(2)] == [3, 4]
+    with torch.inference_mode():
+        uncounted = torch.ones(2)
+        assert [derived.get([uncounted], compute) for _ in range(2)] == [5, 6]
