@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ __all__ = ["make_adam"]
 
 # The fused step on CPUs came with torch 2.4.
 _FUSED_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
+_COUNTS_WRITES = hasattr(torch.autograd.graph, "increment_version")
 
 
 def make_adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.Adam:
@@ -20,5 +22,15 @@ def make_adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: fl
     from the plain form's by rounding.
     """
     listed = list(parameters)
-    fused = all(parameter.device.type == "cuda" or _FUSED_ON_CPU for parameter in listed)
-    return torch.optim.Adam(listed, lr=lr, weight_decay=weight_decay, fused=fused)
+    fused = _COUNTS_WRITES and all(parameter.device.type == "cuda" or _FUSED_ON_CPU for parameter in listed)
+    optimizer = torch.optim.Adam(listed, lr=lr, weight_decay=weight_decay, fused=fused)
+    if fused:
+        optimizer.register_step_post_hook(_count_writes)
+    return optimizer
+
+
+def _count_writes(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Let torch know that parameters were written, which the fused step does not; see `Derived`."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            torch.autograd.graph.increment_version(parameter)

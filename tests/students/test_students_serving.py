@@ -15,7 +15,7 @@ from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.moe import MoE
 from dgl_rbm.students.rbm import RbM
-from dgl_rbm.training.optimizer import make_adam
+from dgl_rbm.training.optimizer import _FUSED_ON_CPU, make_adam
 
 
 def rows_of(form: str, count: int) -> Rows:
@@ -62,6 +62,14 @@ def test_a_single_sparse_row_is_multiplied_as_a_dense_one() -> None:
 def step(student: nn.Module) -> None:
     optimizer = make_adam(student.parameters(), lr=0.1, weight_decay=0.0)
     student(torch.randn(20, 9)).square().sum().backward()
+    with torch.no_grad():
+        student(torch.randn(20, 9))
+    optimizer.step()
+
+
+def step_by_another_fused_optimizer(student: nn.Module) -> None:
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.1, fused=_FUSED_ON_CPU)
+    student(torch.randn(20, 9)).square().sum().backward()
     optimizer.step()
 
 
@@ -81,7 +89,7 @@ def write(student: nn.Module) -> None:
         student.layers[0].experts.attention.add_(1.0)  # type: ignore[union-attr, index]
 
 
-@pytest.mark.parametrize("change", [step, assign, replace, write])
+@pytest.mark.parametrize("change", [step, step_by_another_fused_optimizer, assign, replace, write])
 def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> None:
     student, x = trained(RbM), torch.randn(30, 9)
 

@@ -16,7 +16,9 @@ T = TypeVar("T")
 class Derived(Generic[T]):
     """A value derived from tensors, computed anew when one of them was written, moved or replaced.
 
-    With gradients enabled nothing is kept, since the value is then a part of the graph of one step.
+    With gradients enabled nothing is kept: the value is then a part of the graph of one step, and the parameters are
+    about to be written. This matters where they are written by an optimiser of torch's that is fused and does not
+    count its writes.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class Derived(Generic[T]):
         """
         # Tensors made in inference mode do not count how often they are written.
         if torch.is_grad_enabled() or any(source.is_inference() for source in sources):
+            self._kept = None
             return compute()
         key = tuple((source.data_ptr(), source._version) for source in sources)
         kept = self._kept
