@@ -10,15 +10,24 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from dgl_rbm.data.files import whole_or_nothing
 
-__all__ = ["kept_arrays"]
+__all__ = ["MemoryMap", "kept_arrays", "maps", "read_arrays"]
+
+MemoryMap = Literal["auto", "always", "never"]
 
 _KEY = "key.json"
+# Features of this many bytes and more lie in a file unless an option says otherwise.
+_MAPPED_FROM = 256 * 2**20
+
+
+def maps(option: MemoryMap, nbytes: int) -> bool:
+    """Whether features of so many bytes are to be kept in a file and read from there."""
+    return option == "always" or (option == "auto" and nbytes >= _MAPPED_FROM)
 
 
 def kept_arrays(folder: Path, key: Mapping[str, Any], make: Callable[[Path], None]) -> dict[str, np.ndarray]:
@@ -39,7 +48,7 @@ def kept_arrays(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Non
     OSError
         Where `folder` cannot be written.
     """
-    arrays = _read(folder, key)
+    arrays = read_arrays(folder, key)
     if arrays is None:
         with whole_or_nothing(folder) as partial:
             partial.mkdir()
@@ -47,7 +56,7 @@ def kept_arrays(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Non
             shapes = {path.stem: _described(np.load(path, mmap_mode="r")) for path in sorted(partial.glob("*.npy"))}
             (partial / _KEY).write_text(json.dumps({"key": dict(key), "arrays": shapes}), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-        arrays = _read(folder, key)
+        arrays = read_arrays(folder, key)
         if arrays is None:
             raise OSError(f"the arrays written to '{folder}' cannot be read back")
     return arrays
@@ -57,7 +66,8 @@ def _described(array: np.ndarray) -> list[Any]:
     return [str(array.dtype), list(array.shape)]
 
 
-def _read(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+def read_arrays(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Return the arrays of `folder`, mapped and read-only; None where it holds no whole ones of this key."""
     try:
         about = json.loads((folder / _KEY).read_text(encoding="utf-8"))
         # Through JSON, which knows neither tuples nor paths.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from dgl_rbm._dgl import dgl
@@ -22,6 +23,11 @@ class FieldsConfig(DatasetConfig):
 
     path: str = Field(description="Where the graph is saved.")
     features: str = Field("feat", description="Node field of the features.")
+    features_path: str | None = Field(
+        None,
+        description="A .npy file with one row of features per node, read in place of the node field; float32 ones stay "
+        "on disk and are read as they are needed.",
+    )
     labels: str = Field("label", description="Node field of the class numbers; −1 where a node has none.")
     train_mask: str = Field("train_mask", description="Node field of the training mask.")
     val_mask: str = Field("val_mask", description="Node field of the validation mask.")
@@ -36,7 +42,7 @@ class FieldsConfig(DatasetConfig):
         return labeled_graph(
             self.read_graph(path),
             name=path.stem,
-            features=self.features,
+            features=self.features if self.features_path is None else _mapped(Path(self.features_path).expanduser()),
             labels=self.labels,
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
             num_classes=self.num_classes,
@@ -70,6 +76,20 @@ class FileConfig(FieldsConfig):
         if self.index >= len(graphs):
             raise DataError(f"The file '{path}' holds {len(graphs)} graphs; there is none of index {self.index}.")
         return graphs[self.index]
+
+
+def _mapped(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DatasetNotFoundError(
+            f"There is no features file '{path}'.", hint=f"`numpy.save('{path}', x)` writes one."
+        )
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except DAMAGE as error:
+        raise DataError(
+            f"The file '{path}' is truncated or not written by `numpy.save`: {error}",
+            hint=f"`numpy.save('{path}', x)` writes such a file.",
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

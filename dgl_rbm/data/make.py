@@ -137,19 +137,24 @@ def labeled_graph(
     graph: Any,
     *,
     name: str,
-    features: str,
+    features: Any,
     labels: str,
     masks: tuple[str, str, str] | None,
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
 ) -> LabeledGraph:
-    """Pick the named node fields of a graph; what is missing becomes one of `LabeledGraph.problems`."""
+    """Pick the named node fields of a graph; what is missing becomes one of `LabeledGraph.problems`.
+
+    `features` may be an array ``[N, F]`` in place of a field's name.
+    """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5
     if not problems:
         fields = [(features, "features"), (labels, "labels")]
         fields += zip(masks, ("training mask", "validation mask", "test mask"), strict=True) if masks else []
-        found[: len(fields)] = [find_field(graph, field, what, problems) for field, what in fields]
+        found[: len(fields)] = [
+            find_field(graph, field, what, problems) if isinstance(field, str) else field for field, what in fields
+        ]
         if masks and all(mask is None for mask in found[2:]):
             problems.append("without masks, give a split such as '20/30' or '0.6/0.2/0.2'.")
     else:

@@ -19,12 +19,16 @@ import torch
 from pydantic import Field
 
 from dgl_rbm._dgl import dgl, without_update_check
+from dgl_rbm.data.arrays import MemoryMap, kept_arrays, maps, read_arrays
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download_folder
+from dgl_rbm.data.structure import compressed, from_compressed
 from dgl_rbm.errors import DataError, DatasetNotFoundError, MissingDependencyError, UnknownNameError
 from dgl_rbm.registry import datasets
 
 __all__ = ["OgbConfig"]
+
+_PARTS = ("train", "valid", "test")
 
 
 @datasets.register
@@ -44,6 +48,11 @@ class OgbConfig(DatasetConfig):
         False, description="Whether to fetch files that are not on disk; some graphs take many gigabytes."
     )
     symmetrize: bool = Field(True, description="Add the reverse of every edge and drop repeated edges.")
+    memory_map: MemoryMap = Field(
+        "auto",
+        description="Whether what was read is kept in the folder 'dgl_rbm' beside the benchmark's files, from where it "
+        "is loaded in seconds the next time, and features not at all; 'auto' does so where they take 256 MiB or more.",
+    )
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the raw files; nothing is drawn at random."""
@@ -51,6 +60,25 @@ class OgbConfig(DatasetConfig):
         facts = _facts(self.name, Path(str(package.__file__)).parent / "nodeproppred" / "master.csv")
         self._check_kind(facts)
         folder = self._folder(facts)
+        kept, key = folder / "dgl_rbm", {"files": _states(folder)}
+        arrays = None if self.memory_map == "never" else read_arrays(kept, key)
+        if arrays is None:
+            arrays = self._parsed(folder, facts)
+            if maps(self.memory_map, arrays["features"].nbytes):
+                arrays = self._keep(arrays, kept, key)
+        return LabeledGraph(
+            name=self.name,
+            graph=from_compressed(arrays["indptr"], arrays["sources"]),
+            features=arrays["features"],
+            labels=arrays["labels"],
+            num_classes=int(facts["num classes"]),
+            train_idx=arrays["train"],
+            val_idx=arrays["valid"],
+            test_idx=arrays["test"],
+            allow_missing_classes=True,
+        )
+
+    def _parsed(self, folder: Path, facts: dict[str, str]) -> dict[str, np.ndarray]:
         readers = _import_ogb("ogb.io.read_graph_raw")
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -63,17 +91,30 @@ class OgbConfig(DatasetConfig):
         if content["node_feat"] is None:
             raise DataError(f"The files of '{self.name}' in '{folder}' hold no node features.")
         source, destination = torch.from_numpy(content["edge_index"])
-        return LabeledGraph(
-            name=self.name,
-            graph=dgl.graph((source, destination), num_nodes=int(content["num_nodes"])),
-            features=content["node_feat"],
-            labels=labels,
-            num_classes=int(facts["num classes"]),
-            train_idx=parts[0],
-            val_idx=parts[1],
-            test_idx=parts[2],
-            allow_missing_classes=True,
-        )
+        indptr, sources = compressed(dgl.graph((source, destination), num_nodes=int(content["num_nodes"])))
+        return {
+            "indptr": indptr,
+            "sources": sources,
+            "features": content["node_feat"],
+            "labels": labels,
+            **dict(zip(_PARTS, parts, strict=True)),
+        }
+
+    def _keep(self, arrays: dict[str, np.ndarray], kept: Path, key: dict[str, Any]) -> dict[str, np.ndarray]:
+        def write(place: Path) -> None:
+            for name, array in arrays.items():
+                np.save(place / f"{name}.npy", array, allow_pickle=False)
+
+        try:
+            return kept_arrays(kept, key, write)
+        except OSError as error:
+            if self.memory_map == "always":
+                raise DataError(
+                    f"'{self.name}' cannot be kept in '{kept}': {error.strerror or error}.",
+                    hint="Set the option `memory_map` to 'never' to hold it in memory.",
+                ) from None
+            # A folder that may only be read from costs time, not the result.
+            return arrays
 
     def _check_kind(self, facts: dict[str, str]) -> None:
         reason = ""
@@ -144,7 +185,15 @@ def _read(readers: Any, folder: Path, facts: dict[str, str]) -> tuple[dict[str, 
         content = readers.read_csv_graph_raw(str(raw))[0]
         labels = _table(raw / "node-label.csv.gz")
     split = folder / "split" / facts["split"]
-    return content, labels, [_table(split / f"{part}.csv.gz")[:, 0] for part in ("train", "valid", "test")]
+    return content, labels, [_table(split / f"{part}.csv.gz")[:, 0] for part in _PARTS]
+
+
+def _states(folder: Path) -> dict[str, list[int]]:
+    """Return size and time of change of every raw file, by which a changed one is known."""
+    files = sorted(path for part in ("raw", "split") for path in (folder / part).rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): [found.st_size, found.st_mtime_ns] for path in files for found in [path.stat()]
+    }
 
 
 def _table(path: Path) -> np.ndarray:

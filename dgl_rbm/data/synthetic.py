@@ -12,7 +12,7 @@ import torch
 from numpy.lib.format import open_memmap
 from pydantic import Field
 
-from dgl_rbm.data.arrays import kept_arrays
+from dgl_rbm.data.arrays import MemoryMap, kept_arrays, maps
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.files import cache_folder
 from dgl_rbm.data.structure import both_directions, from_compressed
@@ -22,8 +22,6 @@ from dgl_rbm.training.seeding import derive_seed
 
 __all__ = ["SyntheticConfig", "block_model_edges"]
 
-# Features of this many bytes and more lie in a file unless an option says otherwise.
-_MAPPED_FROM = 256 * 2**20
 # Draws that are held at once. What a seed gives depends on it.
 _EDGES_AT_ONCE = 4 * 2**20
 _ROWS_AT_ONCE = 65_536
@@ -60,7 +58,7 @@ class SyntheticConfig(DatasetConfig):
     )
     graph_seed: int = Field(0, ge=0, description="Seed of the graph itself; the run's seed draws the split.")
 
-    memory_map: Literal["auto", "always", "never"] = Field(
+    memory_map: MemoryMap = Field(
         "auto",
         description="Whether the graph is kept in the cache folder, to be read from there the next time, its features "
         "without being loaded; 'auto' does so where the features take 256 MiB or more.",
@@ -68,8 +66,7 @@ class SyntheticConfig(DatasetConfig):
 
     def load(self, seed: int) -> LabeledGraph:
         """Generate the graph from `graph_seed`, or read it back from the cache folder."""
-        size = 4 * self.num_nodes * self.num_features
-        if self.memory_map == "always" or (self.memory_map == "auto" and size >= _MAPPED_FROM):
+        if maps(self.memory_map, 4 * self.num_nodes * self.num_features):
             arrays = self._kept()
             indptr, sources, labels = arrays["indptr"], arrays["sources"], np.array(arrays["labels"])
             features: np.ndarray | torch.Tensor = arrays["features"]

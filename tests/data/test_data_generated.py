@@ -182,7 +182,7 @@ class TestKeptOnDisk:
     def test_large_features_are_kept_there_unasked(self, folder, monkeypatch):
         SyntheticConfig(**SMALL).load(0)
         assert not folder.exists()
-        monkeypatch.setattr(synthetic, "_MAPPED_FROM", 600 * 8 * 4)
+        monkeypatch.setattr("dgl_rbm.data.arrays._MAPPED_FROM", 600 * 8 * 4)
         SyntheticConfig(**SMALL).load(0)
         assert len(list(folder.iterdir())) == 1
 

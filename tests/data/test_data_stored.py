@@ -271,6 +271,35 @@ class TestOgb:
         directed = load_task({"kind": "ogb", "symmetrize": False})
         assert pairs(directed.graph) == sorted(self.EDGES)
 
+    def test_what_was_read_is_kept_and_mapped(self, places, monkeypatch):
+        from dgl_rbm.data import ogb
+
+        folder = places / "data" / "ogb" / "ogbn_arxiv"
+        self.write(folder)
+        spec = {"kind": "ogb", "memory_map": "always"}
+        self.check(load_task(spec))
+        source = datasets.resolve(spec).load(0)
+        assert isinstance(source.features, np.memmap)
+        raw = folder / "raw" / "node-label.csv.gz"
+        with monkeypatch.context() as patch:
+            patch.setattr(ogb, "_read", lambda *_: pytest.fail("the raw files were read again"))
+            self.check(load_task(spec))
+            self.check(load_task("ogb"))
+        with gzip.open(raw, "wt") as file:
+            file.write("0\n1\n39\n2\n1\n")
+        assert load_task("ogb").test_labels().tolist() == [2, 1], "a changed file was not noticed"
+        (folder / "dgl_rbm" / "sources.npy").write_bytes(b"")
+        assert load_task(spec).test_labels().tolist() == [2, 1]
+
+    def test_a_folder_that_cannot_be_written_is_read_each_time(self, places, monkeypatch):
+        folder = places / "data" / "ogb" / "ogbn_arxiv"
+        self.write(folder)
+        (folder / "dgl_rbm").write_text("in the way")
+        monkeypatch.setattr("dgl_rbm.data.arrays._MAPPED_FROM", 0)
+        self.check(load_task("ogb"))
+        with pytest.raises(DataError, match="cannot be kept in"):
+            load_task({"kind": "ogb", "memory_map": "always"})
+
     def test_root_option(self, places):
         self.write(places / "mine" / "ogbn_arxiv")
         self.check(load_task({"kind": "ogb", "root": str(places / "mine")}))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from dgl_rbm._dgl import dgl
 from dgl_rbm.data import load_task
 from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
+from dgl_rbm.registry import datasets
 
 LABELS = [0, 1, 0, 1, 0, 1]
 
@@ -62,6 +64,27 @@ class TestFile:
         check(load_task(spec | {"index": 1} | names), "mine")
         with pytest.raises(DataError, match="holds 2 graphs; there is none of index 2"):
             load_task(spec | {"index": 2})
+
+    def test_features_beside_the_graph(self, tmp_path):
+        bare = graph()
+        np.save(tmp_path / "x.npy", bare.ndata.pop("feat").numpy())
+        spec = self.save(tmp_path, bare) | {"features_path": str(tmp_path / "x.npy")}
+        check(load_task(spec), "mine")
+        assert isinstance(datasets.resolve(spec).load(0).features, np.memmap)
+        task = load_task(spec)
+        on_disk = np.load(tmp_path / "x.npy", mmap_mode="r+")
+        on_disk[3] = 77.0
+        on_disk.flush()
+        assert task.features[3].tolist() == [77.0, 77.0], "the features were copied into memory"
+        np.save(tmp_path / "x.npy", np.zeros((5, 2), np.float32))
+        with pytest.raises(DataError, match="the features have 5 rows; the graph has 6 nodes"):
+            load_task(spec)
+        (tmp_path / "x.npy").write_bytes(b"hello")
+        with pytest.raises(DataError, match="is truncated or not written by"):
+            load_task(spec)
+        (tmp_path / "x.npy").unlink()
+        with pytest.raises(DatasetNotFoundError, match="There is no features file"):
+            load_task(spec)
 
     def test_a_missing_field_with_other_problems(self, tmp_path):
         wrong = graph()
