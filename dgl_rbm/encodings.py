@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from dgl_rbm.errors import DataError
 
@@ -89,11 +91,18 @@ class Encodings:
             float32 ``[B, P]``; zeros where a node has no observed neighbour.
         """
         position, found = self._find(neighbor_ids)
-        rows, position = rows[found], position[found]
-        total = torch.zeros(count, self.dim).index_add_(0, rows, self.vectors[position])
-        degree = torch.zeros(count).index_add_(0, rows, torch.ones(len(rows)))
-        encoded = (total / degree.clamp(min=1)[:, None] - self.shift) * self.scale
-        return torch.where(degree[:, None] > 0, encoded, torch.zeros(()))
+        if not bool(found.all()):
+            rows, position = rows[found], position[found]
+        if not len(rows):
+            return torch.zeros(count, self.dim)
+        if bool((rows.diff() < 0).any()):
+            order = rows.argsort(stable=True)
+            rows, position = rows[order], position[order]
+        degree = torch.bincount(rows, minlength=count)
+        # One pass over the vectors that are read; zeros where there is nothing to average.
+        mean = embedding_bag(position, self.vectors, degree.cumsum(0) - degree, mode="mean")
+        encoded = (mean - self.shift) * self.scale
+        return encoded.masked_fill_((degree == 0).unsqueeze(1), 0.0)
 
     def from_neighbors(self, neighbors: Sequence[Sequence[int]]) -> Tensor:
         """Return the encodings of nodes given as one list of neighbour ids each, float32 ``[B, P]``."""
@@ -110,8 +119,16 @@ class Encodings:
         """Rebuild from what `state_dict` returned."""
         return cls(**{name: state[name] for name in cls.__dataclass_fields__})
 
+    @cached_property
+    def _all_observed(self) -> bool:
+        """Whether the observed nodes are 0 to N − 1, as in the transductive setting: an id is then its position."""
+        return len(self.node_ids) > 0 and int(self.node_ids[-1]) == len(self.node_ids) - 1
+
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        if not len(self.node_ids):
+        count = len(self.node_ids)
+        if self._all_observed:
+            return ids.clamp(0, count - 1), (ids >= 0) & (ids < count)
+        if not count:
             return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-        position = torch.searchsorted(self.node_ids, ids).clamp(max=len(self.node_ids) - 1)
+        position = torch.searchsorted(self.node_ids, ids).clamp(max=count - 1)
         return position, self.node_ids[position] == ids
