@@ -25,9 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 PRODUCTS = 2_449_029
 SIZES = (10_000, 100_000, 1_000_000, PRODUCTS)
-STAGES = ("data", "teacher", "logits", "encoder", "regularizer", "student", "evaluation", "save")
+STAGES = ("data", "teacher", "logits", "encoder", "regularizer", "student", "evaluation", "latency", "save")
 OF_AN_EPOCH = ("teacher", "student")
 
 
@@ -89,7 +91,7 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
         """Notes when steps end, and the memory of each stage."""
 
         def __init__(self) -> None:
-            self.last = 0.0
+            self.last = self.processor = 0.0
 
         def on_stage_start(self, stage: str, total: int, unit: str) -> None:
             found = memory()["peak"]
@@ -98,6 +100,7 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
             between["peak"] = max(between["peak"], found)
             stages[stage] = {"steps": []}
             self.last = time.perf_counter()
+            self.processor = time.process_time()
 
         def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
             now = time.perf_counter()
@@ -105,13 +108,14 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
             self.last = now
 
         def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
-            stages[stage] |= {"seconds": round(seconds, 3), **memory()}
+            processor = round(time.process_time() - self.processor, 3)
+            stages[stage] |= {"seconds": round(seconds, 3), "processor": processor, **memory()}
             notes.write_text(json.dumps(stages), encoding="utf-8")
             print(f"{nodes:,} nodes: {stage} {seconds:.1f} s, {stages[stage]['peak']:.2f} GB", flush=True)
 
         def on_stage_reused(self, stage: str, seconds: float) -> None:
             # Measured by the process that was stopped, or the run is older than the notes of it.
-            stages.setdefault(stage, {"steps": [seconds], "seconds": seconds, "peak": 0.0})
+            stages.setdefault(stage, {"steps": [seconds], "seconds": seconds, "processor": 0.0, "peak": 0.0})
 
     watch = Watch()
     resolved = resolve_config(options(nodes, epochs, noise_samples))
@@ -137,6 +141,7 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
         "stages": stages,
         "peak": max(found["peak"] for found in stages.values()),
         "seconds": round(sum(found.get("seconds", 0.0) for found in stages.values()), 1),
+        "processor": round(sum(found.get("processor", 0.0) for found in stages.values()), 1),
         "resumed": not fresh,
         "metrics": result.metrics,
     }
@@ -163,9 +168,13 @@ def tables(runs: Mapping[str, Any]) -> str:
             seconds.append(row(f"{name}, s an epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
     seconds.append(row("all, s", [f"{run['seconds']:.0f}" for run in ordered]))
     seconds.append(row("all, µs a node", [f"{1e6 * run['seconds'] / run['nodes']:.0f}" for run in ordered]))
+    seconds.append(row("all, s of processors", [f"{run['processor']:.0f}" for run in ordered]))
+    seconds.append(row("the same, µs a node", [f"{1e6 * run['processor'] / run['nodes']:.0f}" for run in ordered]))
     memories = [row(f"{name}, GB", [f"{run['stages'][name]['peak']:.2f}" for run in ordered]) for name in names]
     memories.append(row("peak, GB", [f"{run['peak']:.2f}" for run in ordered]))
-    return "\n".join([head, *seconds, "", head, *memories])
+    rate, base = np.polyfit([run["nodes"] / 1e6 for run in ordered], [run["peak"] for run in ordered], 1)
+    line = f"Peak by least squares: {base:.2f} GB, and {rate:.2f} GB for every million nodes."
+    return "\n".join([head, *seconds, "", head, *memories, "", line])
 
 
 def plot(runs: Mapping[str, Any], path: Path) -> None:
@@ -182,16 +191,22 @@ def plot(runs: Mapping[str, Any], path: Path) -> None:
         left.plot(nodes, [run["stages"][name]["seconds"] for run in ordered], marker="o", markersize=4, label=name)
     total = [run["seconds"] for run in ordered]
     left.plot(nodes, total, color="black", linewidth=2, marker="o", label="all")
+    processor = [run["processor"] for run in ordered]
+    left.plot(
+        nodes, processor, color="black", linewidth=1, linestyle=":", marker="s", markersize=4, label="all, processors"
+    )
     peaks = [run["peak"] for run in ordered]
     right.plot(nodes, peaks, color="black", linewidth=2, marker="o", label="peak of the run")
-    # What the process holds without any graph, which no line through the origin can show.
-    base = min(run["stages"]["between"]["first"] for run in ordered)
-    above = [peak - base for peak in peaks]
-    right.plot(nodes, above, color="tab:blue", marker="o", label=f"less the {base:.2f} GB of the libraries")
+    # Libraries and batches take what they take, however small the graph: a straight line, but not through the origin.
+    rate, base = np.polyfit(nodes, peaks, 1)
+    every = np.geomspace(nodes[0], nodes[-1], 50)
+    label = f"{base:.2f} GB + {1e6 * rate:.2f} GB per million nodes"
+    right.plot(every, base + rate * every, color="tab:blue", linewidth=1, label=label)
     right.axhline(12, color="tab:red", linestyle=":", label="12 GB")
-    for axes, last in ((left, total[-1]), (right, above[-1])):
+    for axes, last in ((left, total[-1]), (right, peaks[-1])):
         guide = [last * count / nodes[-1] for count in nodes]
         axes.plot(nodes, guide, color="gray", linestyle="--", linewidth=1, label="slope 1")
+        axes.set_ylim(bottom=0.05 if axes is left else 0.3)
         axes.set(xscale="log", yscale="log", xlabel="nodes")
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize="small")

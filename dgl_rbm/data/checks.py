@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 _SHOWN = 5
-_ROWS_AT_ONCE = 65_536
 
 
 def name_nodes(ids: Tensor) -> str:
@@ -77,18 +76,10 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
         problems.append(f"the features have {rows.shape[0]} rows; the graph has {num_nodes} nodes.")
     if rows.shape[1] == 0:
         problems.append("the features have no columns.")
-    wrong = _not_finite(rows)
+    wrong = rows_not_finite(rows)
     if len(wrong):
         problems.append(f"the features of {name_nodes(wrong)} are NaN or infinite (as float32).")
     return rows if len(problems) == count else None
-
-
-def _not_finite(rows: Rows) -> Tensor:
-    """Return the rows that hold NaN or infinity; dense ones are read piece by piece, for they may lie on disk."""
-    if not isinstance(rows, Tensor):
-        return rows_not_finite(rows)
-    parts = rows.split(_ROWS_AT_ONCE)
-    return torch.cat([i * _ROWS_AT_ONCE + rows_not_finite(part) for i, part in enumerate(parts)])
 
 
 def _is_complex(values: Any) -> bool:
