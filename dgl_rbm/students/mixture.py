@@ -174,10 +174,11 @@ class MixtureStudent(Student):
         for depth, layer in enumerate(self._stack()):
             if pretraining:
                 output = layer.first_expert(hidden)
+            elif passes is None:
+                output = layer.answer(hidden)
             else:
                 output, routing = layer(hidden)
-                if passes is not None:
-                    passes.append((hidden, routing))
+                passes.append((hidden, routing))
             hidden = self._between(depth, output)
         return output
 

@@ -7,12 +7,15 @@ import copy
 import pytest
 import scipy.sparse as sp
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dgl_rbm.sparse import Rows, SparseRows, linear
 from dgl_rbm.stacked import StackedRows
 from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.experts import PackedExperts
+from dgl_rbm.students.layers.routing import choose_experts, top_k_gates
 from dgl_rbm.students.moe import MoE
 from dgl_rbm.students.rbm import RbM
 from dgl_rbm.training.optimizer import _FUSED_ON_CPU, make_adam
@@ -47,6 +50,15 @@ def test_predictions_are_the_same_with_and_without_gradients(kind: type[RbM | Mo
     with torch.no_grad():
         served = student(x)
     torch.testing.assert_close(served, student(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75]), min_size=1, max_size=8), st.integers(1, 8))
+def test_the_experts_of_a_single_row_are_those_of_many(scores: list[float], k: int) -> None:
+    gates = top_k_gates(torch.tensor([scores]), k)[0]
+    chosen = dict(choose_experts(scores, k))
+    assert sorted(chosen) == gates.nonzero().squeeze(1).tolist()
+    for expert, gate in chosen.items():
+        assert gate == pytest.approx(float(gates[expert]), rel=1e-5)
 
 
 def test_a_single_sparse_row_is_multiplied_as_a_dense_one() -> None:

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 from dgl_rbm.precision import in_float32, lowered
-from dgl_rbm.sparse import Rows, SparseRows, StructuredRows, matmul
+from dgl_rbm.sparse import Rows, SparseRows, StructuredRows
 from dgl_rbm.stacked import StackedRows
 
 __all__ = ["mix"]
@@ -50,23 +50,10 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
             total = mixed if total is None else total + mixed
         assert total is not None
         return total
-    if gates.shape[0] == 1 and not torch.is_grad_enabled():
-        return _mix_one(x, gates, weights, bias)
     if isinstance(x, StructuredRows):
         with in_float32(x.device):
             return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
     return _DenseMix.apply(*lowered(x, gates, weights, bias))
-
-
-def _mix_one(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Mix a single row: to prepare a dispatch would take longer than its products."""
-    mixed = gates @ bias
-    for expert, gate in enumerate(gates[0].tolist()):
-        if gate and isinstance(x, Tensor):
-            mixed.addmm_(x, weights[expert], alpha=gate)
-        elif gate:
-            mixed.add_(matmul(x, weights[expert]), alpha=gate)
-    return mixed
 
 
 class _Block(NamedTuple):

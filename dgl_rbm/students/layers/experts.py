@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.sparse import Rows, linear
+from dgl_rbm.sparse import Rows, linear, matmul
 from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.dispatch import mix
 
@@ -71,6 +72,31 @@ class PackedExperts(nn.Module):
         if isinstance(x, Tensor) and torch.is_grad_enabled() and self._scales_rows(len(x)):
             return self._mix_scaled_rows(x, gates)
         return mix(x, gates, *self._scaled())
+
+    def mix_one(self, x: Rows, chosen: Sequence[tuple[int, float]]) -> Tensor:
+        """Mix the outputs of the chosen experts for a single row, without gradients.
+
+        Parameters
+        ----------
+        x : Tensor or StructuredRows
+            float32 ``[1, F]``.
+        chosen : sequence of (int, float)
+            Experts and their gates.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[1, N]``.
+        """
+        weights, bias = self._scaled()
+        mixed = torch.zeros(1, bias.shape[1], dtype=bias.dtype, device=bias.device)
+        for expert, gate in chosen:
+            if isinstance(x, Tensor):
+                mixed.addmm_(x, weights[expert], alpha=gate)
+            else:
+                mixed.add_(matmul(x, weights[expert]), alpha=gate)
+            mixed.add_(bias[expert], alpha=gate)
+        return mixed
 
     def first(self, x: Rows) -> Tensor:
         """Return the output ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
