@@ -98,7 +98,8 @@ class Setup:
                 "teacher": {"kind": "sage", **options["teacher"], "training": {"epochs": teacher_epochs}},
                 "student": {"kind": "rbm", "top_k": 3, **options["student"]},
                 "encoder": {"kind": "deepwalk", "consistent": False, **options["encoder"]},
-                "regularizer": {"kind": "krd"},
+                # Without a warm-up every epoch predicts all rows and moves the power: the dearest epochs there are.
+                "regularizer": {"kind": "krd", "warmup_epochs": 0},
                 "objective": options["objective"],
                 "training": {**options["training"], "epochs": epochs, "patience": epochs},
                 "seed": seed,

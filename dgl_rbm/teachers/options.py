@@ -16,7 +16,7 @@ __all__ = ["TeacherTraining"]
 class TeacherTraining(StrictConfig):
     """How a teacher is trained."""
 
-    epochs: int = Field(default=200, ge=1, description="Most epochs.")
+    epochs: int = Field(default=500, ge=1, description="Most epochs.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     patience: int = Field(
