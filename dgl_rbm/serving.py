@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgl_rbm.convert import as_rows
 from dgl_rbm.data.normalize import FeatureNormalization
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import Rows, as_rows
+from dgl_rbm.sparse import Rows
 from dgl_rbm.stacked import hstack
 from dgl_rbm.students.base import Student
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError, closest
-from dgl_rbm.sparse import Rows, as_rows, rows_not_finite
+from dgl_rbm.sparse import Rows, rows_not_finite
 
 __all__ = [
     "check_features",

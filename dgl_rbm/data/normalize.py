@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import ArtifactError, DataError
-from dgl_rbm.sparse import Rows, SparseRows, as_rows
+from dgl_rbm.sparse import Rows, SparseRows
 
 __all__ = ["FeatureNormalization"]
 

@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgl_rbm.config import ComponentConfig
+from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import Rows, as_rows, rows_not_finite, take
+from dgl_rbm.sparse import Rows, rows_not_finite, take
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]
 

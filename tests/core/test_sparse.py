@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dgl_rbm import sparse
+from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import SparseRows, as_rows
+from dgl_rbm.sparse import SparseRows
 from dgl_rbm.stacked import hstack
 
 matrices = hnp.arrays(

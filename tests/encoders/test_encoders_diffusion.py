@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from dgl_rbm.convert import as_rows
 from dgl_rbm.encoders import diffusion
 from dgl_rbm.encoders.diffusion import DiffusionEncoder
-from dgl_rbm.sparse import as_rows
 from dgl_rbm.training.context import RunContext
 
 NODES, COLUMNS = 30, 8

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm.convert import as_rows
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.krd import KrdRegularizer, perturbed
 from dgl_rbm.regularizers.targets import ExpectedNeighborTargets, SampledNeighborTargets
-from dgl_rbm.sparse import Rows, SparseRows, as_rows, matmul
+from dgl_rbm.sparse import Rows, SparseRows, matmul
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.context import RunContext
