@@ -15,7 +15,6 @@ PACKAGES = (
     "numpy",
     "scipy",
     "scikit-learn",
-    "gensim",
     "ogb",
     "pydantic",
     "typer",

@@ -144,7 +144,7 @@ datasets: Registry[Any] = Registry(
 )
 teachers: Registry[Any] = Registry("teacher", "dgl_rbm.teachers", _same("sage", "gcn", "logits"))
 encoders: Registry[Any] = Registry(
-    "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "diffusion", "label_propagation")
+    "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "spectral", "diffusion", "label_propagation")
 )
 regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd"))
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm"))

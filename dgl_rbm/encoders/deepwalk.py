@@ -6,68 +6,132 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+import scipy.sparse as sp
 import torch
-from gensim.models import Word2Vec
 from pydantic import Field
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.structure import compressed
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.encoders.skipgram import SkipGram
 from dgl_rbm.registry import encoders
+from dgl_rbm.sparse import SparseRows, matmul
 from dgl_rbm.training.context import RunContext, Stage
 
-__all__ = ["DeepWalkConfig", "DeepWalkEncoder"]
+__all__ = ["DeepWalkConfig", "DeepWalkEncoder", "Walks", "expected_visits"]
 
 # Bounds the memory that walks take at a time, and is what a progress bar moves by.
 _NODES_AT_ONCE = 1_000_000
+# Those of word2vec.
 _FIRST_RATE, _LAST_RATE = 0.025, 0.0001
 
 
-class _Walks:
+class Walks:
     """Random walks in batches; the same walks each time they are asked for, without keeping them.
+
+    All walks of a batch take a step at a time. On a graph that outgrows the caches of a CPU this is far quicker than
+    walk after walk, since a processor can wait for many reads at once.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
-        Walks follow its edges, source to destination, self-loops excepted.
+        Homogeneous, N nodes. Walks follow its edges, source to destination, self-loops excepted; repeated edges are
+        taken as often as they occur.
     walk_length : int
         Nodes on a walk.
     walks_per_node : int
         Walks from each node that an edge leaves.
+    device : torch.device or str
+        Where walks are drawn.
+
+    Attributes
+    ----------
+    starts : Tensor
+        The nodes that an edge leaves, int64 ``[S]``.
     """
 
-    def __init__(self, graph: Any, walk_length: int, walks_per_node: int) -> None:
-        self.graph = dgl.remove_self_loop(graph)
-        self.starts = (self.graph.out_degrees() > 0).nonzero().squeeze(1).to(self.graph.idtype)
+    def __init__(self, graph: Any, walk_length: int, walks_per_node: int, device: torch.device | str = "cpu") -> None:
+        # Edges by source, made of the one form that DGL holds, so that it makes no second one and keeps it.
+        indptr, sources = compressed(graph)
+        count = graph.num_nodes()
+        by_source = sp.csr_matrix(
+            (np.ones(len(sources), dtype=np.int8), sources, indptr), shape=(count, count)
+        ).T.tocsr()
+        source = np.repeat(np.arange(count, dtype=by_source.indices.dtype), np.diff(by_source.indptr))
+        neighbors = by_source.indices[source != by_source.indices]
+        exits = torch.from_numpy(np.bincount(source[source != by_source.indices], minlength=count))
+        self.device = torch.device(device)
+        self._neighbors = torch.from_numpy(neighbors).to(self.device)
+        self._exits, self._pointers = exits.to(self.device), (exits.cumsum(0) - exits).to(self.device)
+        self._has_ends = bool((exits.numpy()[neighbors] == 0).any())
+        self.starts = exits.nonzero().squeeze(1).to(self.device)
         self.walk_length, self.walks_per_node = walk_length, walks_per_node
         self.batch_size = max(1, _NODES_AT_ONCE // walk_length)
 
     def __len__(self) -> int:
         return self.walks_per_node * -(-len(self.starts) // self.batch_size)
 
-    def batches(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield node ids ``[B, walk_length]``, −1 after the end of a walk that came to a node without exit.
-
-        DGL's walks are the same for the same seed and number of threads.
-        """
-        if not len(self.starts):
-            return
-        dgl.seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def batches(self, seed: int) -> Iterator[Tensor]:
+        """Yield node ids, int64 ``[B, walk_length]``, −1 after the end of a walk that came to a node without exit."""
+        generator = torch.Generator(self.device).manual_seed(seed)
         for _ in range(self.walks_per_node):
-            order = self.starts[torch.randperm(len(self.starts), generator=generator)]
+            order = self.starts[torch.randperm(len(self.starts), generator=generator, device=self.device)]
             for batch in order.split(self.batch_size):
-                walks, _ = dgl.sampling.random_walk(self.graph, batch, length=self.walk_length - 1)
-                yield walks.numpy().astype(np.int64)
+                yield self._walk(batch, generator)
+
+    def _walk(self, nodes: Tensor, generator: torch.Generator) -> Tensor:
+        walks = torch.empty(self.walk_length, len(nodes), dtype=torch.int64, device=self.device)
+        walks[0] = nodes
+        for step in range(1, self.walk_length):
+            draws = torch.rand(len(nodes), generator=generator, dtype=torch.float64, device=self.device)
+            at = nodes.clamp(min=0) if self._has_ends else nodes
+            exits = self._exits.index_select(0, at)
+            # The product is below the number of exits, however it is rounded.
+            edge = self._pointers.index_select(0, at) + (draws * exits).to(torch.int64)
+            if self._has_ends:
+                going = (nodes >= 0) & (exits > 0)
+                nodes = torch.where(going, self._neighbors[torch.where(going, edge, 0)], -1).to(torch.int64)
+            else:
+                nodes = self._neighbors.index_select(0, edge).to(torch.int64)
+            walks[step] = nodes
+        return walks.t().contiguous()
+
+
+def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> Tensor:
+    """Return how often walks come to each node on average, one walk from each start.
+
+    Parameters
+    ----------
+    neighbors : SparseRows
+        ``[N, N]``: entry ``[v, u]`` counts the edges u → v; see `in_neighbors`.
+    starts : Tensor
+        Node ids, int64 ``[S]``.
+    walk_length : int
+        Nodes on a walk; those that come to a node without exit end there.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[N]``.
+    """
+    counts = neighbors.csr
+    exits = torch.bincount(counts.col_indices(), weights=counts.values(), minlength=len(neighbors)).clamp(min=1)
+    present = torch.zeros(len(neighbors), 1).index_fill_(0, starts, 1.0)
+    visits = present
+    for _ in range(walk_length - 1):
+        present = matmul(neighbors, present / exits[:, None])
+        visits = visits + present
+    return visits.squeeze(1)
 
 
 class DeepWalkEncoder(Encoder):
     """Vectors of skip-gram with negative sampling, trained on random walks as on sentences.
 
-    One worker trains, because several would race. Nodes that are on no walk with another node have zeros.
+    Walks are drawn on the run's device and trained on there in blocks by `SkipGram`; they are never kept. Nodes
+    that are on no walk with another node have zeros. On a CPU the same seed and number of threads give the same
+    bits; a GPU adds in any order.
 
     Parameters
     ----------
@@ -80,7 +144,7 @@ class DeepWalkEncoder(Encoder):
     epochs : int
         Passes over the walks.
     negative : int
-        Noise nodes drawn for each pair.
+        Noise nodes that weigh as much as one pair of nodes that meet.
     consistent : bool
         See `EncoderConfig`.
     """
@@ -104,51 +168,35 @@ class DeepWalkEncoder(Encoder):
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
         """Walk the observed graph and learn one vector per node."""
-        walks = _Walks(observed.graph, self.walk_length, self.walks_per_node)
-        with context.stage("encoder", (1 + self.epochs) * len(walks), unit="walk batches") as stage:
-            vectors = self._skip_gram(walks, len(observed), stage)
-            return encoder_output(NeighborMean(observed.graph), vectors, consistent=self.consistent)
+        walks = Walks(observed.graph, self.walk_length, self.walks_per_node, context.device)
+        with context.stage("encoder", self.epochs * len(walks), unit="walk batches") as stage:
+            mean = NeighborMean(observed.graph)
+            vectors = torch.zeros(len(observed), self.dim)
+            if len(walks):
+                vectors = self._skip_gram(walks, mean.neighbors, stage)
+            return encoder_output(mean, vectors, consistent=self.consistent)
 
-    def _skip_gram(self, walks: _Walks, num_nodes: int, stage: Stage) -> Tensor:
+    def _skip_gram(self, walks: Walks, neighbors: SparseRows, stage: Stage) -> Tensor:
         seed = int(torch.randint(2**31 - 1, ()))
-        vectors = torch.zeros(num_nodes, self.dim)
-        visits = np.zeros(num_nodes, dtype=np.int64)
-        for done, batch in enumerate(walks.batches(seed), 1):
-            visits += np.bincount(batch[batch >= 0], minlength=num_nodes)
-            stage.step(done)
-        met = visits.nonzero()[0]
-        if not len(met):
-            return vectors
-        # The empty name at index -1 stands for the end of a walk; it is not in the vocabulary.
-        names = np.append(np.arange(num_nodes).astype(str).astype(object), "")
-        model = Word2Vec(
-            vector_size=self.dim,
+        visits = expected_visits(neighbors, walks.starts.cpu(), self.walk_length)
+        model = SkipGram(
+            visits,
+            dim=self.dim,
+            walk_length=self.walk_length,
             window=self.window,
             negative=self.negative,
-            sg=1,
-            min_count=1,
-            # Thinning out frequent words is for texts; here it would drop the hubs, and in small graphs all nodes.
-            sample=0,
-            workers=1,
-            seed=seed,
+            device=walks.device,
         )
-        model.build_vocab_from_freq(dict(zip(names[met].tolist(), visits[met].tolist(), strict=True)))
-        rates = np.linspace(_FIRST_RATE, _LAST_RATE, self.epochs * len(walks) + 1)
-        done = 0
+        total = self.epochs * self.walks_per_node * len(walks.starts)
+        walked = turn = done = 0
         for _ in range(self.epochs):
             for batch in walks.batches(seed):
-                # One call per batch, rather than one for all, keeps the callbacks out of gensim's threads.
-                model.train(
-                    names[batch].tolist(),
-                    total_examples=len(batch),
-                    epochs=1,
-                    start_alpha=float(rates[done]),
-                    end_alpha=float(rates[done + 1]),
-                )
+                for block in batch.split(model.block_size):
+                    model.step(block, _FIRST_RATE + (_LAST_RATE - _FIRST_RATE) * walked / total, turn)
+                    walked, turn = walked + len(block), turn + 1
                 done += 1
-                stage.step(len(walks) + done)
-        vectors[torch.from_numpy(np.array(model.wv.index_to_key, dtype=np.int64))] = torch.from_numpy(model.wv.vectors)
-        return vectors
+                stage.step(done)
+        return torch.where(visits[:, None] > 0, model.vectors.cpu(), torch.zeros(()))
 
 
 @encoders.register
@@ -161,7 +209,7 @@ class DeepWalkConfig(EncoderConfig):
     walks_per_node: int = Field(default=5, ge=1, description="Random walks that start at each node.")
     window: int = Field(default=5, ge=1, description="Most steps between two nodes of a walk that count as meeting.")
     epochs: int = Field(default=1, ge=1, description="Passes over all walks.")
-    negative: int = Field(default=5, ge=1, description="Noise nodes drawn for each pair of nodes that meet.")
+    negative: int = Field(default=5, ge=1, description="Weight of noise nodes for each pair of nodes that meet.")
 
     def build(self) -> DeepWalkEncoder:
         """Make the encoder."""

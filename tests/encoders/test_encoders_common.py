@@ -61,6 +61,7 @@ def test_in_neighbors_takes_graphs_with_small_ids(observed_graph: Any) -> None:
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "deepwalk": {"dim": 4, "walk_length": 5, "walks_per_node": 2},
+    "spectral": {"dim": 4, "steps": 2},
     "diffusion": {"dim": 2},
     "label_propagation": {"steps": 3},
 }
@@ -93,7 +94,7 @@ def test_encoders_give_float_rows_and_repeat_themselves(kind: str, consistent: b
     assert not path_graph.graph.edata
 
 
-@pytest.mark.parametrize("kind", ["deepwalk", "diffusion"])
+@pytest.mark.parametrize("kind", ["deepwalk", "spectral", "diffusion"])
 def test_consistent_encodings_are_means_of_the_stored_vectors(kind: str, path_graph: Any) -> None:
     def fit(consistent: bool) -> Any:
         config = encoders.resolve({"kind": kind, "consistent": consistent, **OPTIONS[kind]})

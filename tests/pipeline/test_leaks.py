@@ -15,6 +15,7 @@ from .conftest import CLASSES, NODES, community_arrays, community_task, quick_di
 
 QUICK = {
     "deepwalk": {"kind": "deepwalk", "dim": 4, "walks_per_node": 2},
+    "spectral": {"kind": "spectral", "dim": 4, "steps": 3},
     "diffusion": {"kind": "diffusion", "dim": 3},
 }
 COMBINATIONS = [(student, "diffusion", "krd") for student in students.names()]

@@ -1,0 +1,218 @@
+"""Structural encodings without features: how fast, and how well a linear model tells the classes from them.
+
+Three ways are timed in turn in one process, so that a change of the machine's load meets all alike:
+
+- the baseline: walks in plain Python over networkx, then gensim's skip-gram with one worker;
+- `deepwalk` of this package with the same settings of the walks;
+- `spectral` of this package.
+
+Only the ratios of their times are to be trusted. Quality is the test accuracy of scikit-learn's logistic regression on
+standardised vectors, trained on 20 nodes per class. At the size of ogbn-arxiv the baseline takes minutes, and only
+runs with ``--full``. Needs the extra ``bench``; run it as
+
+    DGL_RBM_DATA=path/to/data python benchmarks/deepwalk.py --out benchmarks/results/deepwalk.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import psutil
+import torch
+from gensim.models import Word2Vec
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from dgl_rbm.data import NodeTask, load_task
+from dgl_rbm.encoders.deepwalk import DeepWalkEncoder, Walks
+from dgl_rbm.encoders.spectral import SpectralEncoder
+from dgl_rbm.environment import versions
+from dgl_rbm.training.checkpoint import write_atomic
+from dgl_rbm.training.context import RunContext
+
+WALK_LENGTH, DIM, WINDOW, NEGATIVE = 50, 64, 5, 5
+# Nodes, undirected edges, features and classes of ogbn-arxiv.
+ARXIV = {
+    "kind": "synthetic",
+    "num_nodes": 169_343,
+    "average_degree": 2 * 1_166_243 / 169_343,
+    "num_features": 128,
+    "num_classes": 40,
+    "split": "20/30",
+}
+MEGABYTE = 2**20
+
+
+def networkx_graph(task: NodeTask) -> nx.Graph:
+    """Return the observed graph, undirected and without self-loops."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(task.graph.num_nodes()))
+    graph.add_edges_from(zip(*(ends.tolist() for ends in task.observed().graph.edges()), strict=True))
+    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+    return graph
+
+
+def baseline(graph: nx.Graph, walks_per_node: int, seed: int) -> tuple[Tensor, float]:
+    """Return the vectors of all nodes, and the seconds that the walks took."""
+    generator = random.Random(seed)
+    start = time.perf_counter()
+    walks, nodes = [], [node for node, degree in graph.degree() if degree]
+    for _ in range(walks_per_node):
+        generator.shuffle(nodes)
+        for node in nodes:
+            walk = [node]
+            while len(walk) < WALK_LENGTH:
+                walk.append(generator.choice(list(graph.neighbors(walk[-1]))))
+            walks.append([str(node) for node in walk])
+    walked = time.perf_counter() - start
+    model = Word2Vec(
+        walks,
+        vector_size=DIM,
+        window=WINDOW,
+        negative=NEGATIVE,
+        sg=1,
+        min_count=1,
+        sample=0,
+        workers=1,
+        epochs=1,
+        seed=seed,
+    )
+    vectors = torch.zeros(graph.number_of_nodes(), DIM)
+    vectors[torch.from_numpy(np.array(model.wv.index_to_key, dtype=np.int64))] = torch.from_numpy(model.wv.vectors)
+    return vectors, walked
+
+
+def probe_accuracy(vectors: Tensor, task: NodeTask, labels: Tensor) -> float:
+    """Return the test accuracy of a linear model of the vectors, in percent."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(vectors[task.train_idx].numpy(), labels[task.train_idx].numpy())
+    return 100 * float(model.score(vectors[task.test_idx].numpy(), labels[task.test_idx].numpy()))
+
+
+def all_labels(task: NodeTask) -> Tensor:
+    """Return the labels of all nodes in the split, int64 ``[N]``; −1 for the others."""
+    labels = task.observed().labels.clone()
+    labels[task.test_idx] = task.test_labels()
+    return labels
+
+
+def measure(
+    dataset: Any, walks_per_node: int, seeds: int, with_baseline: Callable[[int], bool]
+) -> dict[str, dict[str, list[float]]]:
+    """Return the seconds and the accuracies of each way, seed by seed."""
+    found: dict[str, dict[str, list[float]]] = {}
+
+    def record(name: str, start: float, vectors: Tensor, **more: float) -> None:
+        measured = {"seconds": time.perf_counter() - start, **more}
+        measured["accuracy"] = probe_accuracy(vectors, task, labels)
+        for what, value in measured.items():
+            found.setdefault(name, {}).setdefault(what, []).append(value)
+        print(f"  seed {seed}: {name} {measured['seconds']:.2f} s, {measured['accuracy']:.2f} %", flush=True)
+
+    for seed in range(seeds):
+        task = load_task(dataset, seed=seed)
+        labels, observed = all_labels(task), task.observed()
+        if with_baseline(seed):
+            graph = networkx_graph(task)
+            start = time.perf_counter()
+            vectors, walked = baseline(graph, walks_per_node, seed)
+            record("baseline", start, vectors, walk_seconds=walked)
+        deepwalk = DeepWalkEncoder(
+            dim=DIM,
+            walk_length=WALK_LENGTH,
+            walks_per_node=walks_per_node,
+            window=WINDOW,
+            negative=NEGATIVE,
+            consistent=False,
+        )
+        for encoder in (deepwalk, SpectralEncoder(dim=DIM, consistent=False)):
+            start = time.perf_counter()
+            record(encoder.kind, start, encoder.fit(observed, RunContext(seed=seed)).vectors)
+    return found
+
+
+def walk_memory(task: NodeTask, walks_per_node: int) -> dict[str, float]:
+    """Return the most memory that drawing all walks takes beyond what was in use, and what all of them would."""
+    process = psutil.Process()
+    before = most = process.memory_info().rss
+    walks = Walks(task.observed().graph, WALK_LENGTH, walks_per_node)
+    total = 0
+    for batch in walks.batches(seed=0):
+        total += batch.numel() * batch.element_size()
+        most = max(most, process.memory_info().rss)
+    return {"peak_mib": (most - before) / MEGABYTE, "all_walks_mib": total / MEGABYTE}
+
+
+def ratio(found: dict[str, Any], slow: str, fast: str) -> str:
+    """Return the median ratio of the seconds of two ways, seed by seed; a dash where one is missing."""
+    if slow not in found:
+        return "–"
+    pairs = zip(found[slow]["seconds"], found[fast]["seconds"], strict=False)
+    return f"{median(a / b for a, b in pairs):.1f}"
+
+
+def accuracy(found: dict[str, Any], name: str) -> str:
+    """Return mean and standard deviation of the accuracies of one way."""
+    if name not in found:
+        return "–"
+    values = found[name]["accuracy"]
+    return f"{mean(values):.2f} ± {stdev(values) if len(values) > 1 else 0.0:.2f}"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the Markdown table of all results."""
+    lines = [
+        "| graph | walks per node | baseline, % | `deepwalk`, % | `spectral`, % | baseline / `deepwalk` "
+        "| `deepwalk` / `spectral` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        ways = result["ways"]
+        cells = [result["graph"], str(result["walks_per_node"])]
+        cells += [accuracy(ways, name) for name in ("baseline", "deepwalk", "spectral")]
+        cells += [ratio(ways, "baseline", "deepwalk"), ratio(ways, "deepwalk", "spectral")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="file of the measurements; none by default")
+    parser.add_argument("--graphs", nargs="+", default=["cora", "amazon-photo", "arxiv-shape"])
+    parser.add_argument("--walks-per-node", type=int, nargs="+", default=[5, 10], help="for the small graphs")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds of the small graphs")
+    parser.add_argument("--large-seeds", type=int, default=3, help="seeds of the graph of arxiv's shape")
+    parser.add_argument("--full", action="store_true", help="run the baseline on that graph too, once")
+    options = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    report: dict[str, Any] = {"versions": versions(), "threads": torch.get_num_threads(), "results": results}
+    for graph in options.graphs:
+        large = graph == "arxiv-shape"
+        for walks_per_node in [5] if large else options.walks_per_node:
+            print(f"{graph}, {walks_per_node} walks per node", flush=True)
+            result: dict[str, Any] = {"graph": graph, "walks_per_node": walks_per_node}
+            if large:
+                result["walk_memory"] = walk_memory(load_task(ARXIV), walks_per_node)
+                print(f"  walks: {result['walk_memory']}", flush=True)
+                result["ways"] = measure(ARXIV, 5, options.large_seeds, lambda seed: options.full and seed == 0)
+            else:
+                result["ways"] = measure(graph, walks_per_node, options.seeds, lambda seed: True)
+            results.append(result)
+            if options.out:
+                write_atomic(options.out, json.dumps(report, indent=1))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
