@@ -153,7 +153,7 @@ def by_epoch(run: Mapping[str, Any], stage: str) -> float:
 
 
 def tables(runs: Mapping[str, Any]) -> str:
-    """Return seconds and gigabytes of every stage and size, and by how much they grow per node."""
+    """Return the seconds of every stage and size, in parentheses those of processors, and the gigabytes."""
     ordered = sorted(runs.values(), key=lambda run: run["nodes"])
     names = ["generation", *STAGES]
     head = "| | " + " | ".join(f"{run['nodes']:,}" for run in ordered) + " |\n|---|" + "---|" * len(ordered)
@@ -163,13 +163,13 @@ def tables(runs: Mapping[str, Any]) -> str:
 
     seconds = [row("undirected edges", [f"{run['undirected_edges']:,}" for run in ordered])]
     for name in names:
-        seconds.append(row(f"{name}, s", [f"{run['stages'][name]['seconds']:.1f}" for run in ordered]))
+        found = [run["stages"][name] for run in ordered]
+        seconds.append(row(name, [f"{stage['seconds']:.1f} ({stage['processor']:.1f})" for stage in found]))
         if name in OF_AN_EPOCH:
-            seconds.append(row(f"{name}, s an epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
-    seconds.append(row("all, s", [f"{run['seconds']:.0f}" for run in ordered]))
-    seconds.append(row("all, µs a node", [f"{1e6 * run['seconds'] / run['nodes']:.0f}" for run in ordered]))
-    seconds.append(row("all, s of processors", [f"{run['processor']:.0f}" for run in ordered]))
-    seconds.append(row("the same, µs a node", [f"{1e6 * run['processor'] / run['nodes']:.0f}" for run in ordered]))
+            seconds.append(row(f"{name}, an epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
+    seconds.append(row("all", [f"{run['seconds']:.0f} ({run['processor']:.0f})" for run in ordered]))
+    both = [[1e6 * run[kind] / run["nodes"] for kind in ("seconds", "processor")] for run in ordered]
+    seconds.append(row("all, µs a node", [f"{wall:.0f} ({processor:.0f})" for wall, processor in both]))
     memories = [row(f"{name}, GB", [f"{run['stages'][name]['peak']:.2f}" for run in ordered]) for name in names]
     memories.append(row("peak, GB", [f"{run['peak']:.2f}" for run in ordered]))
     rate, base = np.polyfit([run["nodes"] / 1e6 for run in ordered], [run["peak"] for run in ordered], 1)
@@ -188,13 +188,12 @@ def plot(runs: Mapping[str, Any], path: Path) -> None:
     nodes = [run["nodes"] for run in ordered]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.6), layout="constrained")
     for name in STAGES:
-        left.plot(nodes, [run["stages"][name]["seconds"] for run in ordered], marker="o", markersize=4, label=name)
-    total = [run["seconds"] for run in ordered]
+        used = [run["stages"][name]["processor"] for run in ordered]
+        left.plot(nodes, used, marker="o", markersize=4, label=name)
+    total = [run["processor"] for run in ordered]
     left.plot(nodes, total, color="black", linewidth=2, marker="o", label="all")
-    processor = [run["processor"] for run in ordered]
-    left.plot(
-        nodes, processor, color="black", linewidth=1, linestyle=":", marker="s", markersize=4, label="all, processors"
-    )
+    wall = [run["seconds"] for run in ordered]
+    left.plot(nodes, wall, color="black", linewidth=1, linestyle=":", marker="s", markersize=4, label="all, wall time")
     peaks = [run["peak"] for run in ordered]
     right.plot(nodes, peaks, color="black", linewidth=2, marker="o", label="peak of the run")
     # Libraries and batches take what they take, however small the graph: a straight line, but not through the origin.
@@ -206,11 +205,11 @@ def plot(runs: Mapping[str, Any], path: Path) -> None:
     for axes, last in ((left, total[-1]), (right, peaks[-1])):
         guide = [last * count / nodes[-1] for count in nodes]
         axes.plot(nodes, guide, color="gray", linestyle="--", linewidth=1, label="slope 1")
-        axes.set_ylim(bottom=0.05 if axes is left else 0.3)
+        axes.set_ylim(bottom=0.02 if axes is left else 0.3)
         axes.set(xscale="log", yscale="log", xlabel="nodes")
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(fontsize="small")
-    left.set(ylabel="seconds", title="Time of each stage")
+        axes.legend(fontsize="small", loc="upper left")
+    left.set(ylabel="seconds of processors", title="Time of each stage")
     right.set(ylabel="gigabytes", title="Peak resident memory")
     figure.savefig(path, dpi=130)
 
