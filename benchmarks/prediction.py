@@ -70,7 +70,7 @@ class Server:
         mlp = students.resolve({"kind": "mlp", **sizes}).build(inputs.shape[1], self.task.num_classes)
         self.students = {"rbm": rbm, "mlp, same width": mlp, "mlp, same active size": equal_mlp(rbm, num_layers)}
         for student in self.students.values():
-            student.to(device).eval()
+            student.to(device).serve()
         self.teacher = teachers.resolve({"kind": "sage", **sizes}).build(128, self.task.num_classes)
         self.teacher.module.eval()
         self.sampler = dgl.dataloading.NeighborSampler([10] * num_layers)

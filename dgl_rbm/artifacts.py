@@ -123,7 +123,7 @@ def load_run(folder: str | Path, *, student: Student | None = None) -> SavedRun:
         raise ArtifactError(f"The weights in '{folder}/student.safetensors' do not fit the student: {error}") from None
     parts, _ = read_state(folder / "encodings.safetensors")
     predictor = Predictor(
-        student.eval(),
+        student.serve(),
         Encodings.from_state(parts["encodings"]),
         FeatureNormalization.from_state(parts["normalization"]),
     )

@@ -77,7 +77,7 @@ class Pipeline:
             config=self.config,
             task=self.task,
             teacher=teacher,
-            predictor=Predictor(student.cpu(), encodings, self.task.normalization),
+            predictor=Predictor(student.cpu().serve(), encodings, self.task.normalization),
             metrics=metrics,
             history=self.context.history,
             teacher_logits=logits["teacher"],

@@ -74,7 +74,7 @@ def mixed_precision(precision: Precision, device: torch.device) -> AbstractConte
 def in_float32(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which operations on `device` keep the dtype of their inputs, also under autocast."""
     # Entering costs microseconds, which the prediction of a single row would feel.
-    return torch.autocast(device.type, enabled=False) if _autocasts(device) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
 
 
 def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
     For functions that autocast knows nothing of; gradients flow through.
     """
     device = tensors[0].device
-    if not _autocasts(device):
+    if not autocasts(device):
         return tensors
     if _ASKS_BY_DEVICE:
         dtype = torch.get_autocast_dtype(device.type)
@@ -92,7 +92,8 @@ def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def _autocasts(device: torch.device) -> bool:
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast is on for `device`."""
     if _ASKS_BY_DEVICE:
         return torch.is_autocast_enabled(device.type)
     return torch.is_autocast_cpu_enabled() if device.type == "cpu" else torch.is_autocast_enabled()

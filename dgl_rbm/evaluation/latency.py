@@ -90,7 +90,7 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
             return student(rows.to(device)).cpu()
 
     was_training = student.training
-    student.eval()
+    student.serve()
     synchronize = _synchronizer(device)
     single = _measure(predict, _requests(len(view), 1, repeats), synchronize)
     batch = _measure(predict, _requests(len(view), 1024, max(5, repeats // 20)), synchronize)

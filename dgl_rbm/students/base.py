@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError
 from dgl_rbm.sparse import Rows, rows_not_finite, take
+from dgl_rbm.students.layers.derived import Serving
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]
 
@@ -80,6 +82,18 @@ class Student(nn.Module):
 
     def finish_pretraining(self, x: Rows) -> None:
         """Leave the pre-training phase; `x` are the table's inputs ``[N, F + P]``."""
+
+    def serve(self) -> Self:
+        """Switch to evaluation mode and keep what predictions derive from the parameters; return the student.
+
+        Saved runs come back so. Training mode ends it. After a write that torch does not count, such as one through
+        ``parameter.data``, call it again.
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, Serving):
+                module.serve()
+        return self
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the optimiser steps; a student may keep some for its own `after_step`."""

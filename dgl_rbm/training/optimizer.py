@@ -22,7 +22,10 @@ def make_adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: fl
     from the plain form's by rounding.
     """
     listed = list(parameters)
-    fused = _COUNTS_WRITES and all(parameter.device.type == "cuda" or _FUSED_ON_CPU for parameter in listed)
+    # The fused step takes moments for laid out as their parameter is, which those of a checkpoint are not always.
+    fused = _COUNTS_WRITES and all(
+        parameter.is_contiguous() and (parameter.device.type == "cuda" or _FUSED_ON_CPU) for parameter in listed
+    )
     optimizer = torch.optim.Adam(listed, lr=lr, weight_decay=weight_decay, fused=fused)
     if fused:
         optimizer.register_step_post_hook(_count_writes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import scipy.sparse as sp
@@ -38,7 +39,7 @@ def trained(kind: type[RbM | MoE]) -> RbM | MoE:
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return student.eval()
+    return student.serve()
 
 
 @pytest.mark.parametrize("kind", [RbM, MoE])
@@ -50,6 +51,8 @@ def test_predictions_are_the_same_with_and_without_gradients(kind: type[RbM | Mo
     with torch.no_grad():
         served = student(x)
     torch.testing.assert_close(served, student(x).detach(), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(student.train().eval()(x), served, rtol=1e-4, atol=1e-5)
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75]), min_size=1, max_size=8), st.integers(1, 8))
@@ -81,7 +84,8 @@ def step(student: nn.Module) -> None:
 
 def step_by_another_fused_optimizer(student: nn.Module) -> None:
     optimizer = torch.optim.Adam(student.parameters(), lr=0.1, fused=_FUSED_ON_CPU)
-    student(torch.randn(20, 9)).square().sum().backward()
+    # So few rows that they are scaled in place of the weights.
+    student(torch.randn(3, 9)).square().sum().backward()
     optimizer.step()
 
 
@@ -101,7 +105,12 @@ def write(student: nn.Module) -> None:
         student.layers[0].experts.attention.add_(1.0)  # type: ignore[union-attr, index]
 
 
-@pytest.mark.parametrize("change", [step, step_by_another_fused_optimizer, assign, replace, write])
+def write_uncounted(student: RbM) -> None:
+    student.layers[0].experts.attention.data.add_(1.0)  # type: ignore[union-attr, operator]
+    student.serve()
+
+
+@pytest.mark.parametrize("change", [step, step_by_another_fused_optimizer, assign, replace, write, write_uncounted])
 def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> None:
     student, x = trained(RbM), torch.randn(30, 9)
 
@@ -117,9 +126,32 @@ def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> N
     torch.testing.assert_close(copy.deepcopy(student)(x).detach(), after, rtol=1e-4, atol=1e-5)
 
 
+def test_outside_of_serving_nothing_is_kept() -> None:
+    student, x = trained(RbM).train().eval(), torch.randn(30, 9)
+    with torch.no_grad():
+        before = student(x)
+        for parameter in student.parameters():
+            parameter.data.mul_(0.5)
+        assert not torch.allclose(student(x), before)
+        for count in (1, 30):
+            torch.testing.assert_close(student(x[:count]), student.serve()(x[:count]), rtol=1e-4, atol=1e-5)
+            student.train().eval()
+
+
+def test_copies_and_pickles_serve_without_what_was_kept() -> None:
+    student, x = trained(RbM), torch.randn(1, 9)
+    size = len(pickle.dumps(student))
+    with torch.no_grad():
+        expected = student(x)
+        assert len(pickle.dumps(student)) == size
+        for again in (copy.deepcopy(student), pickle.loads(pickle.dumps(student))):
+            torch.testing.assert_close(again(x), expected)
+
+
 def test_derived_values_are_made_once_without_gradients_and_each_time_with_them() -> None:
     calls: list[int] = []
     source, derived = torch.ones(2), Derived[int]()
+    derived.keep(True)
 
     def compute() -> int:
         calls.append(1)

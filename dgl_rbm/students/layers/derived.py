@@ -1,29 +1,40 @@
-"""Values computed from parameters and kept while these do not change, so that serving computes them once."""
+"""Values computed from parameters and kept while a student serves, so that they are computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import Self
 
-__all__ = ["Derived"]
+__all__ = ["Derived", "Serving"]
 
 T = TypeVar("T")
 
 
 class Derived(Generic[T]):
-    """A value derived from tensors, computed anew when one of them was written, moved or replaced.
+    """A value derived from tensors: computed in each call, or kept from call to call while serving.
 
-    With gradients enabled nothing is kept: the value is then a part of the graph of one step, and the parameters are
-    about to be written. This matters where they are written by an optimiser of torch's that is fused and does not
-    count its writes.
+    A kept value is computed anew when torch has counted a write to one of the tensors, or one was moved or replaced.
+    torch counts no writes through ``.data``, and none of its fused optimisers; that is why a value is only kept after
+    `Student.serve`, and forgotten as soon as anyone trains.
     """
 
     def __init__(self) -> None:
+        self.keeping = False
         # Key and value in one attribute: threads that predict at the same time see both or neither.
         self._kept: tuple[tuple[tuple[int, int], ...], T] | None = None
+
+    def keep(self, keeping: bool) -> None:
+        """Keep values from now on, or no longer; what is kept is forgotten."""
+        self.keeping = keeping
+        self._kept = None
+
+    def forget(self) -> None:
+        """Compute the value anew when it is next asked for."""
+        self._kept = None
 
     def get(self, sources: Sequence[Tensor], compute: Callable[[], T]) -> T:
         """Return the kept value, or what `compute` returns.
@@ -36,8 +47,8 @@ class Derived(Generic[T]):
             Makes the value.
         """
         # Tensors made in inference mode do not count how often they are written.
-        if torch.is_grad_enabled() or any(source.is_inference() for source in sources):
-            self._kept = None
+        if torch.is_grad_enabled() or not self.keeping or any(source.is_inference() for source in sources):
+            self.forget()
             return compute()
         key = tuple((source.data_ptr(), source._version) for source in sources)
         kept = self._kept
@@ -45,5 +56,34 @@ class Derived(Generic[T]):
             kept = self._kept = (key, compute())
         return kept[1]
 
-    def __deepcopy__(self, memo: object) -> Derived[T]:
-        return Derived()
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are without the value, which can be had again.
+        return _restore, (self.keeping,)
+
+
+def _restore(keeping: bool) -> Derived[Any]:
+    derived: Derived[Any] = Derived()
+    derived.keep(keeping)
+    return derived
+
+
+class Serving(nn.Module):
+    """Base of the modules that keep derived values while serving; training ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.derived: Derived[Any] = Derived()
+
+    def serve(self) -> None:
+        """Keep derived values from now on; call it again after a write that torch does not count."""
+        self.derived.keep(True)
+
+    @property
+    def serves(self) -> bool:
+        """Whether derived values are at hand: `serve` was called, and no gradients are asked for."""
+        return self.derived.keeping and not torch.is_grad_enabled()
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self.derived.keep(False)
+        return super().train(mode)

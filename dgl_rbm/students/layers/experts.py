@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.sparse import Rows, linear, matmul
-from dgl_rbm.students.layers.derived import Derived
+from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.dispatch import mix
 
 __all__ = ["PackedExperts"]
@@ -17,7 +17,7 @@ __all__ = ["PackedExperts"]
 _LOG_CAP = math.log(100.0)
 
 
-class PackedExperts(nn.Module):
+class PackedExperts(Serving):
     """exp(s) · Σ_e gate_e · (W_e (exp(a_e) ⊙ h) + b_e), computed for the gates that are not zero (RbM paper, eq. 5).
 
     Parameters
@@ -46,7 +46,6 @@ class PackedExperts(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_experts, out_dim).uniform_(-bound, bound))
         self.attention = nn.Parameter(torch.full((num_experts, in_dim), math.log(1.1))) if input_attention else None
         self.scale = nn.Parameter(torch.tensor(math.log(2.0))) if output_scale else None
-        self._kept: Derived[tuple[Tensor, Tensor]] = Derived()
 
     @property
     def num_experts(self) -> int:
@@ -68,8 +67,10 @@ class PackedExperts(nn.Module):
         Tensor
             float32 ``[B, N]``.
         """
-        # Without gradients the scaled weights are at hand.
-        if isinstance(x, Tensor) and torch.is_grad_enabled() and self._scales_rows(len(x)):
+        if torch.is_grad_enabled():
+            self.derived.forget()
+        # While serving the scaled weights are at hand.
+        if isinstance(x, Tensor) and not self.serves and self._scales_rows(len(x)):
             return self._mix_scaled_rows(x, gates)
         return mix(x, gates, *self._scaled())
 
@@ -101,14 +102,14 @@ class PackedExperts(nn.Module):
     def first(self, x: Rows) -> Tensor:
         """Return the output ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
         if torch.is_grad_enabled():
-            weights, bias = self._scale(slice(0, 1))
-        else:
-            weights, bias = self._scaled()
+            self.derived.forget()
+        weights, bias = self._scaled() if self.serves else self._scale(slice(0, 1))
         return linear(x, weights[0].t(), bias[0])
 
     def _scaled(self) -> tuple[Tensor, Tensor]:
         sources = [part for part in (self.weights, self.bias, self.attention, self.scale) if part is not None]
-        return self._kept.get(sources, lambda: self._scale(slice(None)))
+        scaled: tuple[Tensor, Tensor] = self.derived.get(sources, lambda: self._scale(slice(None)))
+        return scaled
 
     def _scale(self, of: slice) -> tuple[Tensor, Tensor]:
         """Return the weights and biases of some experts with attention and output scale multiplied in."""
@@ -125,14 +126,15 @@ class PackedExperts(nn.Module):
         return (self.attention is not None or self.scale is not None) and 2 * count < self.bias.shape[1]
 
     def _mix_scaled_rows(self, x: Tensor, gates: Tensor) -> Tensor:
-        mixed = x.new_zeros(x.shape[0], self.bias.shape[1])
+        mixed = self.bias.new_zeros(x.shape[0], self.bias.shape[1])
         attention = None if self.attention is None else _exp(self.attention)
         for e, gate in enumerate(gates.unbind(dim=1)):
             rows = gate.nonzero().squeeze(1)
             if not len(rows):
                 continue
             inputs = x[rows] if attention is None else x[rows] * attention[e]
-            mixed = mixed.index_add(0, rows, torch.addmm(self.bias[e], inputs, self.weights[e]) * gate[rows, None])
+            output = torch.addmm(self.bias[e], inputs, self.weights[e]) * gate[rows, None]
+            mixed = mixed.index_add(0, rows, output.to(mixed.dtype))
         return mixed if self.scale is None else mixed * _exp(self.scale)
 
     @torch.no_grad()

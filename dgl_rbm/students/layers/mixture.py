@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from dgl_rbm.precision import autocasts
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.routing import Routing, TopKRouter
@@ -42,8 +42,8 @@ class MixtureLayer(nn.Module):
         return self.experts(self._dropped(x), gates), routing
 
     def answer(self, x: Rows) -> Tensor:
-        """Return the mixed outputs ``[B, N]`` alone; quicker than `forward` where a single row is to be predicted."""
-        if x.shape[0] == 1 and not (self.training or torch.is_grad_enabled()):
+        """Return the mixed outputs ``[B, N]`` alone; quicker than `forward` where a single row is served."""
+        if x.shape[0] == 1 and self.experts.serves and not autocasts(x.device):
             return self.experts.mix_one(x, self.router.choose(x))
         return self(x)[0]
 

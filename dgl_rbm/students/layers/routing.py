@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dgl_rbm.precision import in_float32
 from dgl_rbm.sparse import Rows, linear, matmul, norms
-from dgl_rbm.students.layers.derived import Derived
+from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.memory import ExpertMemory
 
 __all__ = [
@@ -101,7 +101,7 @@ def choose_experts(scores: list[float], k: int) -> list[tuple[int, float]]:
     return [(expert, share / total) for expert, share in zip(kept, shares, strict=True)]
 
 
-class TopKRouter(nn.Module):
+class TopKRouter(Serving):
     """Base of the routers: a softmax over the k largest cosines.
 
     Parameters
@@ -141,11 +141,10 @@ class MemoryRouter(TopKRouter):
     def __init__(self, in_dim: int, num_experts: int, top_k: int) -> None:
         super().__init__(top_k)
         self.memory = ExpertMemory(num_experts, in_dim)
-        self._directions: Derived[Tensor] = Derived()
 
     def cosines(self, x: Rows) -> Tensor:
         vectors = self.memory.vectors
-        return cosines_to(x, self._directions.get([vectors], lambda: directions_of(vectors.detach())))
+        return cosines_to(x, self.derived.get([vectors], lambda: directions_of(vectors.detach())))
 
 
 class LearnedRouter(TopKRouter):
