@@ -14,7 +14,7 @@ from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.base import Encoder
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, TimeBudgetError
 from dgl_rbm.pipeline import Pipeline
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.result import DistillationResult
@@ -181,13 +181,21 @@ class Distiller:
             )
         device = resolve_device(self.config.device)
         context = RunContext(seed=self.config.seed, device=device, callbacks=callbacks)
-        with context.stage("data", unit="steps"):
-            task, config = self._load(graph, fields, split)
-        pipeline = Pipeline(task, config, context, self._instances)
-        if out is not None and not self._instances:
-            store = CheckpointStore(Path(out) / "checkpoints", fingerprint(config, pipeline.observed))
-            context.checkpoints = store
-        return pipeline.execute()
+        keeps = out is not None and not self._instances
+        try:
+            with context.stage("data", unit="steps"):
+                task, config = self._load(graph, fields, split)
+            pipeline = Pipeline(task, config, context, self._instances)
+            if keeps:
+                store = CheckpointStore(Path(str(out)) / "checkpoints", fingerprint(config, pipeline.observed))
+                context.checkpoints = store
+            return pipeline.execute()
+        except TimeBudgetError as error:
+            if keeps:
+                raise
+            hint = "Nothing of it is kept: give `out`, a folder for checkpoints"
+            hint += ", and components by name or config." if self._instances else "."
+            raise TimeBudgetError(error.message, hint=hint) from None
 
     def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
         config = self.config

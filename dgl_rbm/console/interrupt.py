@@ -18,9 +18,11 @@ class _StopAtStep(Callback):
         self.requested = False
         self.stepping = False
         self.requested_at = 0.0
+        self.total = 0
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        if self.requested:
+        # A stage whose last step is done is kept whole; the run stops where the next one starts.
+        if self.requested and done < self.total:
             raise KeyboardInterrupt
 
     def on_substep(self, stage: str, done: int, total: int) -> None:
@@ -28,7 +30,9 @@ class _StopAtStep(Callback):
             raise KeyboardInterrupt
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
-        self.stepping = total > 1
+        if self.requested:
+            raise KeyboardInterrupt
+        self.stepping, self.total = total > 1, total
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         self.stepping = False

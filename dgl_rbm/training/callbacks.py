@@ -61,12 +61,16 @@ class TimeBudget(Callback):
             raise ConfigError(f"max_hours is {hours}; expected a number above 0, such as 11.5.")
         self.hours, self.patience, self._clock = hours, patience, clock
         self._deadline = clock() + 3600 * hours
+        self._total = 0
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
         self._check(stage, self._deadline)
+        self._total = total
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        self._check(stage, self._deadline)
+        # A stage whose last step is done is kept whole; the run stops where the next one starts.
+        if done < self._total:
+            self._check(stage, self._deadline)
 
     def on_substep(self, stage: str, done: int, total: int) -> None:
         self._check(stage, self._deadline + self.patience)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from dgl_rbm import Distiller
 from dgl_rbm.console import interrupt, progress
 from dgl_rbm.console.progress import BarProgress, LineProgress
 from dgl_rbm.errors import ConfigError, TimeBudgetError
@@ -69,6 +73,8 @@ def test_a_budget_ends_a_run_between_steps_or_within_one_that_takes_much_longer(
     for end in (lambda: budget.on_step("teacher", 2, {}), lambda: budget.on_stage_start("student", 5, "epochs")):
         with pytest.raises(TimeBudgetError, match=r"The 2 hours .* used up in the stage"):
             end()
+    # The last step: the stage is whole, and to stop before it is kept would lose it.
+    budget.on_step("teacher", 5, {})
     clock.now += 10
     with pytest.raises(TimeBudgetError):
         budget.on_substep("teacher", 2, 2)
@@ -91,8 +97,13 @@ def test_ctrl_c_waits_for_the_step_but_not_for_long(monkeypatch: pytest.MonkeyPa
     clock.now += interrupt.PATIENCE_WITHIN_A_STEP
     with pytest.raises(KeyboardInterrupt):
         stop.on_substep("teacher", 3, 9)
+    stop.total = 3
     with pytest.raises(KeyboardInterrupt):
         stop.on_step("teacher", 1, {})
+    # The last step: the stage is whole and will be kept before the next one starts.
+    stop.on_step("teacher", 3, {})
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_stage_start("student", 3, "epochs")
 
 
 def test_lines_say_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +151,27 @@ def test_bars_move_within_a_step() -> None:
         bars.on_substep("logits", 1, 4)
         shown = [column.render(task).plain for task in bars.progress.tasks for column in bars.progress.columns[3:4]]
     assert shown == ["2/2", "25%"]
+
+
+def test_a_budget_that_ends_in_an_encoder_keeps_what_the_encoder_made(tmp_path: Path) -> None:
+    class Late(Callback):
+        """Lets the time run out after the encoder's first of two steps."""
+
+        def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
+            if stage == "encoder" and done == 1:
+                clock.now += 10 * 3600
+
+    clock = Clock()
+    options: Any = {"student": "mlp", "training": {"epochs": 2}, "teacher": {"kind": "sage", "training": {"epochs": 2}}}
+    stopped = Distiller(**options, callbacks=[TimeBudget(1, clock=clock), Late()])
+    with pytest.raises(TimeBudgetError, match="regularizer"):
+        stopped.fit("digits", out=tmp_path)
+    kept = {file.name for file in (tmp_path / "checkpoints").iterdir()}
+    assert {"teacher.safetensors", "encodings.safetensors"} <= kept
+
+
+def test_a_budget_without_a_folder_says_that_nothing_is_kept() -> None:
+    distiller = Distiller(student="mlp", teacher={"kind": "sage", "training": {"epochs": 2}})
+    with pytest.raises(TimeBudgetError) as caught:
+        distiller.fit("digits", max_hours=1e-9)
+    assert "give `out`" in str(caught.value.hint)
