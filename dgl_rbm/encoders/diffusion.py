@@ -115,6 +115,9 @@ def _principal_components(
     """
     size = min(rank + _OVERSAMPLING, *shape)
     basis = _orthonormal(apply(torch.randn(shape[1], size)))
+    if not basis.shape[1]:
+        # Every product is zero, and so is the matrix: there is no direction to follow.
+        return torch.zeros(shape[0], min(rank, size))
     report(1, _POWER_ITERATIONS + 1)
     for done in range(_POWER_ITERATIONS):
         cobasis, _ = torch.linalg.qr(apply_transposed(basis))

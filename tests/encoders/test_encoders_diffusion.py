@@ -12,6 +12,7 @@ import torch
 from dgl_rbm.convert import as_rows
 from dgl_rbm.encoders import diffusion
 from dgl_rbm.encoders.diffusion import DiffusionEncoder
+from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.training.context import RunContext
 
 NODES, COLUMNS = 30, 8
@@ -98,3 +99,19 @@ def test_features_of_low_rank_give_zeros_beyond_it(observed_graph: Any) -> None:
     assert vectors.shape == (12, 2)
     torch.testing.assert_close(vectors[:, 0].abs(), torch.linalg.vector_norm(flat, dim=1), atol=1e-4, rtol=1e-5)
     assert float(vectors[:, 1].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("edges", "value", "steps"), [([], 1.0, 2), ([(0, 1), (1, 2)], 0.0, 1)], ids=["no edges", "no features"]
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_averages_that_are_all_zero_give_zeros(
+    observed_graph: Any, edges: list[Any], value: float, steps: int, sparse: bool
+) -> None:
+    features = torch.full((12, 4), value)
+    rows = as_rows(sp.csr_matrix(features.numpy())) if sparse else features
+    observed = observed_graph(edges, 12, features=rows)
+    part = WeighedEncoder(DiffusionEncoder(dim=3, steps=steps))
+    encodings = fit_encodings([part], observed, RunContext(seed=1))
+    assert encodings.vectors.tolist() == encodings.values.tolist() == [[0.0] * 3] * 12
+    assert encodings.from_neighbors([[0, 1], []]).tolist() == [[0.0] * 3] * 2
