@@ -109,10 +109,16 @@ class SparseRows(StructuredRows):
     def from_scipy(cls, matrix: Any) -> SparseRows:
         """Build from any SciPy sparse matrix or array; duplicate entries are summed.
 
+        `matrix` is left as it is. The rows share the values of one that is float32 CSR already, sorted and without
+        duplicates.
+
         Indices have 32 bits where they can: MKL, which multiplies on CPUs, would convert longer ones in each product.
         """
         csr = sp.csr_matrix(matrix, dtype=np.float32)
-        csr.sum_duplicates()
+        if not csr.has_canonical_format:
+            # Whatever its type, it may share its indices with `matrix`, and both are sorted in place.
+            csr = csr.copy()
+            csr.sum_duplicates()
         return cls(_csr_tensor(csr.indptr, csr.indices, csr.data, csr.shape))
 
     @property

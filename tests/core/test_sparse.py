@@ -89,3 +89,16 @@ def test_duplicate_entries_are_summed() -> None:
 def test_what_is_no_matrix_is_explained(values: object, part: str) -> None:
     with pytest.raises(DataError, match=part):
         as_rows(values)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csr_array])
+def test_a_matrix_that_is_not_canonical_is_left_as_it_is(dtype: type, kind: type) -> None:
+    parts = (np.array([1, 2, 3, 4], dtype), np.array([2, 0, 2, 1], np.int32), np.array([0, 3, 4], np.int32))
+    matrix = kind(tuple(part.copy() for part in parts), shape=(2, 3))
+    rows = SparseRows.from_scipy(matrix)
+    torch.testing.assert_close(rows.to_dense(), torch.tensor([[2.0, 0.0, 4.0], [0.0, 4.0, 0.0]]))
+    for array, before in zip((matrix.data, matrix.indices, matrix.indptr), parts, strict=True):
+        assert np.array_equal(array, before)
+    rows.csr.values().mul_(10)
+    assert np.array_equal(matrix.data, parts[0])
