@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -12,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgl_rbm import sparse, stacked
-from dgl_rbm.convert import as_rows
 from dgl_rbm.sparse import SparseRows
 from dgl_rbm.stacked import StackedRows, hstack
 
@@ -61,18 +58,6 @@ def test_large_dense_rows_are_not_copied_but_their_parts_are_ordinary_tensors(mo
     picked = rows.take(torch.tensor([4, 0]))
     assert isinstance(picked, torch.Tensor)
     torch.testing.assert_close(picked, torch.cat([left, right], dim=1)[[4, 0]])
-
-
-def test_rows_mapped_from_a_file_stay_there(tmp_path: Path) -> None:
-    np.save(tmp_path / "features.npy", np.arange(6, dtype=np.float32).reshape(3, 2))
-    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    rows = as_rows(mapped)
-    assert rows.data_ptr() == mapped.ctypes.data
-    copied = as_rows(np.load(tmp_path / "features.npy"))
-    torch.testing.assert_close(rows, copied)
-    # Of another type they have to be converted.
-    np.save(tmp_path / "wide.npy", np.ones((2, 2)))
-    assert as_rows(np.load(tmp_path / "wide.npy", mmap_mode="r")).dtype == torch.float32
 
 
 def test_the_transpose_of_torch_is_that_of_scipy() -> None:
