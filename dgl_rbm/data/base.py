@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -60,6 +60,8 @@ class LabeledGraph:
     normalize: NormalizationKind = "none"
     allow_missing_classes: bool = False
     problems: tuple[str, ...] = ()
+    # Whether nobody else holds the graph's arrays, so that a task may keep them and not a copy.
+    _owns_graph: bool = field(default=False, repr=False)
 
 
 class DatasetConfig(ComponentConfig):

@@ -89,7 +89,7 @@ def build_task(
     normalization, rows = _normalized(normalize, features, unseen)
     return NodeTask(
         name=source.name,
-        graph=symmetrized(source.graph) if symmetrize else structure(source.graph),
+        graph=symmetrized(source.graph) if symmetrize else structure(source.graph, share=source._owns_graph),
         features=rows,
         train_idx=nodes.train_idx,
         val_idx=nodes.val_idx,

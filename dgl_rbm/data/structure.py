@@ -21,16 +21,16 @@ __all__ = ["both_directions", "compressed", "from_compressed", "induced", "row_w
 _EDGES_AT_ONCE = 2**23
 
 
-def structure(graph: Any) -> Any:
+def structure(graph: Any, *, share: bool = False) -> Any:
     """Return a new graph with the same nodes and edges alone, compressed by destination, on the CPU with int64 ids.
 
-    Repeated edges and self-loops are kept; the order in which the edges came is not. Where `graph` has that form
-    already, the arrays, which DGL never writes to, are shared.
+    Repeated edges and self-loops are kept; the order in which the edges came is not. `share` allows to share the
+    arrays of a graph that has that form already, which is right where nobody else holds it.
     """
     if graph.formats()["created"] == ["csc"] and graph.idtype == torch.int64 and graph.device.type == "cpu":
         pointers, sources, _ = (part.numpy() for part in graph.adj_tensors("csc"))
         if all(_ascends(pointers, sources, *window) for window in row_windows(pointers)):
-            return from_compressed(pointers, sources)
+            return from_compressed(*((pointers, sources) if share else (pointers.copy(), sources.copy())))
     return from_compressed(*compressed(graph))
 
 

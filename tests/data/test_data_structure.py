@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm.data import make_task
 from dgl_rbm.data import structure as module
 from dgl_rbm.data.structure import compressed, from_compressed, induced, row_windows, structure, symmetrized
 
@@ -67,9 +68,30 @@ def test_the_order_of_sources_does_not_matter(graph, random):
     assert list(compressed(shuffled)[1]) == list(sources)
 
 
-def test_an_ordered_graph_is_shared_and_not_copied():
+def test_an_ordered_graph_is_copied_unless_it_may_be_shared():
     graph = structure(made(3, [(0, 1), (1, 2), (2, 2)]))
-    assert structure(graph).adj_tensors("csc")[1].data_ptr() == graph.adj_tensors("csc")[1].data_ptr()
+    place = [part.data_ptr() for part in graph.adj_tensors("csc")[:2]]
+    assert [part.data_ptr() for part in structure(graph, share=True).adj_tensors("csc")[:2]] == place
+    copied = structure(graph)
+    for part in graph.adj_tensors("csc")[:2]:
+        part.zero_()
+    assert listed(copied) == [(0, 1), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_task_does_not_follow_its_callers_arrays(form):
+    ring = torch.arange(6)
+    parts = (ring, ring.roll(-1)) if form == "coo" else (torch.arange(7), ring.roll(-1))
+    given_graph = dgl.graph(
+        parts if form == "coo" else (form, (*parts, torch.empty(0, dtype=torch.int64))), num_nodes=6
+    )
+    masks = {"train": [0, 1], "val": [2, 3], "test": [4, 5]}
+    task = make_task(given_graph, features=np.eye(6), labels=[0, 1] * 3, **masks)
+    before = listed(task.graph)
+    assert len(set(before)) == 6
+    for part in parts:
+        part.zero_()
+    assert listed(task.graph) == before
 
 
 @given(edge_lists())
