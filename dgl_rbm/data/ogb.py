@@ -29,6 +29,9 @@ from dgl_rbm.registry import datasets
 __all__ = ["OgbConfig"]
 
 _PARTS = ("train", "valid", "test")
+_KEPT = ("indptr", "sources", "features", "labels", *_PARTS)
+# Raised when the same files are read as other arrays, so that no older ones are taken for them.
+_RECIPE = 1
 
 
 @datasets.register
@@ -60,8 +63,8 @@ class OgbConfig(DatasetConfig):
         facts = _facts(self.name, Path(str(package.__file__)).parent / "nodeproppred" / "master.csv")
         self._check_kind(facts)
         folder = self._folder(facts)
-        kept, key = folder / "dgl_rbm", {"files": _states(folder)}
-        arrays = None if self.memory_map == "never" else read_arrays(kept, key)
+        kept, key = folder / "dgl_rbm", {"files": _states(folder), "recipe": _RECIPE}
+        arrays = None if self.memory_map == "never" else read_arrays(kept, key, _KEPT)
         if arrays is None:
             arrays = self._parsed(folder, facts)
             if maps(self.memory_map, arrays["features"].nbytes):
@@ -76,6 +79,7 @@ class OgbConfig(DatasetConfig):
             val_idx=arrays["valid"],
             test_idx=arrays["test"],
             allow_missing_classes=True,
+            _owns_graph=True,
         )
 
     def _parsed(self, folder: Path, facts: dict[str, str]) -> dict[str, np.ndarray]:
@@ -106,7 +110,7 @@ class OgbConfig(DatasetConfig):
                 np.save(place / f"{name}.npy", array, allow_pickle=False)
 
         try:
-            return kept_arrays(kept, key, write)
+            return kept_arrays(kept, key, _KEPT, write)
         except OSError as error:
             if self.memory_map == "always":
                 raise DataError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from pydantic import Field
 
 from dgl_rbm.data.arrays import MemoryMap, kept_arrays, maps
@@ -73,7 +73,8 @@ class SyntheticConfig(DatasetConfig):
         else:
             indptr, sources, labels, generator = self._graph()
             features = torch.empty(self.num_nodes, self.num_features)
-            self._fill(features.numpy(), labels, generator)
+            for rows, block in zip(features.split(_ROWS_AT_ONCE), self._blocks(labels, generator), strict=True):
+                rows.copy_(torch.from_numpy(block))
         return LabeledGraph(
             name="synthetic",
             graph=from_compressed(indptr, sources),
@@ -81,16 +82,19 @@ class SyntheticConfig(DatasetConfig):
             labels=torch.from_numpy(labels),
             num_classes=self.num_classes,
             default_split="0.6/0.2/0.2",
+            _owns_graph=True,
         )
 
     def _kept(self) -> dict[str, np.ndarray]:
         def make(folder: Path) -> None:
             indptr, sources, labels, generator = self._graph()
-            shape = (self.num_nodes, self.num_features)
-            features = open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
-            self._fill(features, labels, generator)
-            features.flush()
-            del features
+            about = {"descr": "<f4", "fortran_order": False, "shape": (self.num_nodes, self.num_features)}
+            # Written and not mapped: where the disk is full, writing fails, while a mapping ends the process.
+            with (folder / "features.npy").open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, about)
+                for block in self._blocks(labels, generator):
+                    file.write(block.astype("<f4", copy=False).data)
+                    file.flush()
             for name, array in (("indptr", indptr), ("sources", sources), ("labels", labels)):
                 np.save(folder / f"{name}.npy", array)
 
@@ -99,7 +103,7 @@ class SyntheticConfig(DatasetConfig):
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_folder() / "synthetic" / f"{self.num_nodes}-{digest}"
         try:
-            return kept_arrays(folder, key, make)
+            return kept_arrays(folder, key, ("features", "indptr", "sources", "labels"), make)
         except OSError as error:
             raise DatasetNotFoundError(
                 f"The synthetic graph cannot be kept in '{folder.parent}': {error.strerror or error}.",
@@ -120,13 +124,15 @@ class SyntheticConfig(DatasetConfig):
         keys = block_model_edges(labels, weights, count, self.homophily, generator)
         return *both_directions(keys, self.num_nodes), labels, generator
 
-    def _fill(self, features: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> None:
+    def _blocks(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the features, float32, `_ROWS_AT_ONCE` rows each time."""
         means = generator.standard_normal((self.num_classes, self.num_features), dtype=np.float32)
         means *= self.feature_signal / np.linalg.norm(means, axis=1, keepdims=True)
         for start in range(0, self.num_nodes, _ROWS_AT_ONCE):
-            part = slice(start, min(start + _ROWS_AT_ONCE, self.num_nodes))
-            noise = generator.standard_normal((part.stop - start, self.num_features), dtype=np.float32)
-            features[part] = noise + means[labels[part]]
+            near = labels[start : start + _ROWS_AT_ONCE]
+            block = generator.standard_normal((len(near), self.num_features), dtype=np.float32)
+            block += means[near]
+            yield block
 
 
 def block_model_edges(

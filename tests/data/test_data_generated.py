@@ -205,6 +205,31 @@ class TestKeptOnDisk:
         assert np.array_equal(again.features, before)
         assert [path.name for path in folder.iterdir()] == [next(folder.iterdir()).name], "litter was left"
 
+    def test_features_take_their_place_on_the_disk_as_they_are_drawn(self, folder, monkeypatch):
+        monkeypatch.setattr(synthetic, "_ROWS_AT_ONCE", 100)
+        sizes, blocks = [], SyntheticConfig._blocks
+
+        def watched(*arguments):
+            for block in blocks(*arguments):
+                sizes.extend(path.stat().st_size for path in folder.rglob("features.npy"))
+                yield block
+
+        monkeypatch.setattr(SyntheticConfig, "_blocks", watched)
+        source = SyntheticConfig(**SMALL, memory_map="always").load(0)
+        assert len(sizes) == 6
+        assert (np.diff(sizes) >= 100 * 8 * 4).all()
+        assert np.array_equal(source.features, SyntheticConfig(**SMALL, memory_map="never").load(0).features)
+
+    def test_a_full_disk_is_explained(self, monkeypatch):
+        def into_a_full_disk(folder, key, names, make):
+            folder.mkdir(parents=True)
+            (folder / "features.npy").symlink_to("/dev/full")
+            make(folder)
+
+        monkeypatch.setattr(synthetic, "kept_arrays", into_a_full_disk)
+        with pytest.raises(DatasetNotFoundError, match="No space left on device"):
+            SyntheticConfig(**SMALL, memory_map="always").load(0)
+
     def test_a_place_that_cannot_be_written_is_explained(self, folder):
         folder.parent.mkdir(parents=True)
         folder.write_text("in the way")

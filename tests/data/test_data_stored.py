@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import subprocess
 import sys
@@ -290,6 +291,15 @@ class TestOgb:
         assert load_task("ogb").test_labels().tolist() == [2, 1], "a changed file was not noticed"
         (folder / "dgl_rbm" / "sources.npy").write_bytes(b"")
         assert load_task(spec).test_labels().tolist() == [2, 1]
+        key_file = folder / "dgl_rbm" / "key.json"
+        about = json.loads(key_file.read_text())
+        del about["arrays"]["valid"]
+        key_file.write_text(json.dumps(about))
+        assert load_task(spec).test_labels().tolist() == [2, 1], "kept arrays that lack one were not made anew"
+        monkeypatch.setattr(ogb, "_RECIPE", ogb._RECIPE + 1)
+        monkeypatch.setattr(ogb, "_read", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            load_task(spec)
 
     def test_a_folder_that_cannot_be_written_is_read_each_time(self, places, monkeypatch):
         folder = places / "data" / "ogb" / "ogbn_arxiv"
