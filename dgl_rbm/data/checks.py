@@ -138,6 +138,8 @@ def _as_tensor(values: Any) -> Tensor | None:
         return values.detach().cpu()
     # A copy, since torch warns of arrays that it may not write to.
     array = np.array(values)
+    # torch knows the machine's byte order alone.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "u" and array.itemsize > 1:
         # torch before 2.3 knows no unsigned integers but bytes.
         array = array.astype(np.int64)

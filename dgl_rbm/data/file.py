@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from dgl_rbm._dgl import dgl
+from dgl_rbm._mapped import map_npy
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.files import DAMAGE
 from dgl_rbm.data.make import labeled_graph
@@ -16,6 +17,9 @@ from dgl_rbm.errors import DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
 
 __all__ = ["FieldsConfig", "FileConfig"]
+
+# How zip archives start, .npz files among them.
+_ARCHIVE = b"PK\x03\x04"
 
 
 class FieldsConfig(DatasetConfig):
@@ -84,12 +88,20 @@ def _mapped(path: Path) -> np.ndarray:
             f"There is no features file '{path}'.", hint=f"`numpy.save('{path}', x)` writes one."
         )
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+            file.seek(0)
+            if not archive:
+                return map_npy(file)
     except DAMAGE as error:
         raise DataError(
             f"The file '{path}' is truncated or not written by `numpy.save`: {error}",
             hint=f"`numpy.save('{path}', x)` writes such a file.",
         ) from None
+    raise DataError(
+        f"The features file '{path}' is an archive, as `numpy.savez` writes; expected a single array.",
+        hint="`numpy.save('features.npy', numpy.load(path)[name])` writes one of its arrays to a file of its own.",
+    )
 
 
 def _first_line(error: Exception) -> str:

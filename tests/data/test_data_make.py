@@ -80,6 +80,14 @@ def test_a_graph_with_fields():
     assert set(g.ndata) == {"feat", "label", "train_mask", "val_mask", "test_mask"}
 
 
+def test_arrays_of_the_other_byte_order():
+    parts = {part: ids.numpy().astype(">i4") for part, ids in PARTS.items()}
+    task = make(features=features().numpy().astype(">f8"), labels=LABELS.numpy().astype(">i8"), **parts)
+    assert task.features.equal(features())
+    assert task.test_labels().equal(LABELS[7:])
+    assert task.train_idx.equal(PARTS["train"])
+
+
 def test_other_field_names():
     g = user_graph()
     for old, new in (("feat", "x"), ("label", "y"), ("train_mask", "tr"), ("val_mask", "va"), ("test_mask", "te")):

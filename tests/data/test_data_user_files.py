@@ -72,6 +72,9 @@ class TestFile:
         check(load_task(spec), "mine")
         assert isinstance(datasets.resolve(spec).load(0).features, np.memmap)
         task = load_task(spec)
+        before = (tmp_path / "x.npy").read_bytes()
+        load_task(spec).features.mul_(2)
+        assert (tmp_path / "x.npy").read_bytes() == before, "writing to the features changed the file"
         on_disk = np.load(tmp_path / "x.npy", mmap_mode="r+")
         on_disk[3] = 77.0
         on_disk.flush()
@@ -84,6 +87,19 @@ class TestFile:
             load_task(spec)
         (tmp_path / "x.npy").unlink()
         with pytest.raises(DatasetNotFoundError, match="There is no features file"):
+            load_task(spec)
+
+    def test_features_in_an_archive_and_in_another_byte_order(self, tmp_path):
+        bare = graph()
+        features = bare.ndata.pop("feat").numpy()
+        spec = self.save(tmp_path, bare) | {"features_path": str(tmp_path / "x.npy")}
+        np.save(tmp_path / "x.npy", features.astype(">f4"))
+        check(load_task(spec), "mine")
+        np.savez(tmp_path / "x.npz", features)
+        with pytest.raises(DataError, match=r"is an archive, as `numpy\.savez` writes"):
+            load_task(spec | {"features_path": str(tmp_path / "x.npz")})
+        np.save(tmp_path / "x.npy", np.array([{}] * 6))
+        with pytest.raises(DataError, match="holds Python objects"):
             load_task(spec)
 
     def test_a_missing_field_with_other_problems(self, tmp_path):
