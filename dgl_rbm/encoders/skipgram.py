@@ -32,8 +32,8 @@ _NOISE_POWER = 0.75
 # more than this many mean steps.
 _STEPS_A_BLOCK = 10.0
 # What is left is cut to this length, or the vectors of hubs, and of nodes that meet no others, could grow without
-# bounds. At the rate of word2vec a node thus moves by at most 1 a block.
-_LONGEST_GRADIENT = 40.0
+# bounds. At the rate of word2vec a node thus moves by at most 2 a block.
+_LONGEST_GRADIENT = 80.0
 # A block this often meets a node on average, but for the limit; below it smaller blocks gain nothing.
 _MEETINGS_A_BLOCK = 4
 # What fits the caches of a CPU, and what keeps a GPU busy.

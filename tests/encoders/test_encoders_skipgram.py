@@ -79,7 +79,7 @@ def after(table: np.ndarray, gradients: np.ndarray, met: np.ndarray, rate: float
     moved = table.copy()
     for node, gradient in enumerate(gradients):
         step = gradient / (1 + met[node] / 10)
-        moved[node] -= rate * step * min(1, 40 / max(np.linalg.norm(step), 1e-12))
+        moved[node] -= rate * step * min(1, 80 / max(np.linalg.norm(step), 1e-12))
     return torch.from_numpy(moved)
 
 
