@@ -127,13 +127,15 @@ class PackedExperts(Serving):
 
     def _mix_scaled_rows(self, x: Tensor, gates: Tensor) -> Tensor:
         mixed = self.bias.new_zeros(x.shape[0], self.bias.shape[1])
-        attention = None if self.attention is None else _exp(self.attention)
+        # Unbound once: indexing a packed parameter would fill a gradient of its whole size for each expert.
+        weights, bias = self.weights.unbind(), self.bias.unbind()
+        attention = None if self.attention is None else _exp(self.attention).unbind()
         for e, gate in enumerate(gates.unbind(dim=1)):
             rows = gate.nonzero().squeeze(1)
             if not len(rows):
                 continue
             inputs = x[rows] if attention is None else x[rows] * attention[e]
-            output = torch.addmm(self.bias[e], inputs, self.weights[e]) * gate[rows, None]
+            output = torch.addmm(bias[e], inputs, weights[e]) * gate[rows, None]
             mixed = mixed.index_add(0, rows, output.to(mixed.dtype))
         return mixed if self.scale is None else mixed * _exp(self.scale)
 
