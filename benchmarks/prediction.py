@@ -5,8 +5,9 @@
 The graph is random with the nodes, edges, features and classes of ogbn-arxiv. Nothing is trained: times do not depend
 on what the weights are, and RbM starts routing from k-means centres of the graph's own features. A request is a batch
 of random nodes that no model has seen: students read the features, average the stored vectors of the neighbours, and
-predict; the teacher fetches neighbourhoods, sampled with fan-outs of 10 as in training, or complete. Contenders are
-timed in turn, on one thread, as a server answers requests side by side; on a GPU with synchronisation. The MLP of the
+predict; the teacher fetches neighbourhoods, sampled with fan-outs of 10 as in training, or complete. Contenders take
+turns, each with a few requests after one that is not timed, since a server's model is not driven from the caches by
+another model in between; on one thread, as a server answers requests side by side. The MLP of the
 same active size has the width that gives it as many parameters as one row's prediction by RbM reads.
 """
 
@@ -104,17 +105,18 @@ class Server:
         }
 
 
-def measure(server: Server, rows: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Time all contenders in turn on the same requests."""
+def measure(server: Server, rows: int, rounds: int, burst: int) -> dict[str, dict[str, float]]:
+    """Time all contenders in turn, each with the same `burst` requests a round."""
     contenders = server.contenders()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with torch.inference_mode():
-        for repeat in range(repeats + 3):
-            ids = torch.randint(len(server.view), (rows,))
+        for _ in range(rounds):
+            requests = [torch.randint(len(server.view), (rows,)) for _ in range(burst + 1)]
             for name, answer in contenders.items():
-                start = time.perf_counter()
-                answer(ids)
-                if repeat >= 3:
+                answer(requests[0])
+                for ids in requests[1:]:
+                    start = time.perf_counter()
+                    answer(ids)
                     seconds[name].append(time.perf_counter() - start)
     equal = seconds["mlp, same active size"]
     return {
@@ -135,7 +137,7 @@ def main() -> None:
     parser.add_argument("--hidden-dim", type=int, default=256)
     parser.add_argument("--num-layers", type=int, default=3)
     parser.add_argument("--share", type=int, default=1, help="make the graph this many times smaller")
-    parser.add_argument("--repeats", type=int, default=200, help="requests of one node; fewer of the larger ones")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of 20 requests; half as many of one large one")
     parser.add_argument("--device", default="cpu", help="of the students: cpu or cuda")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
@@ -147,8 +149,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     results = []
     for rows in options.rows:
-        repeats = options.repeats if rows == 1 else max(7, options.repeats // (4 if rows <= 64 else 25))
-        for name, values in measure(server, rows, repeats).items():
+        rounds, burst = (options.rounds, 20) if rows < 1024 else (options.rounds // 2, 1)
+        for name, values in measure(server, rows, rounds, burst).items():
             results.append({"rows": rows, "model": name, **values})
             print(
                 f"| {rows:,} | {name} | {values['p50_us']:,.0f} µs | {values['p99_us']:,.0f} µs "
