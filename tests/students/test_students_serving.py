@@ -150,7 +150,7 @@ def test_copies_and_pickles_serve_without_what_was_kept() -> None:
 
 def test_derived_values_are_made_once_without_gradients_and_each_time_with_them() -> None:
     calls: list[int] = []
-    source, derived = torch.ones(2), Derived[int]()
+    source, derived = torch.ones(2), Derived()
     derived.keep(True)
 
     def compute() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,8 @@ from typing_extensions import Self
 
 __all__ = ["Derived", "Serving"]
 
-T = TypeVar("T")
 
-
-class Derived(Generic[T]):
+class Derived:
     """A value derived from tensors: computed in each call, or kept from call to call while serving.
 
     A kept value is computed anew when torch has counted a write to one of the tensors, or one was moved or replaced.
@@ -25,7 +23,7 @@ class Derived(Generic[T]):
     def __init__(self) -> None:
         self.keeping = False
         # Key and value in one attribute: threads that predict at the same time see both or neither.
-        self._kept: tuple[tuple[tuple[int, int], ...], T] | None = None
+        self._kept: tuple[tuple[tuple[int, int], ...], Any] | None = None
 
     def keep(self, keeping: bool) -> None:
         """Keep values from now on, or no longer; what is kept is forgotten."""
@@ -36,7 +34,7 @@ class Derived(Generic[T]):
         """Compute the value anew when it is next asked for."""
         self._kept = None
 
-    def get(self, sources: Sequence[Tensor], compute: Callable[[], T]) -> T:
+    def get(self, sources: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """Return the kept value, or what `compute` returns.
 
         Parameters
@@ -61,8 +59,8 @@ class Derived(Generic[T]):
         return _restore, (self.keeping,)
 
 
-def _restore(keeping: bool) -> Derived[Any]:
-    derived: Derived[Any] = Derived()
+def _restore(keeping: bool) -> Derived:
+    derived: Derived = Derived()
     derived.keep(keeping)
     return derived
 
@@ -72,7 +70,7 @@ class Serving(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.derived: Derived[Any] = Derived()
+        self.derived: Derived = Derived()
 
     def serve(self) -> None:
         """Keep derived values from now on; call it again after a write that torch does not count."""
