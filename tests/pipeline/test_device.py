@@ -6,6 +6,8 @@ table, which lie on the CPU here: the same mistake would fail on a GPU, where th
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import scipy.sparse as sp
 import torch
@@ -37,6 +39,18 @@ def make_table(form: str, estimator: type) -> DistillationTable:
     targets = estimator(sparse(linked), logits.softmax(dim=1), torch.rand(90, generator=generator), warmup_epochs=2)
     idx = torch.arange(60)
     return DistillationTable(inputs, known, idx[:30], idx[30:], 3, teacher_logits=logits, neighbor_targets=targets)
+
+
+@pytest.fixture(autouse=True)
+def _adam_counts_steps_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep torch's own optimiser out of it: before 2.4 it counts its steps on the default device."""
+    step = torch.optim.Adam.step
+
+    def step_on_cpu(self: torch.optim.Adam, closure: Any = None) -> Any:
+        with torch.device("cpu"):
+            return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step_on_cpu)
 
 
 @pytest.mark.parametrize("kind", students.names())
