@@ -7,8 +7,8 @@ products of small matrices, on a CPU as on a GPU:
 
 - word2vec draws the size of the window anew at each word, so a pair at distance d counts with probability
   (window − d + 1) / window; here it counts with that weight;
-- word2vec thereby leaves out part of the pairs; here every other position of a walk is a context, the even
-  ones and the odd ones in turn, with the weight doubled;
+- word2vec thereby leaves out part of the pairs; here every third position of a walk is a context, another third
+  in each block, with three times the weight;
 - word2vec draws `negative` noise nodes for each pair; here the rows of a walk share theirs, with weights of
   the same sum.
 """
@@ -24,7 +24,7 @@ __all__ = ["SkipGram"]
 
 # Longer walks are cut into tiles, so that the products do not grow with the square of the walk's length.
 _LONGEST_TILE = 64
-_STRIDE = 2
+_STRIDE = 3
 _NOISE_PER_TILE = 20
 _NOISE_POWER = 0.75
 # word2vec takes the steps of a node one after the other, each from where the last one led; the sum of many steps
@@ -95,8 +95,8 @@ class SkipGram:
         tiles = -(-walk_length // max(_LONGEST_TILE, 2 * window))
         self._tile, self._halo = walk_length, 0
         if tiles > 1:
-            # Even numbers, such that the same positions are contexts in every tile.
-            self._tile, self._halo = _even(-(-walk_length // tiles)), _even(window)
+            # Multiples of the stride, such that the same positions are contexts in every tile.
+            self._tile, self._halo = (_STRIDE * -(-size // _STRIDE) for size in (-(-walk_length // tiles), window))
         self._padding = (self._halo, tiles * self._tile - walk_length + self._halo)
         at = torch.arange(self._tile, device=device)
         around = torch.arange(-self._halo, self._tile + self._halo, device=device)
@@ -162,15 +162,11 @@ class SkipGram:
         else:
             nodes, inverse, met = torch.unique(ids, return_inverse=True, return_counts=True)
         total = gradient.new_zeros(len(met), gradient.shape[1]).index_add_(0, inverse, gradient)
-        total.div_((1 + met / _STEPS_A_BLOCK)[:, None])
-        lengths = torch.linalg.vector_norm(total, dim=1, keepdim=True)
-        total.mul_((_LONGEST_GRADIENT / lengths).clamp_(max=1).mul_(-rate))
+        held = 1 + met / _STEPS_A_BLOCK
+        lengths = torch.linalg.vector_norm(total, dim=1).div_(held)
+        steps = (_LONGEST_GRADIENT / lengths).clamp_(max=1).mul_(-rate).div_(held)[:, None]
         if nodes is None:
-            table.add_(total)
+            table.addcmul_(total, steps)
         else:
             # Where there is no node, the gradient is zero.
-            table.index_add_(0, nodes.clamp_(min=0), total)
-
-
-def _even(number: int) -> int:
-    return number + number % 2
+            table.index_add_(0, nodes.clamp_(min=0), total.mul_(steps))
