@@ -1,7 +1,7 @@
 """An epoch of distillation, as published and as the package runs it, side by side in one process.
 
     DGL_RBM_DATA=path/to/data python benchmarks/distillation_step.py --out benchmarks/results/distillation_step.json
-    DGL_RBM_DATA=path/to/data python benchmarks/distillation_step.py --accuracy 300 --graphs cpf-cora
+    DGL_RBM_DATA=path/to/data python benchmarks/distillation_step.py --accuracy 40 --graphs cpf-cora
 
 Teacher, DeepWalk encodings and reliabilities are made once and shared; widths, experts and weights are those of the
 RbM paper's released hyperparameters for GraphSAGE teachers, transductive. Timed are routed epochs, training and
