@@ -110,7 +110,11 @@ class EpochLoop(ABC):
         self._evaluated_epoch = self.epoch
         if candidate and score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
-            self._best_state = copy.deepcopy(self.module.state_dict())
+            self._best_state = copy.deepcopy(self.candidate().state_dict())
+
+    def candidate(self) -> nn.Module:
+        """Return what is evaluated after an epoch, and kept where it is the best: `module`, or an average of it."""
+        return self.module
 
     @property
     def _progress(self) -> str:

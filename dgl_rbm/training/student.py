@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -17,6 +18,7 @@ from dgl_rbm.precision import Precision, check_precision, mixed_precision
 from dgl_rbm.sparse import take
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
+from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.optimizer import make_adam
@@ -42,7 +44,19 @@ class StudentTraining(StrictConfig):
 
     epochs: int = Field(default=500, ge=1, description="Most epochs after any pre-training.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant",
+        description="Learning rate over the epochs after any pre-training: constant, or from `lr` down to 0 along half "
+        "a cosine wave.",
+    )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
+    averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share that a step keeps of the average of the weights; the average is validated and kept in place "
+        "of the last weights. 0 averages nothing.",
+    )
     batch_size: int | None = Field(
         default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
     )
@@ -172,6 +186,7 @@ class _StudentRun(EpochLoop):
             patience=training.patience,
         )
         self.student, self.table = student, table
+        self.averaged = AveragedModule(student, training.averaging) if training.averaging else None
         self.val_inputs = take(table.inputs, table.val_idx)
         self.training, self.objective = training, objective
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
@@ -180,6 +195,7 @@ class _StudentRun(EpochLoop):
         self.student.train()
         if not self.student.pretraining:
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
+        self._set_learning_rate()
         sums: dict[str, float] = {}
         done = 0
         for rows in self._batches():
@@ -198,6 +214,8 @@ class _StudentRun(EpochLoop):
             loss.backward()
             self.optimizer.step()
             self.student.after_step()
+            if self.averaged is not None:
+                self.averaged.update()
             for name, value in (parts | {"loss": loss.detach()}).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / len(self.table)
             done += len(rows)
@@ -208,26 +226,43 @@ class _StudentRun(EpochLoop):
     def end_epoch(self) -> dict[str, float]:
         table, targets = self.table, self.table.neighbor_targets
         metrics: dict[str, float] = {}
+        student = self.candidate()
         if targets is not None and targets.reads_labels_of(self.epoch):
-            predicted = self.student.scores(table.inputs).argmax(dim=1)
+            predicted = student.scores(table.inputs).argmax(dim=1)
             metrics |= targets.end_epoch(self.epoch, predicted)
             predicted = predicted[table.val_idx]
         else:
-            predicted = self.student.scores(self.val_inputs).argmax(dim=1)
+            predicted = student.scores(self.val_inputs).argmax(dim=1)
         metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
         self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
             self.optimizer = _new_optimizer(self.student, self.training)
+            if self.averaged is not None:
+                self.averaged.restart()
         return metrics
+
+    def candidate(self) -> Student:
+        return self.student if self.averaged is None else cast(Student, self.averaged.average)
 
     def extra_state(self) -> dict[str, Any]:
         targets = self.table.neighbor_targets
-        return {} if targets is None else targets.state_dict()
+        return {
+            "targets": {} if targets is None else targets.state_dict(),
+            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
+        }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         if self.table.neighbor_targets is not None:
-            self.table.neighbor_targets.load_state_dict(state)
+            self.table.neighbor_targets.load_state_dict(state["targets"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+    def _set_learning_rate(self) -> None:
+        done = max(0, self.epoch - self.student.pretrain_epochs) / self.training.epochs
+        share = (1 + math.cos(math.pi * done)) / 2 if self.training.schedule == "cosine" else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.lr * share
 
     def _batches(self) -> Iterator[Tensor]:
         if self.batch_size >= len(self.table):
