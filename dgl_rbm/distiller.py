@@ -25,7 +25,8 @@ from dgl_rbm.training.callbacks import Callback, TimeBudget
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.fingerprint import fingerprint
-from dgl_rbm.training.student import ObjectiveConfig, StudentTraining
+from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.student import StudentTraining
 
 __all__ = ["Distiller"]
 

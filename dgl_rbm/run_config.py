@@ -11,7 +11,8 @@ from pydantic import Field, SerializeAsAny
 from dgl_rbm.config import ComponentConfig, StrictConfig, validated
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, students, teachers
-from dgl_rbm.training.student import ObjectiveConfig, StudentTraining
+from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.student import StudentTraining
 
 __all__ = ["CustomConfig", "DistillConfig", "list_encoders", "resolve_config", "resolve_dataset", "resolve_encoders"]
 
