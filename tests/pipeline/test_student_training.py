@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,13 @@ from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import students
 from dgl_rbm.students.base import StudentOutput
 from dgl_rbm.table import DistillationTable
+from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.objective import ObjectiveConfig, distillation_objective
 from dgl_rbm.training.seeding import seeded
-from dgl_rbm.training.student import ObjectiveConfig, StudentTraining, distillation_objective, fit_student
+from dgl_rbm.training.student import StudentTraining, _StudentRun, fit_student
 
 CLASSES = 3
 
@@ -138,9 +142,12 @@ def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: in
     assert not student.pretraining
 
 
+@pytest.mark.parametrize("steadied", [{}, {"averaging": 0.9, "schedule": "cosine"}])
 @pytest.mark.parametrize("kind", students.names())
-def test_training_is_reproducible_and_resumes_to_the_same_result(kind: str, tmp_path: Path) -> None:
-    training = StudentTraining(epochs=20, batch_size=7, patience=50)
+def test_training_is_reproducible_and_resumes_to_the_same_result(
+    kind: str, steadied: dict[str, Any], tmp_path: Path
+) -> None:
+    training = StudentTraining(epochs=20, batch_size=7, patience=50, **steadied)
 
     class StopAt(Callback):
         def __init__(self, epoch: int) -> None:
@@ -168,6 +175,47 @@ def test_training_is_reproducible_and_resumes_to_the_same_result(kind: str, tmp_
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert resumed.history == context.history
+
+
+def test_averaged_weights_are_what_is_validated_and_kept() -> None:
+    table, context = make_table(), RunContext()
+    student = build("mlp")
+    fit = fit_student(student, table, context, StudentTraining(epochs=12, patience=12, averaging=0.9))
+    plain = build("mlp")
+    averaged = AveragedModule(plain, 0.9)
+    averages: list[dict[str, Tensor]] = []
+
+    def after_step() -> None:
+        averaged.update()
+        averages.append({name: value.clone() for name, value in averaged.average.state_dict().items()})
+
+    plain.after_step = after_step  # type: ignore[method-assign, assignment]
+    of_plain = RunContext()
+    fit_student(plain, table, of_plain, StudentTraining(epochs=12, patience=12))
+    # One step an epoch; averaging leaves the training itself alone.
+    assert [entry["loss"] for entry in of_plain.history] == [entry["loss"] for entry in context.history]
+    for name, value in averages[fit.best_epoch - 1].items():
+        assert torch.equal(value, student.state_dict()[name]), name
+
+
+def test_a_cosine_schedule_ends_at_zero_and_starts_after_pretraining() -> None:
+    table = make_table()
+    student = build("rbm")
+    rates: list[float] = []
+    after_step = student.after_step
+
+    def watched() -> None:
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        after_step()
+
+    student.after_step = watched  # type: ignore[method-assign]
+    training = StudentTraining(epochs=20, patience=50, lr=0.02, schedule="cosine")
+    run = _StudentRun(student, table, RunContext(), training, ObjectiveConfig())
+    run.run()
+    before = student.pretrain_epochs
+    assert rates[: before + 1] == [0.02] * (before + 1)
+    expected = [0.01 * (1 + math.cos(math.pi * t / 20)) for t in range(20)]
+    assert rates[before:] == pytest.approx(expected)
 
 
 def test_neighbour_targets_are_told_of_the_epochs_that_they_read() -> None:
