@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.evaluation.routing import routing_recorder
 from dgl_rbm.precision import Precision, check_precision, mixed_precision
 from dgl_rbm.sparse import take
 from dgl_rbm.students.base import Student
@@ -58,6 +59,11 @@ class StudentTraining(StrictConfig):
         default="float32",
         description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
         "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
+    )
+    record_routing: bool = Field(
+        default=False,
+        description="Whether the history says of every epoch of a student that routes how the gates are shared among "
+        "the experts, and how many rows keep their top expert.",
     )
 
 
@@ -129,6 +135,7 @@ class _StudentRun(EpochLoop):
         self.student, self.table = student, table
         self.averaged = AveragedModule(student, training.averaging) if training.averaging else None
         self.val_inputs = take(table.inputs, table.val_idx)
+        self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
         self.training, self.objective = training, objective
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
 
@@ -176,6 +183,7 @@ class _StudentRun(EpochLoop):
             predicted = student.scores(self.val_inputs).argmax(dim=1)
         metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
         self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
+        metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
             self.optimizer = _new_optimizer(self.student, self.training)
@@ -191,6 +199,7 @@ class _StudentRun(EpochLoop):
         return {
             "targets": {} if targets is None else targets.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
+            "routing": self.routing.state_dict(),
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -198,6 +207,7 @@ class _StudentRun(EpochLoop):
             self.table.neighbor_targets.load_state_dict(state["targets"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
+        self.routing.load_state_dict(state["routing"])
 
     def _set_learning_rate(self) -> None:
         done = max(0, self.epoch - self.student.pretrain_epochs) / self.training.epochs
