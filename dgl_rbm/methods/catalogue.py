@@ -1,0 +1,181 @@
+"""Reads the YAML files of methods and turns a method into the values that a configuration is resolved from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from dgl_rbm.config import StrictConfig, validated
+from dgl_rbm.errors import UnknownNameError
+from dgl_rbm.methods.recipes import Recipe, encoder_options, find_recipe
+from dgl_rbm.registry import teachers
+
+__all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
+
+RecipeName = Literal["published", "default"]
+
+_SECTIONS = ("teacher", "student", "encoder", "regularizer", "objective", "training")
+# Width of a student without a teacher to take it from; the pipeline has the same.
+_DEFAULT_WIDTH = 256
+
+
+class PublishedResults(StrictConfig):
+    """Where the paper's tables have the method."""
+
+    table: str = Field(description="Table of the RbM paper.")
+    method: str = Field(description="Name of the method in the table of published results.")
+
+
+class Method(StrictConfig):
+    """A published method: which components it is made of, where it comes from, and what is done otherwise here."""
+
+    name: str = Field(description="Word on the command line; the file is called like it.")
+    title: str = Field(description="Name in its paper.")
+    summary: str = Field(description="What it is, in a sentence.")
+    paper: str = Field(description="Where it was published.")
+    source: str = Field(description="Where the settings here come from.")
+    departures: list[str] = Field(min_length=1, description="What is done otherwise than in the paper, and why.")
+    extends: str | None = Field(default=None, description="Method that the components are taken from.")
+    width_factor: int = Field(default=1, ge=1, description="Multiplies the width of the student's hidden layers.")
+    recipe: Literal["mlp", "moe", "rbm"] = Field(description="Family of students whose published settings apply.")
+    published: PublishedResults = Field(description="The published results of the method.")
+    components: dict[str, Any] = Field(description="Component values, as in a configuration file.")
+
+    @field_validator("components")
+    @classmethod
+    def _known_sections(cls, components: dict[str, Any]) -> dict[str, Any]:
+        for name in components:
+            if name not in _SECTIONS:
+                raise ValueError(f"'{name}' is no part of a method; expected some of {', '.join(_SECTIONS)}")
+        return components
+
+    def values(
+        self,
+        dataset: str | None = None,
+        setting: str = "transductive",
+        recipe: RecipeName = "published",
+        *,
+        teacher: str | None = None,
+    ) -> dict[str, Any]:
+        """Return nested plain values for `dgl_rbm.run_config.resolve_config`.
+
+        Parameters
+        ----------
+        dataset : str, optional
+            Name of the dataset, by which the published settings are found.
+        setting : {"transductive", "inductive"}
+            The published settings differ between the two.
+        recipe : {"published", "default"}
+            The published settings where there are some for the dataset, else the package's own defaults; or these
+            in any case.
+        teacher : str, optional
+            Kind of a teacher in place of the method's, for which the published settings are then looked up.
+
+        Returns
+        -------
+        dict
+            ``teacher``, ``student``, ``encoder`` and ``regularizer`` with a ``kind`` each (``encoder`` is a list of
+            these), ``objective`` and ``training``.
+        """
+        result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
+        if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
+            result["teacher"] = {"kind": teacher}
+        if recipe == "published":
+            kind = result["teacher"]["kind"]
+            # A method without a teacher has no rows of its own; those of the default teacher's students fit it best.
+            row = find_recipe(dataset, setting, "sage" if kind == "none" else kind, self.recipe)
+            # One teacher for all methods: the published code tunes it anew for four rows of mixtures.
+            shared = find_recipe(dataset, setting, kind, "mlp")
+            if row is not None:
+                result = _with_recipe(result, row, shared)
+        if self.width_factor > 1:
+            student = result["student"]
+            student["hidden_dim"] = self.width_factor * (student.get("hidden_dim") or _teacher_width(result["teacher"]))
+        return result
+
+
+def _with_kind(name: str, value: Any) -> Any:
+    if name in ("objective", "training"):
+        return merged({}, value)
+    if name == "encoder":
+        parts = value if isinstance(value, list) else [value]
+        return [_with_kind("", part) for part in parts]
+    return {"kind": value} if isinstance(value, str) else merged({}, value)
+
+
+def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> dict[str, Any]:
+    """Fill in the published settings; what the method's file says goes before them."""
+    published: dict[str, Any] = {
+        "student": row.student_values(),
+        "objective": row.objective_values(),
+        "training": row.training_values(),
+    }
+    if shared is not None:
+        published["teacher"] = shared.teacher_values()
+    if values["regularizer"]["kind"] == "krd":
+        published["regularizer"] = row.krd_values()
+    result = merged(published, values)
+    result["encoder"] = [merged(encoder_options(row, part["kind"]), part) for part in values["encoder"]]
+    return result
+
+
+def _teacher_width(teacher: Mapping[str, Any]) -> int:
+    return getattr(teachers.resolve(teacher), "hidden_dim", None) or _DEFAULT_WIDTH
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over` put in, mapping by mapping; neither is changed.
+
+    A component of another ``kind`` takes the place of the one in `base`, options and all.
+    """
+    result = {key: merged({}, value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(value, Mapping):
+            same = isinstance(old, Mapping) and value.get("kind", old.get("kind")) == old.get("kind", value.get("kind"))
+            result[key] = merged(old if same and isinstance(old, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+@cache
+def _raw() -> dict[str, dict[str, Any]]:
+    """Return the content of every file by the method's name."""
+    found = {}
+    for file in files(__package__).iterdir():
+        if file.name.endswith(".yaml"):
+            found[file.name.removesuffix(".yaml")] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return found
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, sorted."""
+    return sorted(_raw())
+
+
+@cache
+def load_method(name: str) -> Method:
+    """Return a method by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        Where there is none of that name; it names the nearest one.
+    """
+    if name not in _raw():
+        raise UnknownNameError(
+            "method", name, method_names(), hint="`dgl-rbm components method` describes each of them."
+        )
+    values = _raw()[name]
+    parent = values.get("extends")
+    if parent is not None:
+        inherited = load_method(parent).model_dump(exclude={"extends", "width_factor"})
+        values = merged(inherited, values)
+        values["departures"] = [*inherited["departures"], *_raw()[name].get("departures", [])]
+    return validated(Method, values, where=f"methods/{name}.yaml")
