@@ -99,7 +99,7 @@ def _command(function: F) -> F:
 def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the file first, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
-    from dgl_rbm.run_config import list_encoders, resolve_config
+    from dgl_rbm.run_config import combined_teacher, list_encoders, resolve_config
 
     values = read_yaml(config) if config is not None else {}
     split = options.pop("split", None)
@@ -110,6 +110,8 @@ def _gather(config: Path | None, overrides: list[str] | None, **options: Any) ->
     values = {**DEFAULTS, **values}
     if any(re.match(r"\s*encoder\.\d", assignment) for assignment in assignments):
         values["encoder"] = list_encoders(values["encoder"])
+    if any(re.match(r"\s*teacher\.(members|weights)\b", assignment) for assignment in assignments):
+        values["teacher"] = combined_teacher(values["teacher"])
     return resolve_config(apply_overrides(values, assignments))
 
 

@@ -46,9 +46,10 @@ class Distiller:
 
     Parameters
     ----------
-    teacher : str, mapping, TeacherConfig, Teacher or torch.nn.Module
+    teacher : str, mapping, TeacherConfig, Teacher, torch.nn.Module, or a list of these
         A module is called as ``module(graph_or_blocks, x)`` and returns logits ``[N, C]``. It is trained in
-        place, from the weights that it has; one without trainable parameters is used as it is.
+        place, from the weights that it has; one without trainable parameters is used as it is. A list,
+        or names joined by ``+``, are several teachers whose probabilities are averaged.
     student : str, mapping, StudentConfig or Student
         An instance is trained in place.
     encoder : str, mapping, EncoderConfig, Encoder, or a list of these
@@ -94,7 +95,7 @@ class Distiller:
         parts = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
         self.config = resolve_config(
             {
-                "teacher": self._separate("teacher", teacher, (Teacher, nn.Module)),
+                "teacher": self._separate("teacher", teacher, (Teacher, nn.Module), whole_list=True),
                 "student": self._separate("student", student, (Student,)),
                 "encoder": [self._separate(f"encoder {i}", part, (Encoder,)) for i, part in enumerate(parts)]
                 if len(parts) != 1 or isinstance(parts[0], Encoder)
@@ -116,9 +117,10 @@ class Distiller:
         distiller.config = config
         return distiller
 
-    def _separate(self, name: str, spec: Any, types: tuple[type, ...]) -> Any:
-        """Put an instance aside and return its description; return anything else as it is."""
-        if isinstance(spec, types):
+    def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
+        """Put an instance, or a `whole_list` that holds one, aside and return its description; else return `spec`."""
+        parts = spec if whole_list and isinstance(spec, (list, tuple)) else ()
+        if isinstance(spec, types) or any(isinstance(part, types) for part in parts):
             self._instances[name] = spec
             return CustomConfig.of(spec)
         return spec

@@ -142,7 +142,7 @@ datasets: Registry[Any] = Registry(
         "csv": "csv",
     },
 )
-teachers: Registry[Any] = Registry("teacher", "dgl_rbm.teachers", _same("sage", "gcn", "logits"))
+teachers: Registry[Any] = Registry("teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "average", "logits"))
 encoders: Registry[Any] = Registry(
     "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "spectral", "diffusion", "label_propagation")
 )

@@ -14,7 +14,16 @@ from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, student
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining
 
-__all__ = ["CustomConfig", "DistillConfig", "list_encoders", "resolve_config", "resolve_dataset", "resolve_encoders"]
+__all__ = [
+    "CustomConfig",
+    "DistillConfig",
+    "combined_teacher",
+    "list_encoders",
+    "resolve_config",
+    "resolve_dataset",
+    "resolve_encoders",
+    "resolve_teacher",
+]
 
 
 class CustomConfig(ComponentConfig):
@@ -89,9 +98,23 @@ def list_encoders(spec: Any) -> list[Any]:
     return list(spec) if isinstance(spec, (list, tuple)) else [spec]
 
 
+def resolve_teacher(spec: Any) -> ComponentConfig:
+    """Resolve one teacher or several: a list, or names joined by ``+``, stands for the average of them."""
+    return teachers.resolve(combined_teacher(spec))
+
+
+def combined_teacher(spec: Any) -> Any:
+    """Return the options of the teacher ``average`` that stand for several teachers; what stands for one as it is."""
+    if isinstance(spec, str) and "+" in spec:
+        spec = [part.strip() for part in spec.split("+")]
+    if not isinstance(spec, (list, tuple)):
+        return spec
+    return spec[0] if len(spec) == 1 else {"kind": "average", "members": list(spec)}
+
+
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {
     "dataset": resolve_dataset,
-    "teacher": teachers.resolve,
+    "teacher": resolve_teacher,
     "student": students.resolve,
     "encoder": resolve_encoders,
     "regularizer": regularizers.resolve,

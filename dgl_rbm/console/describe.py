@@ -100,6 +100,10 @@ def _section(config: BaseModel, indent: int, first: str = "") -> list[str]:
         if isinstance(value, BaseModel):
             lines.append(f"{' ' * indent}{name}:")
             lines += _section(value, indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            lines.append(f"{' ' * indent}{name}:")
+            for part in value:
+                lines += _section(part, indent + 4, first=f"{' ' * (indent + 2)}- ")
         else:
             lines.append(f"{' ' * indent}{name}: {_yaml_value(value)}")
     return lines

@@ -16,9 +16,29 @@ from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
 from dgl_rbm.teachers.message_passing import aggregate
 from dgl_rbm.teachers.training import GNNConfig
 
-__all__ = ["GCN", "GCNLayer", "GcnConfig"]
+__all__ = ["GCN", "GCNLayer", "GcnConfig", "normalized_sum"]
 
 _SOURCE_SCALE, _SCALE, _DEGREE, _MISSING_LOOP = "_gcn_source_scale", "_gcn_scale", "_gcn_degree", "_gcn_missing_loop"
+
+
+def normalized_sum(graph: Any, h: Tensor) -> Tensor:
+    """Return ``Σ_{u ∈ N(v) ∪ {v}} h_u / √(d_u d_v)`` for each destination node v; see `GCNLayer`.
+
+    Parameters
+    ----------
+    graph : dgl.DGLGraph or CSCGraph
+        Annotated by `GCN.annotate`, of S source and D destination nodes.
+    h : Tensor
+        Floating point ``[S, K]``.
+
+    Returns
+    -------
+    Tensor
+        ``[D, K]``.
+    """
+    h = h * graph.srcdata[_SOURCE_SCALE]
+    own = h[: graph.num_dst_nodes()] * graph.dstdata[_MISSING_LOOP]
+    return (aggregate(graph, h, "mean") * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
 
 
 class GCNLayer(nn.Module):
@@ -48,9 +68,7 @@ class GCNLayer(nn.Module):
             GCN.annotate(graph, graph)
         project_first = self.project_first or not isinstance(x, Tensor)
         h = matmul(x, self.weight) if project_first else cast(Tensor, x)
-        h = h * graph.srcdata[_SOURCE_SCALE]
-        own = h[: graph.num_dst_nodes()] * graph.dstdata[_MISSING_LOOP]
-        h = (aggregate(graph, h, "mean") * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
+        h = normalized_sum(graph, h)
         return (h if project_first else matmul(h, self.weight)) + self.bias
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from dgl_rbm.registry import teachers
+from dgl_rbm.run_config import resolve_teacher
+from dgl_rbm.teachers.average import AverageTeacher
 from dgl_rbm.teachers.base import Teacher, TeacherConfig
 from dgl_rbm.teachers.training import GNNTeacher
 
@@ -15,15 +16,16 @@ __all__ = ["as_teacher"]
 
 
 def as_teacher(
-    spec: str | Mapping[str, Any] | TeacherConfig | Teacher | nn.Module, in_dim: int, num_classes: int
+    spec: str | Mapping[str, Any] | TeacherConfig | Teacher | nn.Module | Sequence[Any], in_dim: int, num_classes: int
 ) -> Teacher:
     """Return the teacher that `spec` stands for.
 
     Parameters
     ----------
-    spec : str, mapping, TeacherConfig, Teacher or nn.Module
+    spec : str, mapping, TeacherConfig, Teacher, nn.Module, or a list of these
         A name, options with ``kind``, a config, a teacher, or a module that is called as
-        ``module(graph, x)`` and is trained as `TeacherTraining` has it by default.
+        ``module(graph, x)`` and is trained as `TeacherTraining` has it by default. A list, or
+        names joined by ``+``, are several teachers whose probabilities are averaged.
     in_dim, num_classes : int
         F and C.
 
@@ -32,8 +34,11 @@ def as_teacher(
     ConfigError
         Where it stands for none.
     """
+    if isinstance(spec, (list, tuple)) and len(spec) > 1:
+        return AverageTeacher([as_teacher(part, in_dim, num_classes) for part in spec])
+    spec = spec[0] if isinstance(spec, (list, tuple)) and spec else spec
     if isinstance(spec, Teacher):
         return spec
     if isinstance(spec, nn.Module):
         return GNNTeacher(spec, num_classes)
-    return teachers.resolve(spec).build(in_dim, num_classes)
+    return resolve_teacher(spec).build(in_dim, num_classes)  # type: ignore[attr-defined, no-any-return]

@@ -226,6 +226,10 @@ class CheckpointStore:
         """Forget what is kept under `name`."""
         self._path(name).unlink(missing_ok=True)
 
+    def under(self, name: str) -> CheckpointStore:
+        """Return a store of the same run whose names do not meet those of this one."""
+        return CheckpointStore(self.folder / name, self.fingerprint)
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
@@ -247,6 +251,10 @@ class NullCheckpointStore(CheckpointStore):
 
     def discard(self, name: str) -> None:
         """Do nothing."""
+
+    def under(self, name: str) -> CheckpointStore:
+        """Return the same."""
+        return self
 
 
 def rng_state() -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore
-from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.seeding import derive_seed, seeded
 
 __all__ = ["RunContext", "Stage"]
 
@@ -104,6 +104,22 @@ class RunContext:
         )
         self.checkpoints.discard(f"{name}-progress")
         return state
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[RunContext]:
+        """Give a context for a part of the run that has the same stages as others, such as one of several teachers.
+
+        Its random streams, stages and history are its own, and its checkpoints are kept under names of their own;
+        callbacks are shared, and its times are added to the run's when it ends.
+        """
+        checkpoints = self.checkpoints.under(name)
+        inner = RunContext(derive_seed(self.seed, name), self.device, self.callbacks, checkpoints)
+        inner._running = self._running
+        try:
+            yield inner
+        finally:
+            for stage, seconds in inner.seconds.items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager
     def stage(self, name: str, total: int = 1, unit: str = "epochs") -> Iterator[Stage]:

@@ -1,0 +1,179 @@
+"""Several teachers as one: the weighted mean of their probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from torch import Tensor
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.task import GraphView, ObservedGraph
+from dgl_rbm.errors import ArtifactError, ConfigError, DglRbmError, TimeBudgetError
+from dgl_rbm.registry import teachers
+from dgl_rbm.sparse import Rows
+from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["AverageConfig", "AverageTeacher"]
+
+
+class AverageTeacher(Teacher):
+    """Predicts the weighted mean of its members' probabilities.
+
+    Its logits are the logarithm of that mean, so their softmax is the mean itself. Width and depth, which students
+    take as their defaults, are those of the first member that has any.
+
+    Parameters
+    ----------
+    members : sequence of Teacher
+        At least one. Each is trained with a seed of its own, so that members of one config differ.
+    weights : sequence of float, optional
+        Shares of the members, above zero; scaled to sum to one. Equal by default.
+    """
+
+    kind = "average"
+
+    def __init__(self, members: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
+        if not members:
+            raise ConfigError("The teacher 'average' has no members.", hint="Give at least one: `teacher: [sage]`.")
+        shares = [1.0] * len(members) if weights is None else list(weights)
+        if len(shares) != len(members) or not all(0 < share < math.inf for share in shares):
+            raise ConfigError(
+                f"The teacher 'average' was given the weights {shares} for {len(members)} members; expected one "
+                "above zero for each."
+            )
+        self.members = list(members)
+        self.weights = [share / sum(shares) for share in shares]
+        self.hidden_dim = next((member.hidden_dim for member in members if member.hidden_dim), None)
+        self.num_layers = next((member.num_layers for member in members if member.num_layers), None)
+        self.predicts_single_nodes = all(member.predicts_single_nodes for member in members)
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> None:
+        """Train the members one after the other, each in a part of the run of its own; see `RunContext.part`.
+
+        A member that is done is kept in a checkpoint, as is how far the next one has come.
+
+        Raises
+        ------
+        DglRbmError
+            What a member raises, with its place among the members.
+        """
+        for i, member in enumerate(self.members):
+            with context.part(f"member-{i}") as part, self._named(i):
+                member.load_state_dict(part.cached("teacher", lambda: self._fitted(i, observed, part)))  # noqa: B023
+            for entry in part.history:
+                context.history.append({**entry, "member": i})
+
+    def _fitted(self, i: int, observed: ObservedGraph, part: RunContext) -> dict[str, Any]:
+        self.members[i].fit(observed, part)
+        return self.members[i].state_dict()
+
+    def predict(
+        self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
+    ) -> TeacherOutput:
+        """Predict every node of `view`; the hidden states are those of the members that show any, side by side."""
+        logits: list[Tensor] = []
+        hidden: list[Tensor] = []
+        for i, member in enumerate(self.members):
+            with self._named(i):
+                output = member.predict(view, context, features=features, return_hidden=return_hidden)
+            logits.append(output.logits)
+            hidden += [] if output.hidden is None else [output.hidden]
+        return TeacherOutput(self._mean(logits), torch.cat(hidden, dim=1) if hidden else None)
+
+    def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
+        """Predict a few nodes; the neighbourhoods of the members lie in each other, so the largest is counted."""
+        answers = [member.predict_nodes(view, node_ids) for member in self.members]
+        return self._mean([logits for logits, _ in answers]), max(fetched for _, fetched in answers)
+
+    def num_parameters(self) -> int:
+        """Return the number of trained parameters of all members."""
+        return sum(member.num_parameters() for member in self.members)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the members' states."""
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load the members' states; raises `ArtifactError` where there are more or fewer of them."""
+        states = state.get("members")
+        if not isinstance(states, list) or len(states) != len(self.members):
+            found = f"{len(states)} members" if isinstance(states, list) else "no members"
+            raise ArtifactError(f"The saved teacher has {found}; this one has {len(self.members)}.")
+        for i, (member, part) in enumerate(zip(self.members, states, strict=True)):
+            with self._named(i):
+                member.load_state_dict(part)
+
+    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
+        if len(logits) == 1:
+            return logits[0]
+        parts = [rows.log_softmax(dim=1) + math.log(share) for rows, share in zip(logits, self.weights, strict=True)]
+        return torch.logsumexp(torch.stack(parts), dim=0)
+
+    @contextmanager
+    def _named(self, i: int) -> Iterator[None]:
+        """Name the member in the errors that it raises, and in the options that they point to."""
+        try:
+            yield
+        except TimeBudgetError:
+            raise
+        except DglRbmError as error:
+            error.message = f"teacher.members.{i} ('{self.members[i].kind}'): {error.message}"
+            if error.hint is not None:
+                error.hint = error.hint.replace("teacher.training.", f"teacher.members.{i}.training.")
+            error.args = (error.message if error.hint is None else f"{error.message}\n{error.hint}",)
+            raise
+
+
+@teachers.register
+class AverageConfig(TeacherConfig):
+    """Mean of the probabilities of several teachers."""
+
+    kind: Literal["average"] = Field("average", description="Mean of the probabilities of several teachers.")
+    members: list[SerializeAsAny[ComponentConfig]] = Field(
+        min_length=1,
+        description="The teachers: names, or options with 'kind'. `teacher: [sage, appnp]` and 'sage+appnp' stand for "
+        "an average too.",
+    )
+    weights: list[float] | None = Field(
+        default=None, description="Share of each member, above zero; null for equal shares."
+    )
+
+    @property
+    def can_be_asked_again(self) -> bool:  # type: ignore[override]
+        """Whether every member predicts from other features too."""
+        return all(getattr(member, "can_be_asked_again", True) for member in self.members)
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _resolved(cls, members: Any) -> Any:
+        if isinstance(members, (str, Mapping)) or not isinstance(members, Sequence):
+            raise ValueError("expected a list of teachers")
+        found, problems = [], []
+        for i, member in enumerate(members):
+            try:
+                found.append(teachers.resolve(member))
+            except ConfigError as error:
+                problems.append(f"member {i}: {error.message}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return found
+
+    @field_validator("weights")
+    @classmethod
+    def _one_weight_each(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        members = info.data.get("members")
+        if weights is not None and members is not None and len(weights) != len(members):
+            raise ValueError(f"there are {len(weights)} weights for {len(members)} members")
+        if any(not 0 < weight < math.inf for weight in weights or ()):
+            raise ValueError("each must be above zero")
+        return weights
+
+    def build(self, in_dim: int, num_classes: int) -> AverageTeacher:
+        """Make the members, one after the other, and the teacher."""
+        return AverageTeacher([member.build(in_dim, num_classes) for member in self.members], self.weights)  # type: ignore[attr-defined]
