@@ -1,0 +1,299 @@
+"""What a student costs: total and active parameters, multiply-adds, and times measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial, singledispatch
+from statistics import median
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.sparse import Rows, SparseRows, take
+from dgl_rbm.stacked import StackedRows
+from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.students.ensemble import Ensemble
+from dgl_rbm.students.layers.mixture import MixtureLayer
+from dgl_rbm.students.layers.routing import LearnedRouter, MemoryRouter
+from dgl_rbm.students.mixture import MixtureStudent
+from dgl_rbm.students.mlp import MLP
+
+__all__ = [
+    "Complexity",
+    "StudentTime",
+    "complexity",
+    "entries_per_row",
+    "multiply_adds",
+    "products_of",
+    "skeleton",
+    "student_times",
+    "width_for_active_parameters",
+]
+
+_BATCH = 1024
+_WARMUP = 5
+_WIDEST = 2**16
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Size of a student, and the work of one prediction.
+
+    Attributes
+    ----------
+    parameters, active_parameters : int
+        All that a prediction may use, memories included, and those that the prediction of one row does use.
+    multiply_adds : float
+        What `multiply_adds` returns.
+    """
+
+    parameters: int
+    active_parameters: int
+    multiply_adds: float
+
+
+@singledispatch
+def products_of(module: nn.Module, columns: float) -> float:
+    """Return the multiply-adds of a student's or a layer's matrix products for one row.
+
+    A rule for a class of your own is added by ``@products_of.register``.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A student, or one of its layers.
+    columns : float
+        Entries of the row that are multiplied: its columns, or of a sparse row those that are stored.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no rule for the class.
+    """
+    raise ConfigError(
+        f"There is no rule for the multiply-adds of '{type(module).__qualname__}'.",
+        hint="Add one with @dgl_rbm.evaluation.complexity.products_of.register.",
+    )
+
+
+@products_of.register
+def _(module: nn.Linear, columns: float) -> float:
+    return columns * module.out_features
+
+
+@products_of.register
+def _(module: MLP, columns: float) -> float:
+    first, *others = list(module.layers)
+    return products_of(first, columns) + sum(products_of(layer, cast(nn.Linear, layer).in_features) for layer in others)
+
+
+@products_of.register
+def _(module: Ensemble, columns: float) -> float:
+    return sum(products_of(member, columns) for member in module.members)
+
+
+@products_of.register
+def _(module: MemoryRouter, columns: float) -> float:
+    return columns * len(module.memory.vectors)
+
+
+@products_of.register
+def _(module: LearnedRouter, columns: float) -> float:
+    return products_of(module.projection, columns) + module.embeddings.numel()
+
+
+@products_of.register
+def _(module: MixtureLayer, columns: float) -> float:
+    active = min(module.router.top_k, module.experts.num_experts)
+    return products_of(module.router, columns) + active * columns * module.experts.bias.shape[1]
+
+
+@products_of.register
+def _(module: MixtureStudent, columns: float) -> float:
+    total = 0.0
+    for layer in cast("list[MixtureLayer]", list(module.layers)):
+        width = layer.experts.bias.shape[1]
+        total += columns * width if module.pretraining else products_of(layer, columns)
+        columns = width
+    return total
+
+
+def multiply_adds(student: Student, *, entries: float | None = None) -> float:
+    """Return the multiply-adds of the prediction of one row: those of all products of a row with a matrix.
+
+    These are the products with weights, of routers also those with the experts' embeddings. What is linear in a layer's
+    width alone is left out: biases, norms, activations, gates, and the experts' input attention, which a student that
+    serves has multiplied into its weights. See Table 9 of the RbM paper.
+
+    Parameters
+    ----------
+    student : Student
+        In the phase that is to be counted: before the end of pre-training a mixture passes rows through one expert.
+    entries : float, optional
+        Entries of an input row that are multiplied, as `entries_per_row` counts them; all F + P columns by default.
+
+    Raises
+    ------
+    ConfigError
+        Where the student is of a class without a rule.
+    """
+    return float(products_of(student, student.in_dim if entries is None else entries))
+
+
+def entries_per_row(rows: Rows) -> float:
+    """Return how many entries of a row are multiplied, in the mean: all columns, or those that sparse rows store."""
+    if isinstance(rows, StackedRows):
+        return sum(entries_per_row(part) for part in rows.parts)
+    if isinstance(rows, SparseRows):
+        return rows.csr.values().numel() / max(1, len(rows))
+    return float(rows.shape[1])
+
+
+def complexity(student: Student, *, entries: float | None = None) -> Complexity:
+    """Return the size of a student and its work for one row; `entries` as for `multiply_adds`."""
+    return Complexity(
+        student.num_parameters(), student.num_active_parameters(), multiply_adds(student, entries=entries)
+    )
+
+
+def skeleton(
+    config: StudentConfig, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2
+) -> Student:
+    """Return a student of this shape without memory for its weights, past its pre-training, to be counted.
+
+    Parameters
+    ----------
+    config : StudentConfig
+        Options.
+    in_dim, num_classes : int
+        F + P, and C.
+    hidden_dim, num_layers : int
+        Used where the config leaves them null.
+    """
+    with torch.device("meta"):
+        student = config.build(in_dim, num_classes, hidden_dim=hidden_dim, num_layers=num_layers)
+    if isinstance(student, MixtureStudent):
+        # Not the one on the meta device, which has no value to be asked for.
+        student.routed = torch.tensor(True)
+    return student
+
+
+def width_for_active_parameters(
+    config: StudentConfig, in_dim: int, num_classes: int, active_parameters: int, *, num_layers: int = 2
+) -> int:
+    """Return the hidden width at which a student has nearly this many active parameters.
+
+    Parameters
+    ----------
+    config : StudentConfig
+        Options; its `hidden_dim` does not count.
+    in_dim, num_classes : int
+        F + P, and C.
+    active_parameters : int
+        The size wanted.
+    num_layers : int
+        Used where the config leaves it null.
+
+    Returns
+    -------
+    int
+        At least 1; of two widths as near the smaller one.
+    """
+
+    def size(width: int) -> int:
+        shaped = config.model_copy(update={"hidden_dim": width})
+        return skeleton(shaped, in_dim, num_classes, num_layers=num_layers).num_active_parameters()
+
+    low, high = 1, 2
+    while high < _WIDEST and size(high) < active_parameters:
+        low, high = high, 2 * high
+    # size(low) is below what is wanted, or low is 1; size(high) is not below it.
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) < active_parameters else (low, middle)
+    return min((low, high), key=lambda width: abs(size(width) - active_parameters))
+
+
+@dataclass(frozen=True)
+class StudentTime:
+    """Measured prediction time.
+
+    Attributes
+    ----------
+    single_us : float
+        Median of requests for one row, microseconds.
+    batch_us : float
+        Median of requests for 1,024 rows, microseconds a row.
+    single_ratio, batch_ratio : float
+        Median over requests of the time over that of the first student for the same rows: the load of the machine
+        changes from moment to moment, and ratios of neighbouring moments cancel it.
+    """
+
+    single_us: float
+    batch_us: float
+    single_ratio: float
+    batch_ratio: float
+
+
+def student_times(students: Mapping[str, Student], x: Rows, *, repeats: int = 300) -> dict[str, StudentTime]:
+    """Time students that serve, side by side on one thread: each request goes to every student in turn.
+
+    Rows with their encodings are taken to be at hand; `dgl_rbm.evaluation.latency` times the gathering too.
+
+    Parameters
+    ----------
+    students : mapping of str to Student
+        By name, on the CPU, of the same input.
+    x : Tensor or StructuredRows
+        Rows to draw requests from, float32 ``[N, F + P]``, N ≥ 1.
+    repeats : int
+        Requests for one row; a tenth as many for batches.
+    """
+    was_training = {name: student.training for name, student in students.items()}
+    generator = torch.Generator().manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for student in students.values():
+            student.serve()
+        single = _alternate(students, x, 1, repeats, generator)
+        batch = _alternate(students, x, _BATCH, max(5, repeats // 10), generator)
+    finally:
+        torch.set_num_threads(threads)
+        for name, student in students.items():
+            student.train(was_training[name])
+    base = next(iter(students))
+    return {
+        name: StudentTime(
+            single_us=1e6 * median(single[name]),
+            batch_us=1e6 * median(batch[name]) / _BATCH,
+            single_ratio=median(a / b for a, b in zip(single[name], single[base], strict=True)),
+            batch_ratio=median(a / b for a, b in zip(batch[name], batch[base], strict=True)),
+        )
+        for name in students
+    }
+
+
+def _alternate(
+    students: Mapping[str, Student], x: Rows, size: int, repeats: int, generator: torch.Generator
+) -> dict[str, list[float]]:
+    """Return the seconds of each request by student; a few unmeasured ones come first."""
+    seconds: dict[str, list[float]] = {name: [] for name in students}
+    for i in range(_WARMUP + repeats):
+        rows = take(x, torch.randint(x.shape[0], (size,), generator=generator))
+        for name, student in students.items():
+            elapsed = _timed(partial(student, rows))
+            if i >= _WARMUP:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+@torch.no_grad()
+def _timed(predict: Callable[[], Tensor | Any]) -> float:
+    start = time.perf_counter()
+    predict()
+    return time.perf_counter() - start

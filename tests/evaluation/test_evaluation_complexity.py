@@ -1,0 +1,226 @@
+"""Multiply-adds and parameters against counts by hand and by hooks, widths of a given size, and timing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.evaluation.complexity import (
+    complexity,
+    entries_per_row,
+    multiply_adds,
+    skeleton,
+    student_times,
+    width_for_active_parameters,
+)
+from dgl_rbm.registry import students
+from dgl_rbm.sparse import SparseRows
+from dgl_rbm.stacked import hstack
+from dgl_rbm.students.base import Student
+
+KINDS = ["mlp", "ensemble", "moe", "rbm"]
+
+
+def config_of(kind: str, **options: Any) -> Any:
+    return students.resolve({"kind": kind, **options})
+
+
+class LinearTwin(nn.Module):
+    """The served arithmetic of any student written with `nn.Linear` alone, for one row; hooks count its products."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+        self.counted = 0
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+        layer.weight = nn.Parameter(weight.detach())
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach())
+        layer.register_forward_hook(self.count)
+        return layer(x)
+
+    def count(self, layer: Any, inputs: Any, output: Tensor) -> None:
+        # One multiply-add for each pair of an entry that is not zero and an output.
+        self.counted += int((inputs[0] != 0).sum()) * output.shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of_any(self.student, x)
+
+    def of_any(self, student: Any, x: Tensor) -> Tensor:
+        if student.kind == "ensemble":
+            return torch.stack([self.of_any(member, x).softmax(dim=1) for member in student.members]).mean(dim=0).log()
+        hidden = x
+        for depth, layer in enumerate(student.layers):
+            if depth:
+                hidden = torch.relu(hidden)
+            hidden = self.linear(hidden, layer.weight, layer.bias) if student.kind == "mlp" else self.mix(layer, hidden)
+        return hidden
+
+    def mix(self, layer: Any, x: Tensor) -> Tensor:
+        learned = hasattr(layer.router, "projection")
+        seen = self.linear(x, layer.router.projection.weight) if learned else x
+        embeddings = layer.router.embeddings if learned else layer.router.memory.vectors
+        unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+        cosines = self.linear(seen, unit)[0] / seen.norm()
+        kept = cosines.sort(descending=True).indices[: layer.router.top_k]
+        gates = cosines[kept].softmax(dim=0)
+        experts = layer.experts
+        mixed = torch.zeros(1, experts.bias.shape[1])
+        for expert, gate in zip(kept.tolist(), gates, strict=True):
+            weight = experts.weights[expert].t()
+            if experts.attention is not None:
+                weight = weight * experts.attention[expert].exp()
+            mixed = mixed + gate * self.linear(x, weight, experts.bias[expert])
+        return mixed if experts.scale is None else mixed * experts.scale.exp()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    in_dim=st.integers(1, 7),
+    width=st.integers(1, 6),
+    layers=st.integers(1, 3),
+    classes=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_counts_are_those_of_hooks(kind: str, in_dim: int, width: int, layers: int, classes: int, seed: int) -> None:
+    """A twin that gives the same logits with `nn.Linear` alone does as many multiply-adds as the rule says.
+
+    Inner activations that happen to be zero are counted by the rule, so each layer is fed with none: weights are
+    made positive.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = config_of(kind, pretrain_epochs=0, num_experts=5, top_k=2).build if kind in ("moe", "rbm") else None
+        build = student or config_of(kind).build
+        made = build(in_dim, classes, hidden_dim=width, num_layers=layers).eval()
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.abs_()
+        x = torch.rand(1, in_dim) + 0.1
+        twin = LinearTwin(made)
+        with torch.no_grad():
+            assert torch.allclose(twin(x), made(x), atol=1e-4)
+        assert multiply_adds(made) == twin.counted
+        # A row of which only some entries are stored.
+        x[0, 1:] = 0
+        again = LinearTwin(made)
+        again(x)
+        assert multiply_adds(made, entries=1) == again.counted
+
+
+def test_counts_by_hand() -> None:
+    # 10 columns, 4 hidden, 3 classes.
+    sizes: dict[str, Any] = {"hidden_dim": 4, "num_layers": 2}
+    assert multiply_adds(config_of("mlp").build(10, 3, **sizes)) == 10 * 4 + 4 * 3
+    assert multiply_adds(config_of("ensemble", num_members=3).build(10, 3, **sizes)) == 3 * (10 * 4 + 4 * 3)
+    mixture = {"num_experts": 6, "top_k": 3, "pretrain_epochs": 0}
+    rbm = config_of("rbm", **mixture).build(10, 3, **sizes)
+    assert multiply_adds(rbm) == 10 * 6 + 3 * 10 * 4 + 4 * 6 + 3 * 4 * 3
+    # With 2 of 10 columns stored; the second layer is dense all the same.
+    assert multiply_adds(rbm, entries=2) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
+    moe = config_of("moe", routing_dim=5, **mixture).build(10, 3, **sizes)
+    assert multiply_adds(moe) == (10 * 5 + 5 * 6) + 3 * 10 * 4 + (4 * 5 + 5 * 6) + 3 * 4 * 3
+    before = config_of("rbm", num_experts=6, pretrain_epochs=2).build(10, 3, **sizes)
+    assert multiply_adds(before) == 10 * 4 + 4 * 3
+
+
+def test_parameters_by_hand() -> None:
+    # Table 9 of the paper, with the bias of a layer counted as N: (F + 1)·N, and F each for attention and memory.
+    made = config_of("rbm", num_experts=6, top_k=3, pretrain_epochs=0).build(10, 3, hidden_dim=4, num_layers=2)
+    found = complexity(made)
+    assert found.parameters == 6 * (11 * 4 + 10 + 10) + 1 + 6 * (5 * 3 + 4 + 4) + 1
+    assert found.active_parameters == 3 * (11 * 4 + 10) + 6 * 10 + 1 + 3 * (5 * 3 + 4) + 6 * 4 + 1
+    assert found.multiply_adds == multiply_adds(made)
+
+
+def test_entries_of_each_form_of_rows() -> None:
+    dense = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
+    sparse = SparseRows.from_scipy(csr_matrix(dense.numpy()))
+    assert entries_per_row(dense) == 3
+    assert entries_per_row(sparse) == 1.5
+    assert entries_per_row(hstack(sparse, torch.zeros(2, 4))) == 5.5
+
+
+def test_a_student_without_a_rule_is_named() -> None:
+    class Own(Student):
+        pass
+
+    with pytest.raises(ConfigError, match="Own"):
+        multiply_adds(Own(3, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_skeletons_have_the_size_of_the_real_thing(kind: str) -> None:
+    config = config_of(kind)
+    state = torch.get_rng_state()
+    bones = complexity(skeleton(config, 12, 3, hidden_dim=7, num_layers=3))
+    assert torch.equal(torch.get_rng_state(), state)
+    real = config.build(12, 3, hidden_dim=7, num_layers=3)
+    if kind == "rbm":
+        real.finish_pretraining(torch.randn(30, 12))
+    assert bones == complexity(real)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wanted", [1, 400, 5000, 33_333])
+def test_no_other_width_is_nearer(kind: str, wanted: int) -> None:
+    config = config_of(kind)
+    found = width_for_active_parameters(config, 12, 3, wanted)
+
+    def distance(width: int) -> int:
+        return abs(skeleton(config, 12, 3, hidden_dim=width).num_active_parameters() - wanted)
+
+    assert distance(found) == min(distance(width) for width in range(max(1, found - 3), found + 4))
+
+
+class Clock:
+    """Time that passes only while a student predicts."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Timed(Student):
+    """A student whose predictions take a given time each, times a load that grows with every request."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__(4, 2)
+        self.clock, self.seconds, self.asked = clock, seconds, []
+
+    def forward(self, x: Any) -> Tensor:
+        self.asked.append(x)
+        self.clock.now += self.seconds * len(self.asked)
+        return torch.zeros(len(x), 2)
+
+
+def test_times_are_compared_request_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine slows down all the time, the ratio of times for the same request does not change."""
+    clock = Clock()
+    monkeypatch.setattr("dgl_rbm.evaluation.complexity.time", clock)
+    quick, slow = Timed(clock, 1e-6), Timed(clock, 3e-6)
+    quick.train()
+    slow.eval()
+    state = torch.get_rng_state()
+    times = student_times({"quick": quick, "slow": slow}, torch.arange(80.0).reshape(20, 4), repeats=20)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (times["quick"].single_ratio, times["quick"].batch_ratio) == (1.0, 1.0)
+    assert times["slow"].single_ratio == pytest.approx(3)
+    assert times["slow"].batch_ratio == pytest.approx(3)
+    # 5 requests to warm up, then the 6th to the 25th; of batches the 31st to the 35th after five more.
+    assert times["quick"].single_us == pytest.approx((15 + 16) / 2)
+    assert times["quick"].batch_us == pytest.approx(33 / 1024)
+    assert all(torch.equal(a, b) for a, b in zip(quick.asked, slow.asked, strict=True))
+    assert [len(rows) for rows in quick.asked] == [1] * 25 + [1024] * 10
+    assert (quick.training, slow.training) == (True, False)
