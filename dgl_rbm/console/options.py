@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dgl_rbm.methods.catalogue import method_names
 from dgl_rbm.registry import DEFAULTS, REGISTRIES
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "EncoderOption",
     "JsonOption",
     "MaxHoursOption",
+    "MethodOption",
+    "RecipeOption",
     "RegularizerOption",
     "SeedOption",
     "SetOption",
@@ -50,6 +53,17 @@ SettingOption = Annotated[
 ]
 SplitOption = Annotated[
     str | None, typer.Option(help="0.6/0.2/0.2 (shares) or 20/30 (nodes per class) in place of the dataset's own.")
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Published method, whose parts the other options change: {', '.join(method_names())}. "
+        "`dgl-rbm components method NAME` tells where it comes from."
+    ),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(help="Of a method: 'published' settings where there are some for the dataset, or 'default' ones."),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; `dgl-rbm init` writes one.")]
 SetOption = Annotated[

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from dgl_rbm.config import StrictConfig, validated
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.recipes import Recipe, encoder_options, find_recipe
-from dgl_rbm.registry import teachers
+from dgl_rbm.registry import DEFAULTS, teachers
 
 __all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
 
@@ -83,12 +83,13 @@ class Method(StrictConfig):
             these), ``objective`` and ``training``.
         """
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
-        if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
+        if teacher in teachers.names() and result["teacher"]["kind"] not in ("none", teacher):
             result["teacher"] = {"kind": teacher}
         if recipe == "published":
             kind = result["teacher"]["kind"]
-            # A method without a teacher has no rows of its own; those of the default teacher's students fit it best.
-            row = find_recipe(dataset, setting, "sage" if kind == "none" else kind, self.recipe)
+            row = find_recipe(dataset, setting, kind, self.recipe)
+            # Without a teacher, or with one that the paper does not use, the students of the default one come nearest.
+            row = row or find_recipe(dataset, setting, DEFAULTS["teacher"], self.recipe)
             # One teacher for all methods: the published code tunes it anew for four rows of mixtures.
             shared = find_recipe(dataset, setting, kind, "mlp")
             if row is not None:
@@ -144,19 +145,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-@cache
-def _raw() -> dict[str, dict[str, Any]]:
-    """Return the content of every file by the method's name."""
-    found = {}
-    for file in files(__package__).iterdir():
-        if file.name.endswith(".yaml"):
-            found[file.name.removesuffix(".yaml")] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
+_SUFFIX = ".yaml"
 
 
 def method_names() -> list[str]:
     """Return the names of all methods, sorted."""
-    return sorted(_raw())
+    found = (file.name for file in files(__package__).iterdir())
+    return sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX))
 
 
 @cache
@@ -168,14 +163,14 @@ def load_method(name: str) -> Method:
     UnknownNameError
         Where there is none of that name; it names the nearest one.
     """
-    if name not in _raw():
+    if name not in method_names():
         raise UnknownNameError(
             "method", name, method_names(), hint="`dgl-rbm components method` describes each of them."
         )
-    values = _raw()[name]
-    parent = values.get("extends")
-    if parent is not None:
-        inherited = load_method(parent).model_dump(exclude={"extends", "width_factor"})
-        values = merged(inherited, values)
-        values["departures"] = [*inherited["departures"], *_raw()[name].get("departures", [])]
-    return validated(Method, values, where=f"methods/{name}.yaml")
+    own = yaml.safe_load(files(__package__).joinpath(name + _SUFFIX).read_text(encoding="utf-8"))
+    values = own
+    if own.get("extends") is not None:
+        inherited = load_method(own["extends"]).model_dump(exclude={"extends", "width_factor"})
+        values = merged(inherited, own)
+        values["departures"] = [*inherited["departures"], *own.get("departures", [])]
+    return validated(Method, values, where=f"methods/{name}{_SUFFIX}")

@@ -1,0 +1,68 @@
+"""A method with changes: what the user gives goes before the published settings, these before the method's file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast, get_args
+
+from dgl_rbm.errors import UnknownNameError
+from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
+from dgl_rbm.run_config import list_encoders
+
+__all__ = ["dataset_name", "method_values"]
+
+
+def dataset_name(spec: Any) -> str | None:
+    """Return the name of a dataset given as a name, a mapping or a config: its ``name``, or else its ``kind``."""
+    if spec is None or isinstance(spec, str):
+        return spec
+    get = spec.get if isinstance(spec, Mapping) else lambda key: getattr(spec, key, None)
+    name = get("name") or get("kind")
+    return None if name is None else str(name)
+
+
+def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:
+    """Return the values of a method with `given` on top, for `dgl_rbm.run_config.resolve_config`.
+
+    Parameters
+    ----------
+    method : str
+        Its name.
+    given : mapping
+        Option to value, as in a configuration file; ``dataset``, ``setting`` and ``teacher`` also say which published
+        settings apply. A component of the method's own kind keeps the method's options where `given` has none.
+    recipe : {"published", "default"}
+        See `Method.values`.
+
+    Raises
+    ------
+    UnknownNameError
+        Where there is no such method or recipe.
+    """
+    if recipe not in get_args(RecipeName):
+        raise UnknownNameError("recipe", recipe, get_args(RecipeName))
+    teacher = _kind(given.get("teacher"))
+    base = load_method(method).values(
+        dataset_name(given.get("dataset")),
+        str(given.get("setting", "transductive")),
+        cast(RecipeName, recipe),
+        teacher=teacher,
+    )
+    return base | {name: _over(name, base.get(name), value) for name, value in given.items()}
+
+
+def _kind(spec: Any) -> str | None:
+    kind = spec.get("kind") if isinstance(spec, Mapping) else spec
+    return kind if isinstance(kind, str) else None
+
+
+def _over(name: str, base: Any, given: Any) -> Any:
+    if name == "encoder":
+        own = {part["kind"]: part for part in base}
+        return [_over("", own.get(_kind(part)), part) for part in list_encoders(given)]
+    if isinstance(base, Mapping):
+        if isinstance(given, str):
+            return base if base.get("kind") == given else given
+        if isinstance(given, Mapping) and given.get("kind", base.get("kind")) == base.get("kind"):
+            return merged(base, given)
+    return given
