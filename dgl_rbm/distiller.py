@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.fingerprint import fingerprint
 from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.shared import SharedParts, part_keys
 from dgl_rbm.training.student import StudentTraining
 
 __all__ = ["Distiller"]
@@ -137,6 +138,8 @@ class Distiller:
         split: str | None = None,
         out: str | Path | None = None,
         max_hours: float | None = None,
+        shared: str | Path | None = None,
+        latency_of: Collection[str] = ("teacher", "student"),
     ) -> DistillationResult:
         """Run the whole pipeline.
 
@@ -155,6 +158,12 @@ class Distiller:
             continues where it was. Runs with instances of your own as components keep no checkpoints.
         max_hours : float, optional
             Stop by a `TimeBudgetError` after this time, once what is done is kept in `out`.
+        shared : path, optional
+            Folder of teachers, encodings and reliabilities that several runs share: what a run with the same
+            options, seed and observed graph made is taken from there, else made and kept there. Several processes
+            may use it at once. Runs with instances of your own as components share nothing.
+        latency_of : collection of {"teacher", "student"}
+            Which models' prediction times are measured.
 
         Returns
         -------
@@ -188,7 +197,9 @@ class Distiller:
         try:
             with context.stage("data", unit="steps"):
                 task, config = self._load(graph, fields, split)
-            pipeline = Pipeline(task, config, context, self._instances)
+            pipeline = Pipeline(task, config, context, self._instances, latency_of)
+            if shared is not None and not self._instances:
+                context.shared = SharedParts(Path(shared), part_keys(config, pipeline.observed, device))
             if keeps:
                 store = CheckpointStore(Path(str(out)) / "checkpoints", fingerprint(config, pipeline.observed))
                 context.checkpoints = store

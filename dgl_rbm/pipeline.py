@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -47,12 +47,20 @@ class Pipeline:
     instances : mapping of str to object
         Components that were given as instances, by ``"teacher"``, ``"student"``, ``"regularizer"`` and
         ``"encoder 0"``, ``"encoder 1"`` and so on.
+    latency_of : collection of {"teacher", "student"}
+        Which models' prediction times are measured.
     """
 
     def __init__(
-        self, task: NodeTask, config: DistillConfig, context: RunContext, instances: Mapping[str, Any]
+        self,
+        task: NodeTask,
+        config: DistillConfig,
+        context: RunContext,
+        instances: Mapping[str, Any],
+        latency_of: Collection[str] = ("teacher", "student"),
     ) -> None:
         self.task, self.config, self.context, self.instances = task, config, context, instances
+        self.latency_of = latency_of
         self.observed = task.observed()
 
     def execute(self) -> DistillationResult:
@@ -70,8 +78,10 @@ class Pipeline:
             metrics = self.score(teacher, student, fit, logits)
         with self.context.stage("latency", unit="steps"):
             view = self.task.full()
-            metrics["teacher"]["latency"] = teacher_latency(teacher, view)
-            metrics["student"]["latency"] = student_latency(student, encodings, view)
+            if "teacher" in self.latency_of:
+                metrics["teacher"]["latency"] = teacher_latency(teacher, view)
+            if "student" in self.latency_of:
+                metrics["student"]["latency"] = student_latency(student, encodings, view)
         metrics["seconds"] = {name: round(seconds, 4) for name, seconds in self.context.seconds.items()}
         return DistillationResult(
             config=self.config,

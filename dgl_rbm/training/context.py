@@ -13,6 +13,7 @@ import torch
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore
 from dgl_rbm.training.seeding import derive_seed, seeded
+from dgl_rbm.training.shared import NullSharedParts, SharedParts
 
 __all__ = ["RunContext", "Stage"]
 
@@ -53,6 +54,8 @@ class RunContext:
         Told of each stage and step; the progress bar is one.
     checkpoints : CheckpointStore
         Keeps finished and half-finished stages; the default keeps nothing.
+    shared : SharedParts
+        Finished parts that several runs take from each other; the default shares nothing.
     history : list of dict
         One entry per recorded step, in order.
     seconds : dict of str to float
@@ -63,6 +66,7 @@ class RunContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     callbacks: Sequence[Callback] = ()
     checkpoints: CheckpointStore = field(default_factory=NullCheckpointStore)
+    shared: SharedParts = field(default_factory=NullSharedParts)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     _entered: dict[str, int] = field(default_factory=dict, repr=False)
@@ -74,7 +78,7 @@ class RunContext:
             self._running[-1].substep(done, total)
 
     def cached(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return the state of a finished part of the run from its checkpoint, or compute and keep it.
+        """Return the state of a finished part from its checkpoint or from another run, or compute and keep it.
 
         Parameters
         ----------
@@ -85,25 +89,34 @@ class RunContext:
         """
         kept = self.checkpoints.load(name)
         if kept is not None:
-            self.history.extend(kept["history"])
-            for stage, seconds in kept["seconds"].items():
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-                for callback in self.callbacks:
-                    callback.on_stage_reused(stage, seconds)
-            return kept["state"]
-        recorded, before = len(self.history), dict(self.seconds)
-        state = compute()
-        seconds = {stage: value - before.get(stage, 0.0) for stage, value in self.seconds.items()}
-        self.checkpoints.save(
-            name,
-            {
-                "state": state,
-                "history": self.history[recorded:],
-                "seconds": {stage: value for stage, value in seconds.items() if value > 0},
-            },
-        )
+            return self._reused(kept)
+        with self.shared.reserved(name) as shared:
+            kept = shared.load(name)
+            if kept is not None:
+                return self._reused(kept)
+            recorded, before = len(self.history), dict(self.seconds)
+            state = compute()
+            seconds = {stage: value - before.get(stage, 0.0) for stage, value in self.seconds.items()}
+            store = shared if shared.enabled else self.checkpoints
+            store.save(
+                name,
+                {
+                    "state": state,
+                    "history": self.history[recorded:],
+                    "seconds": {stage: value for stage, value in seconds.items() if value > 0},
+                },
+            )
         self.checkpoints.discard(f"{name}-progress")
         return state
+
+    def _reused(self, kept: dict[str, Any]) -> Any:
+        """Take over what a finished part recorded, and return its state."""
+        self.history.extend(kept["history"])
+        for stage, seconds in kept["seconds"].items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            for callback in self.callbacks:
+                callback.on_stage_reused(stage, seconds)
+        return kept["state"]
 
     @contextmanager
     def part(self, name: str) -> Iterator[RunContext]:

@@ -14,10 +14,11 @@ from dgl_rbm._version import __version__
 from dgl_rbm.sparse import SparseRows
 
 if TYPE_CHECKING:
+    from dgl_rbm.config import ComponentConfig
     from dgl_rbm.data.task import ObservedGraph
     from dgl_rbm.run_config import DistillConfig
 
-__all__ = ["fingerprint"]
+__all__ = ["add_graph", "add_teacher_files", "fingerprint"]
 
 _ROWS_AT_ONCE = 2**20
 
@@ -30,10 +31,21 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
     digest = hashlib.sha256(__version__.encode())
     digest.update(json.dumps(config.to_values(), sort_keys=True).encode())
     digest.update(str(observed.num_classes).encode())
-    # Of ready logits the configuration only has the path.
-    path = getattr(config.teacher, "path", None)
-    if path is not None and Path(path).is_file():
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    add_teacher_files(digest, config.teacher)
+    add_graph(digest, observed)
+    return digest.hexdigest()
+
+
+def add_teacher_files(digest: hashlib._Hash, teacher: ComponentConfig) -> None:
+    """Add to `digest` the content of the files that a teacher reads: of ready logits a config only has the path."""
+    for part in (teacher, *getattr(teacher, "members", ())):
+        path = getattr(part, "path", None)
+        if path is not None and Path(path).is_file():
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+
+
+def add_graph(digest: hashlib._Hash, observed: ObservedGraph) -> None:
+    """Add to `digest` the observed graph: edges, features, known labels and split."""
     features = observed.features
     # The in-edges as they lie there: a list of edges would have to be made, and would stay in the graph.
     structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
@@ -48,4 +60,3 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
         # Piece by piece: features may lie on disk, and Ctrl-C is heard in between.
         for piece in part.detach().cpu().split(_ROWS_AT_ONCE):
             digest.update(piece.contiguous().numpy().data)
-    return digest.hexdigest()

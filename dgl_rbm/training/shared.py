@@ -1,0 +1,130 @@
+"""Parts of runs that other runs take: a teacher or encodings, made once by whoever needs them first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+
+from dgl_rbm._version import __version__
+from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore
+from dgl_rbm.training.fingerprint import add_graph, add_teacher_files
+
+if TYPE_CHECKING:
+    from dgl_rbm.data.task import ObservedGraph
+    from dgl_rbm.run_config import DistillConfig
+
+__all__ = ["NullSharedParts", "SharedParts", "part_keys"]
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.device) -> dict[str, str]:
+    """Return for each part of a run that can be shared a digest of everything that it depends on.
+
+    Parameters
+    ----------
+    config : DistillConfig
+        Resolved.
+    observed : ObservedGraph
+        What is learnt from.
+    device : torch.device
+        Where; its kind counts, not its number.
+
+    Returns
+    -------
+    dict of str to str
+        By the names that `RunContext.cached` knows them by: ``"teacher"``, ``"encodings"`` and ``"reliability"``.
+    """
+    graph = hashlib.sha256(str(observed.num_classes).encode())
+    add_graph(graph, observed)
+    common = [__version__, graph.hexdigest(), config.seed, device.type]
+    values = config.to_values()
+    files = hashlib.sha256()
+    add_teacher_files(files, config.teacher)
+
+    def key(*parts: Any) -> str:
+        return hashlib.sha256(json.dumps([*common, *parts], sort_keys=True).encode()).hexdigest()
+
+    teacher = [values["teacher"], files.hexdigest()]
+    return {
+        "teacher": key("teacher", *teacher),
+        "encodings": key("encodings", values["encoder"]),
+        "reliability": key("reliability", *teacher, values["regularizer"]),
+    }
+
+
+class SharedParts:
+    """A folder of finished parts by what they depend on.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first part is written.
+    keys : mapping of str to str
+        Name of a part to the digest it is found by; see `part_keys`. Parts of other names are not shared.
+    """
+
+    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
+        self.folder, self.keys = folder, dict(keys)
+
+    @contextmanager
+    def reserved(self, name: str) -> Iterator[CheckpointStore]:
+        """Give the store of the part `name`, to nobody else at once: a second process waits until the first is done.
+
+        The operating system frees the reservation of a process that dies. Where files cannot be locked, two
+        processes may do the same work, to the same result.
+        """
+        key = self.keys.get(name)
+        if key is None:
+            yield NullCheckpointStore()
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        store = CheckpointStore(self.folder / f"{name}-{key[:24]}", key)
+        # One that is there needs no reservation, and does not change any more.
+        if store.load(name) is not None:
+            yield store
+            return
+        with (self.folder / f"{name}-{key[:24]}.lock").open("wb") as file:
+            _lock(file)
+            # Closing the file gives the reservation back.
+            yield store
+
+
+class NullSharedParts(SharedParts):
+    """Shares nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), {})
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Wait until this process alone holds `file`."""
+    if os.name == "nt":
+        import msvcrt
+
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                return
+            except OSError:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+    import fcntl
+
+    while True:
+        try:
+            # Without waiting in the system call, so that Ctrl-C is heard.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        except OSError:
+            # A file system without locks.
+            return
