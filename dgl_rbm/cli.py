@@ -16,6 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm._version import __version__
+from dgl_rbm.console.compare_options import (
+    DEFAULT_METHODS,
+    DatasetsOption,
+    JobsOption,
+    MethodsOption,
+    SeedsOption,
+    SettingsOption,
+    ThreadsOption,
+)
 from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.console.options import (
     ConfigOption,
@@ -24,6 +33,7 @@ from dgl_rbm.console.options import (
     EncoderOption,
     JsonOption,
     MaxHoursOption,
+    RecipeOption,
     RegularizerOption,
     SeedOption,
     SetOption,
@@ -193,6 +203,51 @@ def distill(
         typer.echo(json.dumps(result.metrics, indent=2))
     else:
         print_comparison(_stdout(), result.metrics, folder)
+
+
+@app.command(context_settings=_HELP)
+@_command
+def compare(
+    methods: MethodsOption = DEFAULT_METHODS,
+    datasets: DatasetsOption = "digits",
+    settings: SettingsOption = "transductive,inductive",
+    seeds: SeedsOption = "3",
+    recipe: RecipeOption = "published",
+    split: SplitOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    jobs: JobsOption = 1,
+    threads: ThreadsOption = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; cells that are there already are kept.")] = Path(
+        "runs/compare"
+    ),
+    max_hours: MaxHoursOption = None,
+) -> None:
+    """Run several methods on several graphs, settings and seeds. Started again after a stop, it continues."""
+    from dgl_rbm.console.compare import names_of, run_comparison
+
+    console = _stderr()
+    try:
+        rows = run_comparison(
+            console,
+            methods=names_of(methods),
+            datasets=names_of(datasets),
+            settings=names_of(settings),
+            seeds=seeds,
+            recipe=recipe,
+            split=split,
+            overrides=overrides or [],
+            device=device,
+            jobs=jobs,
+            threads=threads,
+            out=out,
+            max_hours=max_hours,
+        )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished cells are kept in {out}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    if any(row["status"] != "ok" for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command(context_settings=_HELP)

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from dgl_rbm.training.callbacks import Callback
 
-__all__ = ["BarProgress", "LineProgress", "ProgressDisplay", "progress_for"]
+__all__ = ["BarProgress", "LineProgress", "ProgressDisplay", "duration", "progress_for"]
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -65,7 +65,7 @@ class _Remaining:
         return (time.monotonic() - self.started) * (self.total - done) / gone if gone > 0 else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in words of its size: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -111,7 +111,7 @@ class LineProgress(ProgressDisplay):
         total = self._remaining.total
         parts = [f"{self._done}/{total} {self._unit}", within] if total > 1 else [within.removesuffix(" of the next")]
         # An upper bound: patience may end a stage before.
-        ahead = "" if seconds is None else f"at most {_duration(seconds)} to go"
+        ahead = "" if seconds is None else f"at most {duration(seconds)} to go"
         self._print(f"{stage}: " + "  ".join(part for part in (*parts, self._latest, ahead) if part))
 
     def _print(self, line: str) -> None:

@@ -1,0 +1,1 @@
+"""Several methods on several graphs, settings and seeds, under one protocol."""

@@ -1,0 +1,195 @@
+"""The grid of a comparison: variants × datasets × settings × seeds, each cell one run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dgl_rbm._version import __version__
+from dgl_rbm.config import apply_overrides
+from dgl_rbm.errors import ConfigError, DglRbmError
+from dgl_rbm.registry import DEFAULTS
+from dgl_rbm.run_config import DistillConfig, list_encoders, resolve_config
+
+__all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
+
+SETTINGS = ("transductive", "inductive")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is compared: a method, or one choice of options in a study.
+
+    Attributes
+    ----------
+    name : str
+        Its name in tables.
+    values : mapping of str to object
+        Nested plain values as `dgl_rbm.run_config.resolve_config` takes them: teacher, student, encoder,
+        regularizer, objective, training. Of ``dataset`` only options are read, without ``kind``.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+
+
+VariantMaker = Callable[[str, str], Variant]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    variant, dataset, setting : str
+        Names, as they stand in tables.
+    seed : int
+        Of the run; the split is drawn with it too, where the dataset fixes none.
+    config : DistillConfig
+        Everything else, resolved.
+    """
+
+    variant: str
+    dataset: str
+    setting: str
+    seed: int
+    config: DistillConfig
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"{self.variant}, {self.dataset}, {self.setting}, seed {self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Identifies version and options: a kept cell of other options is another cell."""
+        return _digest(__version__, self.config.to_values())
+
+    @property
+    def key(self) -> str:
+        """The name of its file: readable, and different for different options."""
+        name = f"{self.variant}-{self.dataset}-{self.setting}-{self.seed}"
+        return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '_', name)}-{self.digest[:12]}"
+
+    @property
+    def teacher_id(self) -> str:
+        """Short digest of the teacher's options, so that teachers of one kind can be told apart."""
+        return _digest(self.config.to_values()["teacher"])[:8]
+
+    @property
+    def group(self) -> str:
+        """The same for cells that learn from the same teacher on the same graph."""
+        values = self.config.to_values()
+        return _digest(values["dataset"], values["teacher"], self.setting, self.seed)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def expand(
+    variants: Iterable[Variant | VariantMaker],
+    datasets: Sequence[str],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    split: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+) -> list[Cell]:
+    """Make the cells of a grid, all of one graph, setting and seed after each other.
+
+    Parameters
+    ----------
+    variants : iterable of Variant or callable
+        A callable gets the names of dataset and setting and returns the variant for them.
+    datasets, settings : sequence of str
+        Names.
+    seeds : sequence of int
+    split : str, optional
+        In place of the datasets' own: ``"0.6/0.2/0.2"`` (shares) or ``"20/30"`` (nodes per class).
+    overrides : sequence of str
+        Dotted assignments such as ``"training.epochs=300"``, for all cells.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Returns
+    -------
+    list of Cell
+
+    Raises
+    ------
+    ConfigError
+        Where there is nothing to run, a name is unknown, or an option of any cell is wrong; names the first cell
+        that is affected.
+    """
+    variants = list(variants)
+    for what, given in (("variants", variants), ("datasets", datasets), ("settings", settings), ("seeds", seeds)):
+        if not given:
+            raise ConfigError(f"The comparison has no {what}: expected at least one.")
+    for setting in settings:
+        if setting not in SETTINGS:
+            raise ConfigError(f"There is no setting '{setting}'.", hint=f"Choices: {', '.join(SETTINGS)}.")
+    cells: dict[tuple[str, str, str, int], Cell] = {}
+    for dataset, setting in itertools.product(dict.fromkeys(datasets), dict.fromkeys(settings)):
+        made = [variant if isinstance(variant, Variant) else variant(dataset, setting) for variant in variants]
+        for seed, variant in itertools.product(dict.fromkeys(seeds), made):
+            place = (variant.name, dataset, setting, seed)
+            if place in cells:
+                raise ConfigError(f"Two variants of the comparison are named '{variant.name}'.")
+            try:
+                config = _config(variant.values, dataset, setting, seed, split, overrides, device)
+            except DglRbmError as error:
+                where = f"{variant.name}, {dataset}, {setting}"
+                raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+            cells[place] = Cell(variant.name, dataset, setting, seed, config)
+    return list(cells.values())
+
+
+def _config(
+    values: Mapping[str, Any],
+    dataset: str,
+    setting: str,
+    seed: int,
+    split: str | None,
+    overrides: Sequence[str],
+    device: str,
+) -> DistillConfig:
+    options = dict(values.get("dataset") or {}) if isinstance(values.get("dataset"), Mapping) else {}
+    graph = {**options, "kind": dataset} | ({} if split is None else {"split": split})
+    merged = {**DEFAULTS, **values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
+    if any(re.match(r"\s*encoder\.\d", assignment) for assignment in overrides):
+        merged["encoder"] = list_encoders(merged["encoder"])
+    return resolve_config(apply_overrides(merged, overrides))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds that ``"10"`` (0 to 9), ``"100,101"`` or ``"100-109"`` stand for; ``"7,"`` is the seed 7 alone.
+
+    Raises
+    ------
+    ConfigError
+        Where `text` is none of these.
+    """
+    seeds: list[int] = []
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if len(parts) == 1 and "-" not in text:
+            seeds = list(range(int(text)))
+        else:
+            for part in filter(None, parts):
+                first, dash, last = part.partition("-")
+                seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise ConfigError(
+            f"seeds: '{text}' stands for no seeds.", hint="Expected a number (10: seeds 0 to 9), 100,101 or 100-109."
+        )
+    return list(dict.fromkeys(seeds))

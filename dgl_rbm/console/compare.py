@@ -1,0 +1,113 @@
+"""`dgl-rbm compare` and `dgl-rbm report`: what they ask for, and what they show while they run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from dgl_rbm.comparison.run import Listener
+from dgl_rbm.console.progress import duration
+
+__all__ = ["CellProgress", "names_of", "run_comparison"]
+
+
+def names_of(text: str) -> list[str]:
+    """Return the names that are joined by commas in `text`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class CellProgress(Listener):
+    """A line for each cell that ends; on a terminal a bar below with the time that is left."""
+
+    def __init__(self, console: Console, jobs: int) -> None:
+        self.console, self.jobs = console, jobs
+        self.total = self.kept = self.ended = self.failed = 0
+        self._started = time.monotonic()
+        self._bar = Progress(
+            TextColumn("cells"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[ahead]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> CellProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_start(self, total: int, kept: int) -> None:
+        self.total, self.kept, self._started = total, kept, time.monotonic()
+        self._task = self._bar.add_task("cells", total=total, completed=kept, ahead="")
+        self._print(f"{total} cells" + (f", {kept} of them kept from before" if kept else ""))
+
+    def on_cell(self, outcome: Any) -> None:
+        self.ended += 1
+        self.failed += outcome.metrics is None
+        done = self.kept + self.ended
+        ahead = (time.monotonic() - self._started) / self.ended * (self.total - done)
+        shown = f"about {duration(ahead)} to go" if done < self.total else ""
+        self._bar.update(self._task, completed=done, ahead=shown)
+        if outcome.metrics is None:
+            result = f"failed: {' '.join(outcome.error.split())}"
+        else:
+            scores = outcome.metrics["student"]
+            result = f"test {100 * scores['test_accuracy']:.2f} %, val {100 * scores['val_accuracy']:.2f} %"
+        line = f"[{done}/{self.total}] {outcome.cell.title}: {result} ({duration(outcome.seconds)})"
+        self._print(line if self.console.is_terminal or not shown else f"{line}  {shown}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def run_comparison(
+    console: Console,
+    *,
+    methods: Sequence[str],
+    datasets: Sequence[str],
+    settings: Sequence[str],
+    seeds: str,
+    recipe: str,
+    split: str | None,
+    overrides: Sequence[str],
+    device: str | None,
+    jobs: int,
+    threads: int,
+    out: Path,
+    max_hours: float | None,
+) -> list[dict[str, Any]]:
+    """Run what the options ask for; return the rows of ``results.csv``."""
+    from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
+    from dgl_rbm.comparison.run import run_cells
+    from dgl_rbm.methods import method_names
+    from dgl_rbm.methods.apply import method_values
+
+    def maker(name: str) -> VariantMaker:
+        return lambda dataset, setting: Variant(
+            name, method_values(name, {"dataset": dataset, "setting": setting}, recipe)
+        )
+
+    cells = expand(
+        [maker(name) for name in (method_names() if list(methods) == ["all"] else methods)],
+        datasets,
+        settings,
+        parse_seeds(seeds),
+        split=split,
+        overrides=overrides,
+        device=device or "auto",
+    )
+    with CellProgress(console, jobs) as progress:
+        return run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
