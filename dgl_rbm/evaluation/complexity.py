@@ -1,19 +1,16 @@
-"""What a student costs: total and active parameters, multiply-adds, and times measured side by side."""
+"""What a student costs: total and active parameters, and multiply-adds; times are in `dgl_rbm.evaluation.timing`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial, singledispatch
-from statistics import median
-from typing import Any, cast
+from functools import singledispatch
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import Rows, SparseRows, take
+from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.stacked import StackedRows
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.students.ensemble import Ensemble
@@ -24,18 +21,14 @@ from dgl_rbm.students.mlp import MLP
 
 __all__ = [
     "Complexity",
-    "StudentTime",
     "complexity",
     "entries_per_row",
     "multiply_adds",
     "products_of",
     "skeleton",
-    "student_times",
     "width_for_active_parameters",
 ]
 
-_BATCH = 1024
-_WARMUP = 5
 _WIDEST = 2**16
 
 
@@ -216,84 +209,3 @@ def width_for_active_parameters(
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) < active_parameters else (low, middle)
     return min((low, high), key=lambda width: abs(size(width) - active_parameters))
-
-
-@dataclass(frozen=True)
-class StudentTime:
-    """Measured prediction time.
-
-    Attributes
-    ----------
-    single_us : float
-        Median of requests for one row, microseconds.
-    batch_us : float
-        Median of requests for 1,024 rows, microseconds a row.
-    single_ratio, batch_ratio : float
-        Median over requests of the time over that of the first student for the same rows: the load of the machine
-        changes from moment to moment, and ratios of neighbouring moments cancel it.
-    """
-
-    single_us: float
-    batch_us: float
-    single_ratio: float
-    batch_ratio: float
-
-
-def student_times(students: Mapping[str, Student], x: Rows, *, repeats: int = 300) -> dict[str, StudentTime]:
-    """Time students that serve, side by side on one thread: each request goes to every student in turn.
-
-    Rows with their encodings are taken to be at hand; `dgl_rbm.evaluation.latency` times the gathering too.
-
-    Parameters
-    ----------
-    students : mapping of str to Student
-        By name, on the CPU, of the same input.
-    x : Tensor or StructuredRows
-        Rows to draw requests from, float32 ``[N, F + P]``, N ≥ 1.
-    repeats : int
-        Requests for one row; a tenth as many for batches.
-    """
-    was_training = {name: student.training for name, student in students.items()}
-    generator = torch.Generator().manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for student in students.values():
-            student.serve()
-        single = _alternate(students, x, 1, repeats, generator)
-        batch = _alternate(students, x, _BATCH, max(5, repeats // 10), generator)
-    finally:
-        torch.set_num_threads(threads)
-        for name, student in students.items():
-            student.train(was_training[name])
-    base = next(iter(students))
-    return {
-        name: StudentTime(
-            single_us=1e6 * median(single[name]),
-            batch_us=1e6 * median(batch[name]) / _BATCH,
-            single_ratio=median(a / b for a, b in zip(single[name], single[base], strict=True)),
-            batch_ratio=median(a / b for a, b in zip(batch[name], batch[base], strict=True)),
-        )
-        for name in students
-    }
-
-
-def _alternate(
-    students: Mapping[str, Student], x: Rows, size: int, repeats: int, generator: torch.Generator
-) -> dict[str, list[float]]:
-    """Return the seconds of each request by student; a few unmeasured ones come first."""
-    seconds: dict[str, list[float]] = {name: [] for name in students}
-    for i in range(_WARMUP + repeats):
-        rows = take(x, torch.randint(x.shape[0], (size,), generator=generator))
-        for name, student in students.items():
-            elapsed = _timed(partial(student, rows))
-            if i >= _WARMUP:
-                seconds[name].append(elapsed)
-    return seconds
-
-
-@torch.no_grad()
-def _timed(predict: Callable[[], Tensor | Any]) -> float:
-    start = time.perf_counter()
-    predict()
-    return time.perf_counter() - start

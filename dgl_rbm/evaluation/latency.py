@@ -19,7 +19,7 @@ from dgl_rbm.stacked import hstack
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 
-__all__ = ["student_latency", "teacher_latency"]
+__all__ = ["student_latency", "student_server", "teacher_latency"]
 
 _WARMUP = 5
 
@@ -62,16 +62,10 @@ def _requests(count: int, size: int, repeats: int) -> list[Tensor]:
     return [torch.randint(count, (size,)) for _ in range(repeats)]
 
 
-def student_latency(student: Student, encodings: Encodings, view: GraphView, *, repeats: int = 200) -> dict[str, float]:
-    """Time a student as it serves unseen nodes: gather rows, average neighbours' vectors, predict.
+def student_server(student: Student, encodings: Encodings, view: GraphView) -> Callable[[Tensor], Tensor]:
+    """Return a function that answers requests as `student_latency` times them: node ids ``[B]`` to logits ``[B, C]``.
 
-    The neighbour ids of a node are taken to be at hand with the request, as its features are.
-
-    Returns
-    -------
-    dict of str to float
-        ``p50_us`` and ``p99_us`` of requests for one node, ``batch_us`` per node in requests for 1,024 nodes
-        (microseconds), and ``fetched_rows``, the mean number of stored rows that one node reads.
+    Every node is taken for an unseen one, whose encoding is the mean over its neighbours' vectors.
     """
     device = next(student.parameters()).device
     pointers, neighbors, _ = (torch.as_tensor(part) for part in view.graph.adj_tensors("csc"))
@@ -89,13 +83,28 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
             # Back to the host, where the answer to a request is needed.
             return student(rows.to(device)).cpu()
 
+    return predict
+
+
+def student_latency(student: Student, encodings: Encodings, view: GraphView, *, repeats: int = 200) -> dict[str, float]:
+    """Time a student as it serves unseen nodes: gather rows, average neighbours' vectors, predict.
+
+    The neighbour ids of a node are taken to be at hand with the request, as its features are.
+
+    Returns
+    -------
+    dict of str to float
+        ``p50_us`` and ``p99_us`` of requests for one node, ``batch_us`` per node in requests for 1,024 nodes
+        (microseconds), and ``fetched_rows``, the mean number of stored rows that one node reads.
+    """
+    predict = student_server(student, encodings, view)
     was_training = student.training
     student.serve()
-    synchronize = _synchronizer(device)
+    synchronize = _synchronizer(next(student.parameters()).device)
     single = _measure(predict, _requests(len(view), 1, repeats), synchronize)
     batch = _measure(predict, _requests(len(view), 1024, max(5, repeats // 20)), synchronize)
     student.train(was_training)
-    degree = len(neighbors) / max(1, len(view))
+    degree = view.graph.num_edges() / max(1, len(view))
     return {
         **_percentiles(single),
         "batch_us": float(np.median(batch) / 1024 * 1e6),
