@@ -33,6 +33,7 @@ from dgl_rbm.console.options import (
     EncoderOption,
     JsonOption,
     MaxHoursOption,
+    MethodOption,
     RecipeOption,
     RegularizerOption,
     SeedOption,
@@ -107,13 +108,16 @@ def _command(function: F) -> F:
 
 
 def _gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
-    """Resolve a configuration: the file first, then single options, then --set."""
+    """Resolve a configuration: the method first, then the file, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
+    from dgl_rbm.methods.apply import method_values
     from dgl_rbm.run_config import combined_teacher, list_encoders, resolve_config
 
     values = read_yaml(config) if config is not None else {}
-    split = options.pop("split", None)
+    split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))
     values |= {name: value for name, value in options.items() if value is not None}
+    if method is not None:
+        values = method_values(method, values, recipe)
     assignments = list(overrides or [])
     if split is not None:
         assignments.insert(0, f'dataset.split="{split}"')
@@ -136,6 +140,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @_command
 def distill(
     dataset: DatasetOption = None,
+    method: MethodOption = None,
+    recipe: RecipeOption = "published",
     teacher: TeacherOption = None,
     student: StudentOption = None,
     encoder: EncoderOption = None,
@@ -163,6 +169,8 @@ def distill(
         config,
         overrides,
         dataset=dataset,
+        method=method,
+        recipe=recipe,
         teacher=teacher,
         student=student,
         encoder=encoder,
@@ -311,7 +319,11 @@ def components(
 ) -> None:
     """List what exists, with every option, default and description."""
     from dgl_rbm.console.describe import component_summary, find_components, options_of
+    from dgl_rbm.console.methods import print_methods
 
+    if name in ("method", "methods"):
+        print_methods(_stdout(), component, as_json=as_json)
+        return
     found = find_components(name, component)
     if as_json:
         entries = [
@@ -328,7 +340,7 @@ def components(
         for kind, key, config in found:
             table.add_row(kind, key, component_summary(config))
         console.print(table)
-        console.print("`dgl-rbm components KIND NAME` lists a component's options.")
+        console.print("`dgl-rbm components KIND NAME` lists a component's options, `... method` published methods.")
         return
     for kind, key, config in found:
         table = Table(title=f"{kind} {key}: {component_summary(config)}", title_justify="left")
@@ -345,6 +357,8 @@ def components(
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("distill.yaml"),
     dataset: DatasetOption = None,
+    method: MethodOption = None,
+    recipe: RecipeOption = "published",
     teacher: TeacherOption = None,
     student: StudentOption = None,
     encoder: EncoderOption = None,
@@ -362,6 +376,8 @@ def init(
         None,
         None,
         dataset=dataset,
+        method=method,
+        recipe=recipe,
         teacher=teacher,
         student=student,
         encoder=encoder,

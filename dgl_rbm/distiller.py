@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.base import Encoder
 from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.methods.apply import dataset_name, method_values
+from dgl_rbm.methods.catalogue import RecipeName
 from dgl_rbm.pipeline import Pipeline
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.result import DistillationResult
@@ -38,6 +40,10 @@ _FIELDS = {
     "val_mask": "val_mask",
     "test_mask": "test_mask",
 }
+
+
+# The parts of a configuration that a method decides.
+_OF_METHODS = ("teacher", "student", "encoder", "regularizer", "objective", "training")
 
 
 class Distiller:
@@ -110,12 +116,58 @@ class Distiller:
             }
         )
         self.callbacks = tuple(callbacks)
+        # A method's options depend on the graph that `fit` is given.
+        self._config_for: Callable[[NodeTask], DistillConfig] = lambda task: self.config
 
     @classmethod
     def from_config(cls, config: DistillConfig, callbacks: Sequence[Callback] = ()) -> Distiller:
         """Make a distiller from a resolved configuration; ``fit()`` then needs no graph."""
         distiller = cls(callbacks=callbacks)
         distiller.config = config
+        return distiller
+
+    @classmethod
+    def from_method(
+        cls, method: str, *, recipe: RecipeName = "published", dataset: Any = None, **overrides: Any
+    ) -> Distiller:
+        """Make a distiller of a published method; see `dgl_rbm.methods`.
+
+        Parameters
+        ----------
+        method : str
+            Its name, such as ``"nosmog"``; `dgl_rbm.methods.method_names` returns them.
+        recipe : {"published", "default"}
+            With the published settings for the dataset and setting that `fit` is given, where there are some, or
+            with the package's own defaults.
+        dataset : str, mapping or DatasetConfig, optional
+            The graph of a `fit` without one.
+        **overrides
+            As for `Distiller`; they go before the published settings, and these before the method's own. A component
+            of the method's own kind keeps the options that are not given.
+
+        Raises
+        ------
+        UnknownNameError
+            Where there is no such method.
+
+        Examples
+        --------
+        >>> from dgl_rbm import Distiller
+        >>> Distiller.from_method("krd", student={"hidden_dim": 64}).config.student.hidden_dim
+        64
+        """
+        callbacks = overrides.pop("callbacks", ())
+        given = overrides if dataset is None else overrides | {"dataset": dataset}
+
+        def make(name: str | None, setting: str) -> Distiller:
+            values = method_values(method, given | {"dataset": name, "setting": setting}, recipe)
+            values.pop("dataset")
+            return cls(**values, callbacks=callbacks)
+
+        distiller = make(dataset_name(dataset), overrides.get("setting", "transductive"))
+        if dataset is not None:
+            distiller.config = distiller.config.model_copy(update={"dataset": resolve_dataset(dataset)})
+        distiller._config_for = lambda task: make(task.name, task.setting).config
         return distiller
 
     def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
@@ -197,6 +249,8 @@ class Distiller:
         try:
             with context.stage("data", unit="steps"):
                 task, config = self._load(graph, fields, split)
+            fitting = self._config_for(task)
+            config = config.model_copy(update={name: getattr(fitting, name) for name in _OF_METHODS})
             pipeline = Pipeline(task, config, context, self._instances, latency_of)
             if shared is not None and not self._instances:
                 context.shared = SharedParts(Path(shared), part_keys(config, pipeline.observed, device))

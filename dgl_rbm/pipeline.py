@@ -71,10 +71,9 @@ class Pipeline:
         student = self.build_student(teacher, table)
         fit = self.fit_student(student, table)
         with self.context.stage("evaluation", unit="steps"):
-            logits = {
-                "teacher": self.teacher_logits(teacher, output),
-                "student": student_logits(student, encodings, self.task, self.context.substep),
-            }
+            of_teacher = self.teacher_logits(teacher, output)
+            logits = {"teacher": of_teacher} if output.targets is not None else {}
+            logits["student"] = student_logits(student, encodings, self.task, self.context.substep)
             metrics = self.score(teacher, student, fit, logits)
         with self.context.stage("latency", unit="steps"):
             view = self.task.full()
@@ -90,7 +89,7 @@ class Pipeline:
             predictor=Predictor(student.cpu().serve(), encodings, self.task.normalization),
             metrics=metrics,
             history=self.context.history,
-            teacher_logits=logits["teacher"],
+            teacher_logits=of_teacher,
             student_logits=logits["student"],
         )
 
@@ -136,7 +135,7 @@ class Pipeline:
             train_idx=self.observed.train_idx.to(device),
             val_idx=self.observed.val_idx.to(device),
             num_classes=self.task.num_classes,
-            teacher_logits=output.logits.to(device),
+            teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
             neighbor_targets=None if targets is None else targets.to(device),
         )
@@ -149,6 +148,7 @@ class Pipeline:
             config = self.config.student
             assert isinstance(config, StudentConfig)
             config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+            config = config.for_columns(in_dim - self.task.features.shape[1])
             self.config = self.config.model_copy(update={"student": config})
             with seeded(self.config.seed, "student-weights"):
                 student = config.build(in_dim, self.task.num_classes)
@@ -181,7 +181,10 @@ class Pipeline:
     def score(
         self, teacher: Teacher, student: Student, fit: StudentFit, logits: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Return the metrics; the test labels are read here and nowhere else."""
+        """Return the metrics; the test labels are read here and nowhere else.
+
+        Without a teacher there are no scores of it, and the agreement with it is None.
+        """
         scores = score(self.task, logits)
         seconds = self.context.seconds
         return {
@@ -192,7 +195,7 @@ class Pipeline:
             "edges": self.task.graph.num_edges(),
             "teacher": {
                 "kind": teacher.kind,
-                **scores["teacher"],
+                **scores.get("teacher", {}),
                 "parameters": teacher.num_parameters(),
                 "seconds": seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
             },
@@ -210,6 +213,6 @@ class Pipeline:
                 "seconds": seconds.get("encoder", 0.0),
             },
             "regularizer": {"kind": self.config.regularizer.kind, "seconds": seconds.get("regularizer", 0.0)},
-            "agreement": agreement(self.task, logits["student"], logits["teacher"]),
+            "agreement": agreement(self.task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
             "versions": versions(),
         }

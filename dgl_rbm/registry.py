@@ -142,7 +142,9 @@ datasets: Registry[Any] = Registry(
         "csv": "csv",
     },
 )
-teachers: Registry[Any] = Registry("teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "average", "logits"))
+teachers: Registry[Any] = Registry(
+    "teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "average", "logits", "none")
+)
 encoders: Registry[Any] = Registry(
     "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "spectral", "diffusion", "label_propagation")
 )

@@ -24,10 +24,12 @@ def _percent(value: float | None) -> str:
 
 
 def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return one row for the teacher and one for the student, with the columns `COLUMNS`."""
+    """Return one row for the teacher, if there was one, and one for the student, with the columns `COLUMNS`."""
     rows: list[tuple[str, ...]] = []
     for role in ("teacher", "student"):
         model = metrics[role]
+        if "test_accuracy" not in model:
+            continue
         latency = model.get("latency") or {}
         fetched = latency.get("fetched_rows")
         rows.append(
@@ -44,6 +46,13 @@ def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def _agreement(metrics: Mapping[str, Any]) -> list[str]:
+    if metrics["agreement"] is None:
+        return []
+    asked = "unseen" if metrics["setting"] == "inductive" else "test"
+    return [f"Teacher and student agree on {_percent(metrics['agreement'])} of the {asked} nodes.", ""]
+
+
 def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return a Markdown summary of a run."""
     lines = [
@@ -56,8 +65,7 @@ def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "|" + "---|" * len(COLUMNS),
         *("| " + " | ".join(row) + " |" for row in comparison_rows(metrics)),
         "",
-        f"Teacher and student agree on {_percent(metrics['agreement'])} of the "
-        f"{'unseen' if metrics['setting'] == 'inductive' else 'test'} nodes. "
+        *_agreement(metrics),
         "*One node* is the median time to answer for a single node, with all that must be fetched for it; "
         "*rows read* counts the stored rows behind one answer.",
         "",
@@ -66,6 +74,8 @@ def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         lines += ["| | unseen nodes | observed test nodes | production (0.8 / 0.2) |", "|---|---|---|---|"]
         for role in ("teacher", "student"):
             part = metrics[role]
+            if "test_accuracy" not in part:
+                continue
             cells = (part["test_accuracy"], part["observed_test_accuracy"], part["production_accuracy"])
             lines.append(f"| {role} | " + " | ".join(_percent(value) for value in cells) + " |")
         lines.append("")

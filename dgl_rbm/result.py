@@ -43,7 +43,7 @@ class DistillationResult:
     history : list of dict
         One entry per epoch of each stage.
     teacher_logits, student_logits : Tensor
-        Of all nodes, float32 ``[N, C]``.
+        Of all nodes, float32 ``[N, C]``; the teacher's ``[N, 0]`` where there is none.
     """
 
     config: DistillConfig
@@ -56,7 +56,8 @@ class DistillationResult:
     student_logits: Tensor
 
     def __repr__(self) -> str:
-        scores = (f"{role} {100 * self.metrics[role]['test_accuracy']:.2f} %" for role in ("teacher", "student"))
+        scored = [role for role in ("teacher", "student") if "test_accuracy" in self.metrics[role]]
+        scores = (f"{role} {100 * self.metrics[role]['test_accuracy']:.2f} %" for role in scored)
         what = f"{self.metrics['student']['kind']} from {self.metrics['teacher']['kind']} on {self.task.name}"
         return f"DistillationResult({what}, {self.task.setting}: test accuracy {', '.join(scores)})"
 

@@ -152,6 +152,8 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
             f"'{teacher.kind}' cannot answer."
         )
         hints.append("Use the regularizer 'none'.")
+    if any(not getattr(member, "has_predictions", True) for member in getattr(teacher, "members", ())):
+        problems.append("teacher: 'none' cannot be one of several teachers, since it predicts nothing.")
     config: DistillConfig | None = None
     try:
         config = validated(DistillConfig, resolved, where="")

@@ -30,20 +30,23 @@ def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path)
         table.add_row(*row)
     console.print(table)
     asked = "unseen" if metrics["setting"] == "inductive" else "test"
-    console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the {asked} nodes.")
+    if metrics["agreement"] is not None:
+        console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the {asked} nodes.")
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
     console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
     console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
 
 
 def print_scores(console: Console, metrics: Mapping[str, Any]) -> None:
-    """Print every score of teacher and student."""
+    """Print every score of the student, and of the teacher if there was one."""
     table = Table(title=title_of(metrics))
     table.add_column("")
-    for role in ("teacher", "student"):
+    roles = [role for role in ("teacher", "student") if role in metrics]
+    for role in roles:
         table.add_column(role, justify="right")
     for name in metrics["student"]:
-        values = [metrics[role][name] for role in ("teacher", "student")]
+        values = [metrics[role][name] for role in roles]
         table.add_row(name.replace("_", " "), *("–" if value is None else f"{value:.4f}" for value in values))
-    table.add_row("agreement", "", f"{metrics['agreement']:.4f}")
+    if metrics["agreement"] is not None:
+        table.add_row("agreement", "", f"{metrics['agreement']:.4f}")
     console.print(table)

@@ -21,7 +21,7 @@ def evaluate_saved(folder: Path) -> dict[str, Any]:
     -------
     dict
         ``dataset``, ``setting``, ``seed``, ``agreement``, and for ``teacher`` and ``student`` what
-        `dgl_rbm.evaluation.scores.score` returns.
+        `dgl_rbm.evaluation.scores.score` returns. Without a teacher ``teacher`` is missing and ``agreement`` None.
 
     Raises
     ------
@@ -46,14 +46,14 @@ def evaluate_saved(folder: Path) -> dict[str, Any]:
             f"{found[1]}.",
             hint=f"`dgl-rbm predict {folder} GRAPH.bin` predicts the nodes of a graph that has grown.",
         )
-    logits = {
-        "teacher": load_teacher_state(folder)[1],
-        "student": student_logits(run.student, run.predictor.encodings, task),
-    }
+    of_teacher = load_teacher_state(folder)[1]
+    # Of the teacher 'none' there are no columns, and so no scores.
+    logits = {"teacher": of_teacher} if of_teacher.shape[1] else {}
+    logits["student"] = student_logits(run.student, run.predictor.encodings, task)
     return {
         "dataset": task.name,
         "setting": task.setting,
         "seed": values["seed"],
         **score(task, logits),
-        "agreement": agreement(task, logits["student"], logits["teacher"]),
+        "agreement": agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
     }

@@ -23,13 +23,18 @@ class TeacherOutput:
     Attributes
     ----------
     logits : Tensor
-        float32 ``[N, C]``.
+        float32 ``[N, C]``; ``[N, 0]`` where there is no teacher.
     hidden : Tensor or None
         The inputs of the teacher's last layer, float32 ``[N, H]``; None where it shows none or was not asked.
     """
 
     logits: Tensor
     hidden: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor | None:
+        """The logits, or None where they have no columns: where there is no teacher."""
+        return self.logits if self.logits.shape[1] else None
 
 
 class Teacher(ABC):
@@ -67,7 +72,7 @@ class Teacher(ABC):
         features : Tensor or SparseRows, optional
             In place of the view's own, of the same shape: KRD perturbs them.
         return_hidden : bool
-            Whether to keep the inputs of the last layer, where the teacher has any. Nothing in the package asks for
+            Whether to keep the inputs of the last layer, where the teacher has any. Only the similarity loss asks for
             them; on a large graph they take as much memory as the features.
         """
 
@@ -111,9 +116,12 @@ class TeacherConfig(ComponentConfig):
     ----------
     can_be_asked_again : bool
         Whether the teacher predicts from other features too, as KRD asks it to.
+    has_predictions : bool
+        Whether there is anything to learn from it; of ``none`` there is not.
     """
 
     can_be_asked_again: ClassVar[bool] = True
+    has_predictions: ClassVar[bool] = True
 
     def build(self, in_dim: int, num_classes: int) -> Teacher:
         """Make the teacher; its random start is drawn from torch's generator."""
