@@ -230,9 +230,13 @@ def compare(
         "runs/compare"
     ),
     max_hours: MaxHoursOption = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Markdown page to write too; `dgl-rbm report` does it later.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run several methods on several graphs, settings and seeds. Started again after a stop, it continues."""
-    from dgl_rbm.console.compare import names_of, run_comparison
+    from dgl_rbm.console.compare import names_of, print_tables, run_comparison
 
     console = _stderr()
     try:
@@ -254,7 +258,82 @@ def compare(
     except KeyboardInterrupt:
         console.print(f"Stopped. Finished cells are kept in {out}; the same command continues.", soft_wrap=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if any(row["status"] != "ok" for row in rows):
+    if page is not None:
+        from dgl_rbm.comparison.page import write_page
+
+        write_page(out, page)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        print_tables(_stdout(), rows)
+        console.print(f"Saved in {out}: results.csv and the tables in Markdown, LaTeX and HTML. Next:", soft_wrap=True)
+        console.print(f"  dgl-rbm report {out} --out results.md", soft_wrap=True, highlight=False)
+    failed = sum(row["status"] != "ok" for row in rows)
+    if failed:
+        _fail(f"{failed} of {len(rows)} runs failed.", f"See {out / 'errors'}; the same command tries them again.", 1)
+
+
+@app.command(context_settings=_HELP)
+@_command
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, with its results.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Markdown file to write.")] = Path("results.md"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures; by default named like the file, without its suffix.")
+    ] = None,
+) -> None:
+    """Write a page with a comparison's tables, figures, command, versions and hardware."""
+    from dgl_rbm.comparison.page import write_page
+
+    for path in write_page(folder, out, figures):
+        typer.echo(f"Wrote {path}.")
+
+
+@app.command(context_settings=_HELP)
+@_command
+def study(
+    name: StudyArgument,
+    values: ValuesOption = None,
+    datasets: DatasetsOption = "digits",
+    settings: SettingsOption = "transductive",
+    seeds: StudySeedsOption = None,
+    recipe: RecipeOption = "published",
+    split: SplitOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    jobs: JobsOption = 1,
+    threads: ThreadsOption = 1,
+    out: StudyOutOption = None,
+    max_hours: MaxHoursOption = None,
+) -> None:
+    """Run a study of the paper and write its tables and figures. Started again after a stop, it continues."""
+    from dgl_rbm.console.compare import names_of
+    from dgl_rbm.console.study import print_report, run_study
+
+    console = _stderr()
+    folder = out or Path("runs") / f"study-{name}"
+    try:
+        report = run_study(
+            console,
+            name,
+            values=None if values is None else names_of(values),
+            datasets=names_of(datasets),
+            settings=names_of(settings),
+            seeds=seeds,
+            recipe=recipe,
+            split=split,
+            overrides=overrides or [],
+            device=device,
+            jobs=jobs,
+            threads=threads,
+            out=folder,
+            max_hours=max_hours,
+        )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished runs are kept in {folder}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    print_report(_stdout(), report, folder)
+    if report.failed:
         raise typer.Exit(1)
 
 

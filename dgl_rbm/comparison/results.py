@@ -33,6 +33,8 @@ _TEXT = (
     "student",
     "encoder",
     "regularizer",
+    "split",
+    "config",
 )
 _WHOLE = ("seed", "teacher_parameters", "parameters", "active_parameters", "best_epoch", "epochs")
 _SCORES = ("val_accuracy", "test_accuracy", "test_macro_f1", "observed_test_accuracy", "production_accuracy")
@@ -49,6 +51,7 @@ COLUMNS = (
     "student",
     "encoder",
     "regularizer",
+    "split",
     *_SCORES,
     *(f"teacher_{name}" for name in _SCORES),
     "agreement",
@@ -112,6 +115,7 @@ def _names(cell: Cell) -> Row:
         "seed": cell.seed,
         "teacher": cell.config.teacher.kind,
         "teacher_id": cell.teacher_id,
+        "split": getattr(cell.config.dataset, "split", None),
         "config": cell.digest[:12],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from rich.text import Text
 from dgl_rbm.comparison.run import Listener
 from dgl_rbm.console.progress import duration
 
-__all__ = ["CellProgress", "names_of", "run_comparison"]
+__all__ = ["CellProgress", "names_of", "print_tables", "run_comparison"]
 
 
 def names_of(text: str) -> list[str]:
@@ -91,6 +91,8 @@ def run_comparison(
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; return the rows of ``results.csv``."""
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
+    from dgl_rbm.comparison.page import write_tables
+    from dgl_rbm.comparison.record import command_line, write_record
     from dgl_rbm.comparison.run import run_cells
     from dgl_rbm.methods import method_names
     from dgl_rbm.methods.apply import method_values
@@ -100,8 +102,9 @@ def run_comparison(
             name, method_values(name, {"dataset": dataset, "setting": setting}, recipe)
         )
 
+    methods = method_names() if list(methods) == ["all"] else list(methods)
     cells = expand(
-        [maker(name) for name in (method_names() if list(methods) == ["all"] else methods)],
+        [maker(name) for name in methods],
         datasets,
         settings,
         parse_seeds(seeds),
@@ -109,5 +112,32 @@ def run_comparison(
         overrides=overrides,
         device=device or "auto",
     )
+    command = command_line(
+        {
+            "methods": ",".join(methods),
+            "datasets": ",".join(datasets),
+            "settings": ",".join(settings),
+            "seeds": seeds,
+            "recipe": recipe,
+            "split": split,
+            "set": list(overrides),
+            "device": device,
+            "jobs": jobs,
+            "threads": threads,
+            "out": out,
+        }
+    )
+    write_record(out, command, {"methods": methods, "datasets": list(datasets), "settings": list(settings)})
     with CellProgress(console, jobs) as progress:
-        return run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
+        rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
+    write_tables(rows, out)
+    return rows
+
+
+def print_tables(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print every table of a comparison."""
+    from dgl_rbm.comparison.render import to_rich
+    from dgl_rbm.comparison.tables import comparison_tables
+
+    for table in comparison_tables(rows):
+        console.print(to_rich(table))

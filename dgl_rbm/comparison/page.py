@@ -1,0 +1,147 @@
+"""The page of a comparison: tables, figures, command, versions and hardware, from what its folder holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes, require_matplotlib
+from dgl_rbm.comparison.record import read_record
+from dgl_rbm.comparison.render import to_html, to_latex, to_markdown
+from dgl_rbm.comparison.results import read_results
+from dgl_rbm.comparison.tables import comparison_tables
+from dgl_rbm.training.checkpoint import write_atomic
+
+__all__ = ["render_page", "write_page", "write_tables"]
+
+_NOTES = "notes.md"
+_TITLE = "Results"
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write ``tables.md``, ``tables.tex`` and ``tables.html`` to the comparison's folder."""
+    tables = comparison_tables(rows)
+    write_atomic(out / "tables.md", "\n".join(to_markdown(table) for table in tables))
+    write_atomic(out / "tables.tex", "% needs \\usepackage{booktabs}\n\n" + "\n".join(map(to_latex, tables)))
+    write_atomic(out / "tables.html", to_html(tables, _TITLE))
+
+
+def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["setting"] for row in rows if row["status"] == "ok"))
+
+
+def render_page(folder: Path, figures: str) -> str:
+    """Return the page in Markdown.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the comparison: ``results.csv``, ``comparison.json``, and where there is one ``notes.md``, text of your own
+        that is put below the tables of accuracies.
+    figures : str
+        Folder of the figures, as the page is to name it.
+
+    Raises
+    ------
+    ArtifactError
+        Where the folder holds no ``results.csv``.
+    """
+    rows, record = read_results(folder / "results.csv"), read_record(folder)
+    tables = comparison_tables(rows)
+    costs = [table for table in tables if table.title.startswith("Costs")]
+    accuracies = [table for table in tables if table not in costs]
+    lines = [f"# {_TITLE}", ""]
+    lines += [
+        f"<!-- Written by `dgl-rbm report` from `{folder.name}/results.csv`; changes are to be made there. -->",
+        "",
+        "All methods had the same splits and seeds. Epochs were chosen on validation nodes, and the test labels of "
+        "each run were read once, at its end. The Score of a method on a graph is its mean accuracy scaled so that the "
+        "worst method has 0 and the best 1.",
+        "",
+    ]
+    for table in accuracies:
+        lines += [to_markdown(table)]
+    notes = folder / _NOTES
+    if notes.is_file():
+        lines += [notes.read_text(encoding="utf-8").strip(), ""]
+    lines += ["## Figures", ""]
+    for setting in _settings(rows):
+        lines += [
+            f"![Test accuracy of each method, {setting}]({figures}/accuracy-{setting}.png)",
+            "",
+            f"![Test accuracy against active parameters, {setting}]({figures}/size-{setting}.png)",
+            "",
+        ]
+    for table in costs:
+        lines += [to_markdown(table)]
+    failed = [row for row in rows if row["status"] != "ok"]
+    if failed:
+        lines += ["## Failed runs", "", "| method | graph | setting | seed | error |", "|---|---|---|---|---|"]
+        for row in failed:
+            error = (row["error"] or "").replace("|", "\\|")
+            lines.append(f"| {row['method']} | {row['dataset']} | {row['setting']} | {row['seed']} | {error} |")
+        lines.append("")
+    return "\n".join([*lines, *_origin(record)])
+
+
+def _origin(record: Mapping[str, Any]) -> list[str]:
+    """Return how the results were made."""
+    if not record:
+        return []
+    machine, versions = record["hardware"], record["versions"]
+    parts = [f"{machine['cpu']}, {machine['cores']} cores"]
+    if machine["memory_gib"] is not None:
+        parts.append(f"{machine['memory_gib']:g} GiB of memory")
+    parts += machine["gpus"] or ["no GPU"]
+    return [
+        "## How these were made",
+        "",
+        # Not among the blocks that the documentation's tests run.
+        "```text",
+        record["command"],
+        "```",
+        "",
+        f"On {', '.join(parts)}, {machine['system']}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".",
+        "",
+    ]
+
+
+def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Path]:
+    """Write the page and its figures.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the comparison.
+    out : Path
+        The Markdown file.
+    figures : Path, optional
+        Folder for the figures; by default the page's path without its suffix.
+
+    Returns
+    -------
+    list of Path
+        Every file written, the page last.
+
+    Raises
+    ------
+    ArtifactError
+        Where `folder` holds no ``results.csv``.
+    MissingDependencyError
+        Where matplotlib is not installed; before anything is written.
+    """
+    require_matplotlib()
+    rows = read_results(folder / "results.csv")
+    figures = out.with_suffix("") if figures is None else figures
+    page = render_page(folder, Path(os.path.relpath(figures, out.parent)).as_posix())
+    written = []
+    for setting in _settings(rows):
+        for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):
+            draw(rows, setting, figures / f"{name}-{setting}.png")
+            written.append(figures / f"{name}-{setting}.png")
+    write_atomic(out, page)
+    return [*written, out]

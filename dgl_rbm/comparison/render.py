@@ -1,0 +1,151 @@
+"""Tables of text, and how they look on a terminal, in Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Piece", "TextTable", "to_html", "to_latex", "to_markdown", "to_rich"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The content of one cell.
+
+    Attributes
+    ----------
+    text : str
+    place : int
+        1 for the best of its column, 2 for the second, 0 for all others.
+    """
+
+    text: str
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table that is ready to be shown.
+
+    Attributes
+    ----------
+    title : str
+    columns : sequence of str
+        Headings; the first column holds names, the others numbers.
+    rows : sequence of sequence of Piece
+    notes : sequence of str
+        Sentences to stand below it.
+    separated : int
+        After how many rows there is a line: teachers stand above it.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Piece]]
+    notes: Sequence[str] = ()
+    separated: int = field(default=0)
+
+
+def to_rich(table: TextTable) -> Group:
+    """Return a table for a terminal, its notes below it."""
+    result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, column in enumerate(table.columns):
+        result.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=i == 0)
+    styles = ("", "bold", "underline")
+    for number, row in enumerate(table.rows, 1):
+        cells = [Text(piece.text, style=styles[piece.place]) for piece in row]
+        result.add_row(*cells, end_section=number == table.separated)
+    return Group(Text(table.title, style="bold"), result, *(Text(note, style="dim") for note in table.notes), Text(""))
+
+
+def to_markdown(table: TextTable, level: int = 2) -> str:
+    """Return a Markdown section with the table and its notes."""
+
+    def cell(piece: Piece) -> str:
+        text = piece.text.replace("|", "\\|")
+        return (text, f"**{text}**", f"<u>{text}</u>")[piece.place]
+
+    lines = [f"{'#' * level} {table.title}", ""]
+    lines.append("| " + " | ".join(table.columns) + " |")
+    lines.append("|---|" + "---:|" * (len(table.columns) - 1))
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows]
+    for note in table.notes:
+        lines += ["", note]
+    return "\n".join([*lines, ""])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "µ": r"$\mu$",
+    "×": r"$\times$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: TextTable) -> str:
+    """Return a LaTeX table; it needs the package booktabs."""
+
+    def cell(piece: Piece) -> str:
+        text = _latex(piece.text)
+        return (text, rf"\textbf{{{text}}}", rf"\underline{{{text}}}")[piece.place]
+
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{_latex(' '.join([table.title + '.', *table.notes]))}}}",
+        rf"  \begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+        r"    \toprule",
+        "    " + " & ".join(map(_latex, table.columns)) + r" \\",
+        r"    \midrule",
+    ]
+    for number, row in enumerate(table.rows, 1):
+        lines.append("    " + " & ".join(map(cell, row)) + r" \\")
+        if number == table.separated < len(table.rows):
+            lines.append(r"    \midrule")
+    return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""])
+
+
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}"
+    "th,td{padding:.2em .8em;text-align:right}th:first-child,td:first-child{text-align:left}"
+    "thead tr,tr.last{border-bottom:1px solid}caption{text-align:left;font-weight:bold;padding:.5em 0}"
+)
+
+
+def to_html(tables: Iterable[TextTable], title: str) -> str:
+    """Return a whole HTML page of tables, which needs no other file."""
+
+    def cell(piece: Piece) -> str:
+        text = html.escape(piece.text)
+        return f"<td>{(text, f'<b>{text}</b>', f'<u>{text}</u>')[piece.place]}</td>"
+
+    lines = [
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>",
+        f"<body><h1>{html.escape(title)}</h1>",
+    ]
+    for table in tables:
+        lines.append(f"<table><caption>{html.escape(table.title)}</caption>")
+        headings = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+        lines.append(f"<thead><tr>{headings}</tr></thead><tbody>")
+        for number, row in enumerate(table.rows, 1):
+            mark = ' class="last"' if number == table.separated else ""
+            lines.append(f"<tr{mark}>{''.join(map(cell, row))}</tr>")
+        lines.append("</tbody></table>")
+        lines += [f"<p>{html.escape(note)}</p>" for note in table.notes]
+    return "\n".join([*lines, "</body></html>", ""])

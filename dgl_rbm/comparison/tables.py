@@ -1,0 +1,286 @@
+"""The tables of a comparison, made of the rows of results.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from dgl_rbm.comparison.published import published_result
+from dgl_rbm.comparison.render import Piece, TextTable
+from dgl_rbm.evaluation.significance import median_scores, skillings_mack
+
+__all__ = ["Summary", "accuracy_table", "comparison_tables", "cost_table", "summarize"]
+
+Row = Mapping[str, Any]
+
+_METRICS = {
+    "test_accuracy": "Test accuracy",
+    "val_accuracy": "Validation accuracy",
+    "production_accuracy": "Production accuracy",
+}
+_ABOUT = {
+    ("test_accuracy", "transductive"): "Of all test nodes, which were in the graph during training, without their "
+    "labels.",
+    ("test_accuracy", "inductive"): "Of the nodes that were hidden, with their edges, until the end.",
+    ("val_accuracy", "transductive"): "What epochs were chosen by.",
+    ("val_accuracy", "inductive"): "What epochs were chosen by.",
+    ("production_accuracy", "inductive"): "0.8 of the accuracy on test nodes that were in the graph and 0.2 of that "
+    "on hidden ones.",
+}
+_PAPER = (
+    "'paper': what the RbM paper prints (TMLR 10/2024); its code reports the best test accuracy over epochs, so those "
+    "values are no baseline for these."
+)
+_SIMULATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Accuracies of one method on one graph and setting.
+
+    Attributes
+    ----------
+    mean, std : float
+        Over the seeds; the standard deviation is that of a sample, 0 for a single one.
+    runs : int
+        How many there are.
+    by_seed : dict of int to float
+    """
+
+    mean: float
+    std: float
+    runs: int
+    by_seed: Mapping[int, float]
+
+
+def summarize(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
+    """Return for each dataset and method the summary of a metric; failed runs are left out.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Of ``results.csv``, of one setting.
+    metric : str
+        A column, such as ``"test_accuracy"``.
+    """
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        if row["status"] == "ok" and row[metric] is not None:
+            values.setdefault((row["dataset"], row["method"]), {})[row["seed"]] = row[metric]
+    return {key: _summary(by_seed) for key, by_seed in values.items()}
+
+
+def _summary(by_seed: Mapping[int, float]) -> Summary:
+    values = list(by_seed.values())
+    return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), dict(by_seed))
+
+
+def _teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
+    """Return the summaries of the teachers, each run of one counted once however many methods shared it."""
+    rows = [row for row in rows if row["status"] == "ok" and row[f"teacher_{metric}"] is not None]
+    names = _teacher_names(rows)
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        name = names[row["dataset"], row["teacher"], row["teacher_id"]]
+        values.setdefault((row["dataset"], name), {})[row["seed"]] = row[f"teacher_{metric}"]
+    return {key: _summary(by_seed) for key, by_seed in values.items()}
+
+
+def _teacher_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
+    """Name teachers by their kind, and where methods had different ones of a kind on a graph, by the methods too."""
+    methods: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        having = methods.setdefault((row["dataset"], row["teacher"], row["teacher_id"]), [])
+        if row["method"] not in having:
+            having.append(row["method"])
+    names = {}
+    for dataset, kind, teacher_id in methods:
+        alone = sum(key[:2] == (dataset, kind) for key in methods) == 1
+        of = "" if alone else f" of {', '.join(methods[dataset, kind, teacher_id])}"
+        names[dataset, kind, teacher_id] = f"{kind} (teacher{of})"
+    return names
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _entry(summary: Summary | None, most: int, place: int) -> Piece:
+    if summary is None:
+        return Piece("–")
+    text = _percent(summary.mean) + (f" ± {_percent(summary.std)}" if summary.runs > 1 else "")
+    return Piece(text + (f" ({summary.runs} of {most})" if summary.runs < most else ""), place)
+
+
+def _places(values: Mapping[str, str]) -> dict[str, int]:
+    """Return 1 for the names with the largest printed value and 2 for those with the next one."""
+    ranked = sorted({float(value) for value in values.values()}, reverse=True)[:2]
+    return {name: ranked.index(float(value)) + 1 for name, value in values.items() if float(value) in ranked}
+
+
+def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accuracy") -> TextTable | None:
+    """Return one setting's table of a metric: teachers, then methods; one column for each graph.
+
+    The test accuracies have the paper's values beside them, where it has any, each method's median Score, and the
+    Skillings-Mack test over graphs and over graphs and seeds.
+
+    Returns
+    -------
+    TextTable or None
+        None where no run of this setting has the metric.
+    """
+    rows = [row for row in rows if row["setting"] == setting]
+    summaries, of_teachers = summarize(rows, metric), _teachers(rows, metric)
+    if not summaries:
+        return None
+    datasets = _distinct(row["dataset"] for row in rows)
+    methods = _distinct(row["method"] for row in rows)
+    seeds = len({row["seed"] for row in rows})
+    for_test = metric == "test_accuracy"
+    papers = _papers(rows, setting) if for_test else {}
+    shown = [dataset for dataset in datasets if any(key[0] == dataset for key in papers)]
+    scores = median_scores(_means(summaries, datasets, methods))
+    score_places = _places({method: f"{scores[method]:.4f}" for method in scores})
+    columns = [""]
+    for dataset in datasets:
+        columns += [dataset, "paper"] if dataset in shown else [dataset]
+    body: list[list[Piece]] = []
+    teachers = sorted({name for _, name in of_teachers})
+    for name in [*teachers, *methods]:
+        line = [Piece(name)]
+        for dataset in datasets:
+            placed = _places({m: _percent(summaries[dataset, m].mean) for m in methods if (dataset, m) in summaries})
+            known = of_teachers if name in teachers else summaries
+            place = 0 if name in teachers else placed.get(name, 0)
+            line.append(_entry(known.get((dataset, name)), seeds, place))
+            if dataset in shown:
+                value = papers.get((dataset, name))
+                line.append(Piece("–" if value is None else f"{value:.2f}"))
+        if for_test:
+            known_score = name in scores and name not in teachers
+            line.append(Piece(f"{scores[name]:.4f}", score_places.get(name, 0)) if known_score else Piece("–"))
+        body.append(line)
+    if for_test:
+        columns.append("median Score")
+    notes = [_ABOUT.get((metric, setting), ""), _spread(rows)]
+    if for_test:
+        notes += [*_significance(summaries, datasets, methods), *([_PAPER] if shown else [])]
+    title = f"{_METRICS.get(metric, metric)}, {setting}"
+    return TextTable(title, columns, body, [note for note in notes if note], len(teachers))
+
+
+def _papers(rows: Sequence[Row], setting: str) -> dict[tuple[str, str], float]:
+    """Return the paper's values by dataset and by method or teacher's name; none for a split of another kind."""
+    names = _teacher_names(rows)
+    found = {}
+    for row in rows:
+        if row["split"] is not None:
+            continue
+        dataset, kind = row["dataset"], row["teacher"]
+        for name, ours in ((row["method"], row["method"]), (kind, names[dataset, kind, row["teacher_id"]])):
+            result = published_result(name, dataset, setting, kind)
+            if result is not None:
+                found[dataset, ours] = result.mean
+    return found
+
+
+def _means(
+    summaries: Mapping[tuple[str, str], Summary], datasets: Sequence[str], methods: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    return {
+        dataset: {method: summaries[dataset, method].mean for method in methods if (dataset, method) in summaries}
+        for dataset in datasets
+    }
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    seeds = sorted({row["seed"] for row in rows})
+    failed = sum(row["status"] != "ok" for row in rows)
+    if len(seeds) > 1:
+        regular = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
+        listed = f"{seeds[0]} to {seeds[-1]}" if regular else ", ".join(map(str, seeds))
+        text = f"In %, mean ± sample standard deviation over the seeds {listed}; the best bold, the second underlined."
+    else:
+        text = f"In %, of the seed {seeds[0]} alone; the best bold, the second underlined."
+    return text + (f" {failed} of {len(rows)} runs failed." if failed else "")
+
+
+def _significance(
+    summaries: Mapping[tuple[str, str], Summary], datasets: Sequence[str], methods: Sequence[str]
+) -> list[str]:
+    """Return what the Skillings-Mack test says, with graphs as blocks and with each seed of a graph as one."""
+    nothing = float("nan")
+    of_graphs = [[summaries[d, m].mean if (d, m) in summaries else nothing for m in methods] for d in datasets]
+    of_seeds = []
+    for dataset in datasets:
+        by_seed = [summaries[dataset, m].by_seed if (dataset, m) in summaries else {} for m in methods]
+        for seed in sorted({seed for known in by_seed for seed in known}):
+            of_seeds.append([known.get(seed, nothing) for known in by_seed])
+    notes = []
+    for what, table in (("graphs", of_graphs), ("graphs and seeds", of_seeds)):
+        test = skillings_mack(table, simulations=_SIMULATIONS)
+        # A single order says nothing.
+        if test.df and test.blocks > 1:
+            notes.append(
+                f"Skillings-Mack test over {test.blocks} {what}: T = {test.statistic:.2f}, df = {test.df}, "
+                f"p = {_p_value(test.p_value)} (simulated: {_p_value(test.simulated_p_value or 0.0)})."
+            )
+    return notes
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+
+
+def cost_table(rows: Sequence[Row], dataset: str) -> TextTable | None:
+    """Return what methods cost on a graph: sizes, measured time of a prediction, seconds of training.
+
+    Means over settings and seeds. A teacher that is shared was trained once, and its seconds count for each method.
+    """
+    rows = [row for row in rows if row["dataset"] == dataset and row["status"] == "ok"]
+    if not rows:
+        return None
+    columns = {
+        "parameters": "parameters",
+        "active": "active_parameters",
+        "one node, µs": "latency_us",
+        "batch, µs a node": "latency_batch_us",
+        "rows read": "fetched_rows",
+        "teacher, s": "seconds_teacher",
+        "encoder, s": "seconds_encoder",
+        "student, s": "seconds_student",
+        "epochs": "epochs",
+    }
+    body = []
+    for method in _distinct(row["method"] for row in rows):
+        line = [Piece(method)]
+        for column in columns.values():
+            values = [row[column] for row in rows if row["method"] == method and row[column] is not None]
+            line.append(Piece(_number(mean(values), column) if values else "–"))
+        body.append(line)
+    notes = ["Means over settings and seeds; prediction times on one thread, with all that must be fetched."]
+    return TextTable(f"Costs, {dataset}", ["", *columns], body, notes)
+
+
+def _number(value: float, column: str) -> str:
+    if column in ("parameters", "active_parameters", "epochs"):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def comparison_tables(rows: Sequence[Row]) -> list[TextTable]:
+    """Return all tables: test accuracies first, then the others and the costs."""
+    settings = _distinct(row["setting"] for row in rows)
+    tables = [
+        accuracy_table(rows, setting, metric)
+        for metric in ("test_accuracy", "production_accuracy", "val_accuracy")
+        for setting in settings
+    ]
+    tables += [cost_table(rows, dataset) for dataset in _distinct(row["dataset"] for row in rows)]
+    return [table for table in tables if table is not None]
