@@ -85,6 +85,11 @@ class DatasetConfig(ComponentConfig):
         description="Feature normalisation: 'none', 'row' (rows divided by their sum of absolute values) or "
         "'standard' (columns of mean 0 and deviation 1 over the observed nodes); null for the dataset's own.",
     )
+    rescale: bool = Field(
+        True,
+        description="Lengthen normalised features, all by one factor, to a root mean square length of 1 of the "
+        "observed rows where it is below 0.5, as it is of row-normalised bags of words.",
+    )
     symmetrize: bool = Field(
         False,
         description="Add the reverse of every edge and drop repeated edges, for graphs given as directed.",

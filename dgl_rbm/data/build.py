@@ -30,6 +30,7 @@ def build_task(
     split: str | None = None,
     unseen_fraction: float | None = None,
     normalize: NormalizationKind | None = None,
+    rescale: bool = True,
     symmetrize: bool = False,
 ) -> NodeTask:
     """Check a labelled graph, draw what its split leaves open, and normalise its features.
@@ -38,7 +39,7 @@ def build_task(
     ----------
     source : LabeledGraph
         What a dataset loaded.
-    setting, seed, split, unseen_fraction, normalize, symmetrize
+    setting, seed, split, unseen_fraction, normalize, rescale, symmetrize
         As for `make_task`; where None, the dataset's own.
 
     Raises
@@ -86,7 +87,7 @@ def build_task(
     unseen = nodes.test_idx[:0]
     if setting == "inductive":
         unseen = choose_unseen(nodes.test_idx, unseen_fraction, seed)
-    normalization, rows = _normalized(normalize, features, unseen)
+    normalization, rows = _normalized(normalize, rescale, features, unseen)
     return NodeTask(
         name=source.name,
         graph=symmetrized(source.graph) if symmetrize else structure(source.graph, share=source._owns_graph),
@@ -139,13 +140,16 @@ def _draw(split: str, labels: Tensor, num_classes: int, seed: int, source: Label
     return nodes
 
 
-def _normalized(kind: NormalizationKind, features: Rows, unseen: Tensor) -> tuple[FeatureNormalization, Rows]:
+def _normalized(
+    kind: NormalizationKind, rescale: bool, features: Rows, unseen: Tensor
+) -> tuple[FeatureNormalization, Rows]:
     """Normalise, and pick the layout; unseen rows have no say in either."""
     seen = torch.ones(len(features), dtype=torch.bool)
     seen[unseen] = False
     # Only these statistics ask for the observed rows alone, which are a copy where any node is unseen.
-    picks = kind == "standard" and len(unseen)
-    normalization = FeatureNormalization.fit(kind, take(features, seen.nonzero().squeeze(1)) if picks else features)
+    picks = (kind == "standard" or rescale) and len(unseen)
+    fitted_on = take(features, seen.nonzero().squeeze(1)) if picks else features
+    normalization = FeatureNormalization.fit(kind, fitted_on, rescale=rescale)
     rows = normalization.apply(features)
     filled = _nonzeros(rows)[seen].sum() / max(1, int(seen.sum()) * rows.shape[1])
     return normalization, compact(rows, float(filled))

@@ -45,5 +45,6 @@ def load_task(
         split=config.split,
         unseen_fraction=config.unseen_fraction,
         normalize=config.normalize,
+        rescale=config.rescale,
         symmetrize=config.symmetrize,
     )

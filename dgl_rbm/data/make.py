@@ -25,6 +25,7 @@ def make_task(
     setting: Setting = "transductive",
     unseen_fraction: float | None = None,
     normalize: NormalizationKind = "none",
+    rescale: bool = True,
     symmetrize: bool = False,
     seed: int = 0,
     num_classes: int | None = None,
@@ -52,6 +53,8 @@ def make_task(
         Their share of the test nodes; 0.2 unless given.
     normalize : {"none", "row", "standard"}
         See `FeatureNormalization`; ``"standard"`` is fitted on the observed nodes alone.
+    rescale : bool
+        Lengthen short features, all by one factor; see `FeatureNormalization.fit`.
     symmetrize : bool
         Add the reverse of every edge and drop repeated edges.
     seed : int
@@ -82,6 +85,7 @@ def make_task(
         seed=seed,
         split=split,
         unseen_fraction=unseen_fraction,
+        rescale=rescale,
         symmetrize=symmetrize,
     )
 
@@ -100,6 +104,7 @@ def task_from_graph(
     name: str = "graph",
     unseen_fraction: float | None = None,
     normalize: NormalizationKind = "none",
+    rescale: bool = True,
     symmetrize: bool = False,
     num_classes: int | None = None,
 ) -> NodeTask:
@@ -111,7 +116,7 @@ def task_from_graph(
         Homogeneous; it is left as it is.
     features, labels, train_mask, val_mask, test_mask : str
         Names of its node fields; the masks are not looked at where `split` is given.
-    split, setting, seed, name, unseen_fraction, normalize, symmetrize, num_classes
+    split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes
         As for `make_task`.
 
     Raises
@@ -129,7 +134,13 @@ def task_from_graph(
         normalize=normalize,
     )
     return build_task(
-        source, setting=setting, seed=seed, split=split, unseen_fraction=unseen_fraction, symmetrize=symmetrize
+        source,
+        setting=setting,
+        seed=seed,
+        split=split,
+        unseen_fraction=unseen_fraction,
+        rescale=rescale,
+        symmetrize=symmetrize,
     )
 
 

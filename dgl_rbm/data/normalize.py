@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import ArtifactError, DataError
-from dgl_rbm.sparse import Rows, SparseRows
+from dgl_rbm.sparse import Rows, SparseRows, norms
 
 __all__ = ["FeatureNormalization"]
 
+# Rows of this length and more are left as they are.
+_SHORT = 0.5
 _KINDS = ("none", "row", "standard")
 
 
@@ -30,30 +32,48 @@ class FeatureNormalization:
         shifted; sparse rows become dense.
     mean, std : Tensor or None
         float32 ``[F]``, of the rows that ``"standard"`` was fitted on.
+    scale : float
+        What every row is multiplied by after that.
     """
 
     kind: Literal["none", "row", "standard"] = "none"
     mean: Tensor | None = None
     std: Tensor | None = None
+    scale: float = 1.0
 
     @classmethod
-    def fit(cls, kind: Literal["none", "row", "standard"], features: Any) -> FeatureNormalization:
+    def fit(
+        cls, kind: Literal["none", "row", "standard"], features: Any, *, rescale: bool = False
+    ) -> FeatureNormalization:
         """Return the normalisation of this kind, fitted on `features` ``[N, F]`` where it has anything to fit.
+
+        Parameters
+        ----------
+        kind : {"none", "row", "standard"}
+        features : array-like
+        rescale : bool
+            Whether to choose `scale` such that rows get a root mean square length of 1 where it is below 0.5. Row-
+            normalised bags of words have lengths near 0.1: weights that start as usual then take hundreds of epochs to
+            grow, while weight decay holds them back.
 
         Raises
         ------
         DataError
             Where ``"standard"`` is to be fitted on no row.
         """
-        if kind != "standard":
-            return cls(kind)
-        dense = _dense(as_rows(features))
+        rows = as_rows(features)
+        fitted = cls._standard(rows) if kind == "standard" else cls(kind)
+        return replace(fitted, scale=_scale_of(fitted.apply(rows))) if rescale else fitted
+
+    @classmethod
+    def _standard(cls, rows: Rows) -> FeatureNormalization:
+        dense = _dense(rows)
         if not len(dense):
             raise DataError("Column means cannot be fitted on features without a row.")
         # Summed in double precision and then rounded, the mean of a constant column is that constant, exactly.
         mean = dense.mean(0, dtype=torch.float64).float()
         std = (dense - mean).square_().mean(0, dtype=torch.float64).sqrt().float()
-        return cls(kind, mean, torch.where(std > 0, std, torch.ones_like(std)))
+        return cls("standard", mean, torch.where(std > 0, std, torch.ones_like(std)))
 
     def apply(self, rows: Any) -> Rows:
         """Return normalised float32 rows; `rows` itself is left as it is.
@@ -63,7 +83,10 @@ class FeatureNormalization:
         DataError
             Where `rows` is not a matrix of numbers, or has another number of columns than the fitted rows.
         """
-        rows = as_rows(rows)
+        normalized = self._normalized(as_rows(rows))
+        return normalized if self.scale == 1 else _times(normalized, self.scale)
+
+    def _normalized(self, rows: Rows) -> Rows:
         if self.kind == "none":
             return rows
         if self.kind == "row":
@@ -76,8 +99,8 @@ class FeatureNormalization:
         return (dense - self.mean.to(dense.device)) / self.std.to(dense.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return ``{"kind": str}``, with the tensors ``"mean"`` and ``"std"`` where there are any."""
-        state: dict[str, Any] = {"kind": self.kind}
+        """Return ``{"kind": str, "scale": float}``, with the tensors ``"mean"`` and ``"std"`` where there are any."""
+        state: dict[str, Any] = {"kind": self.kind, "scale": self.scale}
         if self.mean is not None and self.std is not None:
             state |= {"mean": self.mean, "std": self.std}
         return state
@@ -97,7 +120,21 @@ class FeatureNormalization:
                 f"The saved feature normalisation {kind!r} cannot be restored: expected one of "
                 f"{', '.join(_KINDS)}, 'standard' with the tensors 'mean' and 'std'."
             )
-        return cls(kind, mean, std)
+        return cls(kind, mean, std, float(state.get("scale", 1.0)))
+
+
+def _scale_of(rows: Rows) -> float:
+    """Return what brings short rows to a root mean square length of 1; 1 where they are long enough, or all zero."""
+    length = float(norms(rows).double().square().mean().sqrt()) if len(rows) else 0.0
+    return 1 / length if 0 < length < _SHORT else 1.0
+
+
+def _times(rows: Rows, scale: float) -> Rows:
+    if isinstance(rows, Tensor):
+        return rows * scale
+    matrix = rows.to_scipy().copy()
+    matrix.data *= scale
+    return SparseRows.from_scipy(matrix).to(rows.device)
 
 
 def _dense(rows: Rows) -> Tensor:

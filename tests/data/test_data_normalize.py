@@ -91,6 +91,21 @@ def test_one_row_and_no_row():
         FeatureNormalization.fit("standard", torch.zeros(0, 2))
 
 
+@given(matrices, st.sampled_from(["none", "row", "standard"]), st.sampled_from([1e-3, 1.0]))
+def test_short_rows_are_lengthened_by_one_factor(values, kind, shrink):
+    features = shrink * torch.tensor(values)
+    plain = FeatureNormalization.fit(kind, features).apply(features)
+    length = (sum(value**2 for row in plain.tolist() for value in row) / len(values)) ** 0.5
+    expected = plain / length if 0 < length < 0.5 else plain
+    rescaled = FeatureNormalization.fit(kind, features, rescale=True)
+    torch.testing.assert_close(rescaled.apply(features), expected, atol=1e-5, rtol=1e-4)
+    again = FeatureNormalization.from_state(rescaled.state_dict())
+    for rows in (features, SparseRows.from_scipy(sp.csr_matrix(features.numpy()))):
+        result = again.apply(rows)
+        dense = result if isinstance(result, torch.Tensor) else result.to_dense()
+        torch.testing.assert_close(dense, rescaled.apply(features), atol=1e-6, rtol=1e-5)
+
+
 def test_another_number_of_columns():
     normalization = FeatureNormalization.fit("standard", torch.rand(4, 7))
     with pytest.raises(DataError, match="5 columns; the normalisation was fitted on 7"):

@@ -133,8 +133,14 @@ class TestPlanetoid:
         assert task.unseen_idx.equal(task.test_idx)
         assert isinstance(task.features, SparseRows)
         assert task.features.shape == (2708, 1433)
-        torch.testing.assert_close(task.features.to_dense().sum(1), torch.ones(2708))
         assert len(task.observed()) == 1708
+        # Lengthened, all by one factor, to a root mean square length of 1 of the observed rows.
+        dense = task.features.to_dense()
+        torch.testing.assert_close(dense.sum(1), dense.sum(1)[:1].expand(2708))
+        observed = dense[task.observed().node_ids]
+        assert float(observed.square().sum(1).mean()) == pytest.approx(1, rel=1e-4)
+        plain = load_task({"kind": "cora", "rescale": False}).features.to_dense()
+        torch.testing.assert_close(plain.sum(1), torch.ones(2708))
         assert listing(real_data) == before
 
 
