@@ -149,6 +149,7 @@ class Pipeline:
             assert isinstance(config, StudentConfig)
             config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
             config = config.for_columns(in_dim - self.task.features.shape[1])
+            config = config.for_columns(in_dim - self.task.features.shape[1])
             self.config = self.config.model_copy(update={"student": config})
             with seeded(self.config.seed, "student-weights"):
                 student = config.build(in_dim, self.task.num_classes)

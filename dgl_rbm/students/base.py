@@ -193,6 +193,10 @@ class StudentConfig(ComponentConfig):
         sizes = {"hidden_dim": self.hidden_dim or hidden_dim, "num_layers": self.num_layers or num_layers}
         return self.model_copy(update=sizes)
 
+    def for_columns(self, encoding_dim: int) -> StudentConfig:
+        """Return a copy that knows how many columns, the last ones, are encodings, where the student needs to."""
+        return self
+
     def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
         """Make the student.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -35,15 +35,15 @@ class MixtureStudent(Student):
     in_dim, num_classes : int
         F + P, and C.
     make_router : callable
-        Makes the router of a layer from the width of the rows that it routes.
+        Makes the router of a layer from the layer's depth, counted from 0, the width of its inputs, and its E.
     hidden_dim, num_layers : int
         Width of the hidden layers; number of layers, the output layer included.
     norm : {"none", "batch", "layer"}
         Normalisation before each ReLU, and so before the next layer's router.
     dropout : float
         Share of the experts' input dropped in training, in every layer but the first.
-    num_experts : int
-        E.
+    num_experts : sequence of int
+        E of each layer.
     load_balance_weight : float
         Weight of equation 8 of the RbM paper.
     pretrain_epochs : int
@@ -52,6 +52,8 @@ class MixtureStudent(Student):
         As for `PackedExperts`.
     stop_gate_gradient : bool
         As for `MixtureLayer`.
+    expert_columns : slice, optional
+        The columns of the inputs that the first layer's experts see, where not all.
     """
 
     routed: Tensor
@@ -61,28 +63,37 @@ class MixtureStudent(Student):
         in_dim: int,
         num_classes: int,
         *,
-        make_router: Callable[[int], TopKRouter],
+        make_router: Callable[[int, int, int], TopKRouter],
         hidden_dim: int,
         num_layers: int,
         norm: NormName,
         dropout: float,
-        num_experts: int,
+        num_experts: Sequence[int],
         load_balance_weight: float,
         pretrain_epochs: int,
         input_attention: bool,
         output_scale: bool,
         stop_gate_gradient: bool,
+        expert_columns: slice | None = None,
     ) -> None:
         super().__init__(in_dim, num_classes)
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), num_classes]
+        seen = len(range(in_dim)[expert_columns]) if expert_columns is not None else in_dim
         self.layers = nn.ModuleList(
             MixtureLayer(
-                make_router(before),
-                PackedExperts(num_experts, before, after, input_attention=input_attention, output_scale=output_scale),
+                make_router(depth, before, count),
+                PackedExperts(
+                    count,
+                    before if depth else seen,
+                    after,
+                    input_attention=input_attention,
+                    output_scale=output_scale,
+                ),
                 dropout=dropout if depth else 0.0,
                 stop_gate_gradient=stop_gate_gradient,
+                columns=None if depth else expert_columns,
             )
-            for depth, (before, after) in enumerate(pairwise(widths))
+            for depth, ((before, after), count) in enumerate(zip(pairwise(widths), num_experts, strict=True))
         )
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in range(num_layers - 1))
         self.load_balance_weight = load_balance_weight
@@ -146,7 +157,7 @@ class MixtureStudent(Student):
         Returns
         -------
         list of (rows, Routing)
-            Per layer its input ``[B, D]``, and cosines and gates ``[B, E]``.
+            Per layer what its router reads of its input, ``[B, D]``, and cosines and gates ``[B, E]``.
         """
         was_training = self.training
         self.eval()
@@ -178,7 +189,7 @@ class MixtureStudent(Student):
                 output = layer.answer(hidden)
             else:
                 output, routing = layer(hidden)
-                passes.append((hidden, routing))
+                passes.append((layer.router.seen(hidden), routing))
             hidden = self._between(depth, output)
         return output
 
@@ -212,6 +223,9 @@ class MixtureConfig(StudentConfig):
 
     @model_validator(mode="after")
     def _enough_experts(self) -> MixtureConfig:
-        if self.top_k > self.num_experts:
+        if self.top_k > self._fewest_experts():
             raise ValueError(f"top_k ({self.top_k}) is larger than num_experts ({self.num_experts})")
         return self
+
+    def _fewest_experts(self) -> int:
+        return self.num_experts

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows
+from dgl_rbm.students.layers.cluster_count import best_centres
+from dgl_rbm.students.layers.columns import Columns, input_columns
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.memory import ExpertMemory, annealed_momentum
-from dgl_rbm.students.layers.routing import MemoryRouter, Routing
+from dgl_rbm.students.layers.routing import MemoryRouter, Metric, Routing
 from dgl_rbm.students.mixture import MixtureConfig, MixtureStudent
 
 __all__ = ["RbM", "RbMConfig"]
+
+_Count = Annotated[int, Field(ge=1)]
+NumExperts = Union[_Count, Literal["auto"], Annotated[list[_Count], Field(min_length=1)]]  # noqa: UP007
+
+# The numbers that the paper tries.
+_FEWEST_EXPERTS, _MOST_EXPERTS = 3, 8
 
 
 class RbM(MixtureStudent):
@@ -31,8 +41,11 @@ class RbM(MixtureStudent):
     ----------
     in_dim, num_classes : int
         F + P, and C.
-    hidden_dim, num_layers, norm, dropout, num_experts, load_balance_weight, pretrain_epochs
+    hidden_dim, num_layers, norm, dropout, load_balance_weight, pretrain_epochs
         As for `MixtureStudent`.
+    num_experts : int, sequence of int, or "auto"
+        E, of all layers or of each; "auto" chooses it when pre-training ends, from 3 to 8 and at least k, by the
+        silhouette of the clusters of the layer's inputs (see `best_centres`).
     top_k : int
         k.
     memory_momentum, annealing, annealing_epochs
@@ -41,6 +54,19 @@ class RbM(MixtureStudent):
         Weights of equations 6 and 7.
     input_attention, output_scale : bool
         Whether experts scale their input and layers their output (eq. 5).
+    routing, temperature, gate_scale
+        Metric of `MemoryRouter`, whether its scale is learned, and its scale.
+    route_on, feed : {"all", "encoding", "features"}
+        The columns that the first layer routes on and that its experts see; deeper layers have them mixed already.
+        `feed` is not "encoding".
+    encoding_dim : int, optional
+        P; needed where `route_on` or `feed` is not "all".
+
+    Raises
+    ------
+    ConfigError
+        Where there are not as many numbers of experts as layers, "auto" has no pre-training to choose after, or
+        encodings are asked for and there are none.
     """
 
     kind = "rbm"
@@ -54,7 +80,7 @@ class RbM(MixtureStudent):
         num_layers: int = 2,
         norm: NormName = "none",
         dropout: float = 0.3,
-        num_experts: int = 5,
+        num_experts: int | Sequence[int] | Literal["auto"] = 5,
         top_k: int = 3,
         memory_momentum: float = 0.9,
         annealing: float = 0.05,
@@ -65,22 +91,40 @@ class RbM(MixtureStudent):
         input_attention: bool = True,
         output_scale: bool = True,
         pretrain_epochs: int = 10,
+        routing: Metric = "cosine",
+        temperature: Literal["fixed", "learned"] = "fixed",
+        gate_scale: float = 1.0,
+        route_on: Columns = "all",
+        feed: Literal["all", "features"] = "all",
+        encoding_dim: int | None = None,
     ) -> None:
+        routed = input_columns(route_on, in_dim, encoding_dim, "route_on")
+
+        def make_router(depth: int, width: int, count: int) -> MemoryRouter:
+            columns = None if depth else routed
+            width = width if columns is None else len(range(width)[columns])
+            learned = temperature == "learned"
+            return MemoryRouter(
+                width, count, top_k, metric=routing, gate_scale=gate_scale, learned_scale=learned, columns=columns
+            )
+
         super().__init__(
             in_dim,
             num_classes,
-            make_router=lambda width: MemoryRouter(width, num_experts, top_k),
+            make_router=make_router,
             hidden_dim=hidden_dim,
             num_layers=num_layers,
             norm=norm,
             dropout=dropout,
-            num_experts=num_experts,
+            num_experts=_counts(num_experts, num_layers, pretrain_epochs),
             load_balance_weight=load_balance_weight,
             pretrain_epochs=pretrain_epochs,
             input_attention=input_attention,
             output_scale=output_scale,
             stop_gate_gradient=True,
+            expert_columns=input_columns(feed, in_dim, encoding_dim, "feed"),
         )
+        self.chooses_experts = num_experts == "auto"
         self.memory_momentum = memory_momentum
         self.annealing = annealing
         self.annealing_epochs = annealing_epochs
@@ -128,8 +172,44 @@ class RbM(MixtureStudent):
         }
 
     def _start_router(self, depth: int, x: Rows) -> None:
-        memory = self.memories()[depth]
-        memory.reset(kmeans_centres(x, len(memory.vectors)))
+        layer = self._stack()[depth]
+        memory, seen = self.memories()[depth], layer.router.seen(x)
+        if self.chooses_experts:
+            fewest = max(_FEWEST_EXPERTS, min(layer.router.top_k, _MOST_EXPERTS))
+            centres = best_centres(seen, range(fewest, _MOST_EXPERTS + 1), directions=memory.directions)
+            layer.experts.resize(len(centres))
+            memory.resize(len(centres))
+        else:
+            centres = kmeans_centres(seen, len(memory.vectors), directions=memory.directions)
+        memory.reset(centres)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if self.chooses_experts:
+            for depth, layer in enumerate(self._stack()):
+                saved = state_dict.get(f"{prefix}layers.{depth}.experts.bias")
+                if saved is not None and len(saved) != layer.experts.num_experts:
+                    layer.experts.resize(len(saved))
+                    self.memories()[depth].resize(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _counts(num_experts: int | Sequence[int] | str, num_layers: int, pretrain_epochs: int) -> list[int]:
+    """Return the number of experts that each layer starts with."""
+    if isinstance(num_experts, int):
+        return [num_experts] * num_layers
+    if isinstance(num_experts, str):
+        if not pretrain_epochs:
+            raise ConfigError(
+                "num_experts is 'auto', which is chosen when pre-training ends, but pretrain_epochs is 0.",
+                hint="Set student.pretrain_epochs to 1 or more, or student.num_experts to a number.",
+            )
+        return [_MOST_EXPERTS] * num_layers
+    if len(num_experts) != num_layers:
+        raise ConfigError(
+            f"num_experts has {len(num_experts)} numbers, {list(num_experts)}, for {num_layers} layers.",
+            hint="Give one number for each layer, or a single one for all.",
+        )
+    return list(num_experts)
 
 
 @students.register
@@ -137,7 +217,11 @@ class RbMConfig(MixtureConfig):
     """Options of Routing-by-Memory."""
 
     kind: Literal["rbm"] = Field(default="rbm", description="Mixture of experts routed by memory.")
-    num_experts: int = Field(default=5, ge=1, description="Experts per layer.")
+    num_experts: NumExperts = Field(  # type: ignore[assignment]
+        default=5,
+        description="Experts per layer: a number, a list with one for each layer, or 'auto', which chooses each "
+        "layer's from 3 to 8 by the silhouette of clusters of its inputs when pre-training ends.",
+    )
     pretrain_epochs: int = Field(
         default=10, ge=0, description="Epochs at the start in which every row passes through the first expert."
     )
@@ -158,6 +242,39 @@ class RbMConfig(MixtureConfig):
     input_attention: bool = Field(default=True, description="Whether each expert scales its input by a learned vector.")
     output_scale: bool = Field(default=True, description="Whether each layer scales its output by a learned number.")
 
+    routing: Metric = Field(
+        default="cosine",
+        description="Scores of rows with memories: their 'cosine', or minus the squared 'euclidean' distance in "
+        "shares of a row's mean one.",
+    )
+    temperature: Literal["fixed", "learned"] = Field(
+        default="fixed", description="Whether gate_scale is 'fixed' or 'learned' from the loss of the predictions."
+    )
+    gate_scale: float = Field(
+        default=1.0, gt=0, le=100, description="What scores are multiplied by before the softmax over experts."
+    )
+    route_on: Columns = Field(
+        default="all", description="Columns that the first layer routes on: 'all', 'encoding' or 'features'."
+    )
+    feed: Literal["all", "features"] = Field(
+        default="all", description="Columns that the first layer's experts see: 'all' or 'features'."
+    )
+    encoding_dim: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many columns, the last ones, are encodings; a run sets it where it is needed.",
+    )
+
+    def for_columns(self, encoding_dim: int) -> RbMConfig:
+        needed = self.route_on != "all" or self.feed != "all"
+        return self.model_copy(update={"encoding_dim": encoding_dim}) if needed else self
+
+    def _fewest_experts(self) -> int:
+        counts = self.num_experts
+        if isinstance(counts, str):
+            return _MOST_EXPERTS
+        return counts if isinstance(counts, int) else min(counts)
+
     def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> RbM:
         return RbM(
             in_dim,
@@ -177,4 +294,10 @@ class RbMConfig(MixtureConfig):
             input_attention=self.input_attention,
             output_scale=self.output_scale,
             pretrain_epochs=self.pretrain_epochs,
+            routing=self.routing,
+            temperature=self.temperature,
+            gate_scale=self.gate_scale,
+            route_on=self.route_on,
+            feed=self.feed,
+            encoding_dim=self.encoding_dim,
         )

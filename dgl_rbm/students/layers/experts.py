@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dgl_rbm.sparse import Rows, linear, matmul
 from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.dispatch import mix
+from dgl_rbm.students.layers.memory import resized
 
 __all__ = ["PackedExperts"]
 
@@ -145,6 +146,17 @@ class PackedExperts(Serving):
         for packed in (self.weights, self.bias, self.attention):
             if packed is not None:
                 packed.copy_(packed[:1].expand_as(packed).clone())
+
+    def resize(self, num_experts: int) -> None:
+        """Have this many experts, in place: the first ones are kept, new ones are copies of the first.
+
+        The parameters stay the same objects, so that an optimiser that was made before steps them still.
+        """
+        for packed in (self.weights, self.bias, self.attention):
+            if packed is not None:
+                packed.data = resized(packed.data, num_experts)
+                packed.grad = None
+        self.derived.forget()
 
     @torch.no_grad()
     def cap(self) -> None:

@@ -29,7 +29,7 @@ def subsample(x: Rows, limit: int = _MAX_ROWS) -> Rows:
     return take(x, torch.randperm(x.shape[0])[:limit].sort().values.to(x.device))
 
 
-def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
+def kmeans_centres(x: Rows, num_clusters: int, *, directions: bool = True) -> Tensor:
     """Return k-means centres of the rows after scaling each to length one (RbM paper, section 4.3).
 
     Found by scikit-learn, and of rows on a GPU there, by `dgl_rbm.students.layers.lloyd.lloyd_centres`.
@@ -40,6 +40,8 @@ def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
         float32 ``[B, D]``; rows of zeros have no direction and are left out.
     num_clusters : int
         E.
+    directions : bool
+        Whether rows are scaled; where not, rows of zeros are rows like others.
 
     Returns
     -------
@@ -50,34 +52,41 @@ def kmeans_centres(x: Rows, num_clusters: int) -> Tensor:
     seed = int(torch.randint(2**31 - 1, (), device="cpu"))
     noise = np.random.default_rng(seed)
     if x.device.type != "cpu":
-        return _centres_on_device(x, num_clusters, noise)
-    directions = _directions(x)
-    if not directions.shape[0]:
+        return _centres_on_device(x, num_clusters, noise, directions)
+    rows = _directions(x) if directions else _plain(x)
+    if not rows.shape[0]:
         return _anywhere(num_clusters, x.shape[1], noise)
-    if directions.shape[0] < num_clusters:
-        directions = directions[np.arange(num_clusters) % directions.shape[0]]
+    if rows.shape[0] < num_clusters:
+        rows = rows[np.arange(num_clusters) % rows.shape[0]]
     # On several threads the order of summation, and so the last digits, would differ from run to run.
     with warnings.catch_warnings(), threadpool_limits(1):
         # Fewer distinct rows than clusters: told apart below.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(num_clusters, n_init=3, max_iter=100, random_state=seed).fit(directions)
+        fitted = KMeans(num_clusters, n_init=3, max_iter=100, random_state=seed).fit(rows)
     return torch.from_numpy(_told_apart(fitted.cluster_centers_.astype(np.float32), noise))
 
 
-def _centres_on_device(x: Rows, num_clusters: int, noise: np.random.Generator) -> Tensor:
-    kept = norms(x).gt(0).nonzero().squeeze(1)
+def _centres_on_device(x: Rows, num_clusters: int, noise: np.random.Generator, directions: bool = True) -> Tensor:
+    lengths = norms(x)
+    kept = (lengths.gt(0) if directions else torch.ones_like(lengths)).nonzero().squeeze(1)
     if not len(kept):
         return _anywhere(num_clusters, x.shape[1], noise)
     if len(kept) < num_clusters:
         kept = kept[torch.arange(num_clusters, device=kept.device) % len(kept)]
     if len(kept) != x.shape[0]:
         x = take(x, kept)
-    centres = lloyd_centres(x if isinstance(x, StructuredRows) else x.detach(), num_clusters, noise)
+    centres = lloyd_centres(
+        x if isinstance(x, StructuredRows) else x.detach(), num_clusters, noise, directions=directions
+    )
     return torch.from_numpy(_told_apart(centres.cpu().numpy(), noise))
 
 
 def _anywhere(num_clusters: int, dim: int, noise: np.random.Generator) -> Tensor:
     return torch.from_numpy(noise.standard_normal((num_clusters, dim), dtype=np.float32))
+
+
+def _plain(x: Rows) -> Any:
+    return x.to_scipy() if isinstance(x, StructuredRows) else x.detach().cpu().numpy()
 
 
 def _directions(x: Rows) -> Any:

@@ -14,7 +14,13 @@ __all__ = ["lloyd_centres"]
 
 
 def lloyd_centres(
-    x: Rows, num_clusters: int, noise: np.random.Generator, *, n_init: int = 3, max_iter: int = 100
+    x: Rows,
+    num_clusters: int,
+    noise: np.random.Generator,
+    *,
+    n_init: int = 3,
+    max_iter: int = 100,
+    directions: bool = True,
 ) -> Tensor:
     """Return the k-means centres of the rows after scaling each to length one, the best of several starts.
 
@@ -32,13 +38,15 @@ def lloyd_centres(
         Draws the starts.
     n_init, max_iter : int
         Starts, and most steps of each.
+    directions : bool
+        Whether rows are scaled; where not, they may be zeros.
 
     Returns
     -------
     Tensor
         float32 ``[E, D]``, on the rows' device; with fewer distinct rows than clusters some are the same.
     """
-    rows = _UnitRows(x)
+    rows = _UnitRows(x) if directions else _PlainRows(x)
     best, least = None, math.inf
     for _ in range(n_init):
         centres, inertia = _descend(rows, _spread_out(rows, num_clusters, noise), max_iter)
@@ -54,6 +62,7 @@ class _UnitRows:
     def __init__(self, x: Rows) -> None:
         self.x = x
         self.inverse = norms(x).reciprocal().unsqueeze(1)
+        self.squares = torch.ones_like(self.inverse)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -66,11 +75,20 @@ class _UnitRows:
     def squared_distances(self, centres: Tensor) -> Tensor:
         """Return the squared distance of each row from each centre, ``[B, E]``."""
         products = matmul(self.x, centres.t()) * self.inverse
-        return (1 + centres.square().sum(dim=1) - 2 * products).clamp_(min=0)
+        return (self.squares + centres.square().sum(dim=1) - 2 * products).clamp_(min=0)
 
     def sums(self, members: Tensor) -> Tensor:
         """Return the sum of each cluster's rows, ``[E, D]``; `members` is zero or one, ``[B, E]``."""
         return transpose_matmul(self.x, members * self.inverse).t()
+
+
+class _PlainRows(_UnitRows):
+    """Rows as they are."""
+
+    def __init__(self, x: Rows) -> None:
+        self.x = x
+        self.squares = norms(x).square().unsqueeze(1)
+        self.inverse = torch.ones_like(self.squares)
 
 
 def _spread_out(rows: _UnitRows, num_clusters: int, noise: np.random.Generator) -> Tensor:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dgl_rbm.precision import in_float32
 from dgl_rbm.sparse import Rows, linear, matmul, norms
+from dgl_rbm.students.layers.columns import columns_of
 from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.memory import ExpertMemory
 
 __all__ = [
     "LearnedRouter",
     "MemoryRouter",
+    "Metric",
     "Routing",
     "TopKRouter",
     "choose_experts",
     "cosines_to",
     "directions_of",
+    "nearness_to",
     "top_k_gates",
 ]
+
+
+Metric = Literal["cosine", "euclidean"]
+
+_LOG_CAP = math.log(100.0)
 
 
 class Routing(NamedTuple):
@@ -32,7 +40,8 @@ class Routing(NamedTuple):
     Attributes
     ----------
     cosines : Tensor
-        Cosine between each row and each expert's embedding, float32 ``[B, E]``.
+        Cosine between each row and each expert's embedding, or what `MemoryRouter` has in its place, float32
+        ``[B, E]``.
     gates : Tensor
         Weight of each expert, float32 ``[B, E]``; each row sums to one and is zero outside its k experts.
     """
@@ -79,6 +88,32 @@ def cosines_to(rows: Rows, directions: Tensor) -> Tensor:
     return products / _lengths(rows)
 
 
+def nearness_to(rows: Rows, vectors: Tensor) -> Tensor:
+    """Return minus the squared distance of each row from each of the `vectors`, in shares of the row's mean one.
+
+    Scaling rows and vectors together changes nothing, so that gates stay as sharp as they are while hidden states
+    grow. The mean passes no gradient: what pulls a row to one vector does not push it away from the others.
+
+    Parameters
+    ----------
+    rows : Tensor or StructuredRows
+        float32 ``[B, D]``.
+    vectors : Tensor
+        float32 ``[E, D]``.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[B, E]``, in ``[-E, 0]``; zero where all vectors equal the row.
+    """
+    products = (vectors @ rows.t()).t() if isinstance(rows, Tensor) else matmul(rows, vectors.t())
+    squares = rows.square().sum(dim=1) if isinstance(rows, Tensor) else norms(rows).square()
+    distances = (squares.unsqueeze(1) + vectors.square().sum(dim=1) - 2 * products).clamp_min(0)
+    mean = distances.detach().mean(dim=1, keepdim=True)
+    # Not a small epsilon: dividing zeros by one would make their gradient explode.
+    return -distances / torch.where(mean > 0, mean, 1.0)
+
+
 def directions_of(vectors: Tensor) -> Tensor:
     """Return the vectors ``[E, D]``, each scaled to length one, or zeros where it has none."""
     return vectors / _lengths(vectors)
@@ -108,42 +143,103 @@ class TopKRouter(Serving):
     ----------
     top_k : int
         k, at most the number of experts.
+    columns : slice, optional
+        The columns that rows are routed by, where not all.
     """
 
-    def __init__(self, top_k: int) -> None:
+    def __init__(self, top_k: int, columns: slice | None = None) -> None:
         super().__init__()
         self.top_k = top_k
+        self.columns = columns
+
+    def seen(self, x: Rows) -> Rows:
+        """Return the columns of `x` that rows are routed by."""
+        return columns_of(x, self.columns)
+
+    def gates(self, scores: Tensor) -> Tensor:
+        """Return the gates ``[B, E]`` of scores ``[B, E]``, as losses on the routing see them."""
+        return top_k_gates(scores, self.top_k)
+
+    def detached_gates(self, routing: Routing) -> Tensor:
+        """Return the gates of a routing without gradient into its scores, as the mix of the experts sees them."""
+        return routing.gates.detach()
 
     @abstractmethod
     def cosines(self, x: Rows) -> Tensor:
-        """Return the cosine of each row with each expert's embedding, ``[B, E]``."""
+        """Return the cosine of each row with each expert's embedding, ``[B, E]``; `x` is what the router has `seen`."""
 
     def forward(self, x: Rows) -> Routing:
         """Route rows ``[B, D]``, in float32 under autocast too: near cosines are equal in bfloat16."""
         with in_float32(x.device):
+            x = self.seen(x)
             cosines = self.cosines(x.float() if isinstance(x, Tensor) else x)
-            return Routing(cosines, top_k_gates(cosines, self.top_k))
+            return Routing(cosines, self.gates(cosines))
 
     def choose(self, x: Rows) -> list[tuple[int, float]]:
         """Return the experts of a single row ``[1, D]`` and their gates, in a few steps less than `forward`."""
-        return choose_experts(self.cosines(x)[0].tolist(), self.top_k)
+        return choose_experts(self.cosines(self.seen(x))[0].tolist(), self.top_k)
 
 
 class MemoryRouter(TopKRouter):
     """Routes by the cosine to memories in the input space, without gradient into them (RbM paper, eq. 3).
 
+    Gates are the softmax of scores times a scale, which the paper has at 1. Where the scale is learned, the mix of
+    the experts trains it and nothing else does: scores get no gradient from the mix, the scale none from losses on
+    the routing, which are least where it is largest.
+
     Parameters
     ----------
     in_dim, num_experts, top_k : int
         D, E and k.
+    metric : {"cosine", "euclidean"}
+        Scores: cosines, or `nearness_to` memories of any length.
+    gate_scale : float
+        What scores are multiplied by, or where that starts.
+    learned_scale : bool
+        Whether it is learned, as the exponential of a parameter; it stays below 100.
+    columns : slice, optional
+        As for `TopKRouter`; D counts these alone.
     """
 
-    def __init__(self, in_dim: int, num_experts: int, top_k: int) -> None:
-        super().__init__(top_k)
-        self.memory = ExpertMemory(num_experts, in_dim)
+    def __init__(
+        self,
+        in_dim: int,
+        num_experts: int,
+        top_k: int,
+        *,
+        metric: Metric = "cosine",
+        gate_scale: float = 1.0,
+        learned_scale: bool = False,
+        columns: slice | None = None,
+    ) -> None:
+        super().__init__(top_k, columns)
+        self.metric = metric
+        self.gate_scale = gate_scale
+        self.memory = ExpertMemory(num_experts, in_dim, directions=metric == "cosine")
+        self.log_scale = nn.Parameter(torch.tensor(math.log(gate_scale))) if learned_scale else None
+
+    def gates(self, scores: Tensor) -> Tensor:
+        if self.log_scale is None and self.gate_scale == 1:
+            return top_k_gates(scores, self.top_k)
+        scale = self._scale()
+        return top_k_gates(scores * (scale.detach() if isinstance(scale, Tensor) else scale), self.top_k)
+
+    def detached_gates(self, routing: Routing) -> Tensor:
+        if self.log_scale is None:
+            return routing.gates.detach()
+        return top_k_gates(routing.cosines.detach() * self._scale(), self.top_k)
+
+    def choose(self, x: Rows) -> list[tuple[int, float]]:
+        scale = float(self._scale())
+        return choose_experts([scale * score for score in self.cosines(self.seen(x))[0].tolist()], self.top_k)
+
+    def _scale(self) -> Tensor | float:
+        return self.gate_scale if self.log_scale is None else self.log_scale.clamp(max=_LOG_CAP).exp()
 
     def cosines(self, x: Rows) -> Tensor:
         vectors = self.memory.vectors
+        if self.metric == "euclidean":
+            return nearness_to(x, vectors.detach())
         return cosines_to(x, self.derived.get([vectors], lambda: directions_of(vectors.detach())))
 
 
