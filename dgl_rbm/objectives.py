@@ -6,6 +6,8 @@ used. B is the number of rows, C of classes, E of experts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +17,8 @@ __all__ = [
     "distillation_loss",
     "hard_label_loss",
     "load_balance_loss",
+    "perturbed_by_gradient",
+    "representational_similarity_loss",
     "self_similarity_loss",
     "soft_cross_entropy",
 ]
@@ -154,3 +158,72 @@ def load_balance_loss(gates: Tensor) -> Tensor:
     load = gates.sum(dim=0)
     smallest = torch.finfo(load.dtype).tiny
     return load.var(unbiased=False) / load.mean().square().clamp(min=smallest)
+
+
+def representational_similarity_loss(student: Tensor, teacher: Tensor, *, normalize: bool = False) -> Tensor:
+    r"""Return the squared difference of the similarities between rows (NOSMOG, Tian et al., 2022).
+
+    .. math::
+        \frac{1}{B^2} \sum_{u=1}^B \sum_{v=1}^B \big(h_u \cdot h_v - h'_u \cdot h'_v\big)^2
+
+    The two kinds of states need not have the same number of columns.
+
+    Parameters
+    ----------
+    student : Tensor
+        :math:`h`, hidden states of the student, ``[B, H]``.
+    teacher : Tensor
+        :math:`h'`, hidden states of the teacher, ``[B, H']``; gets no gradient.
+    normalize : bool
+        Whether rows are scaled to length one first, so that cosines are compared and the loss lies in [0, 4].
+
+    Returns
+    -------
+    Tensor
+        Scalar; 0 for no rows.
+    """
+    if not len(student):
+        return student.sum()
+    teacher = teacher.detach()
+    if normalize:
+        student, teacher = functional.normalize(student, dim=1), functional.normalize(teacher, dim=1)
+    return functional.mse_loss(student @ student.t(), teacher @ teacher.t())
+
+
+def perturbed_by_gradient(
+    loss: Callable[[Tensor], Tensor], rows: Tensor, *, radius: float, steps: int, step_size: float
+) -> Tensor:
+    r"""Return rows moved to where a loss is larger, each number by at most `radius` (Madry et al., 2018).
+
+    .. math::
+        \delta_{i+1} = \mathrm{clip}\big(\delta_i + \alpha \, \mathrm{sign} \nabla_\delta L(x + \delta_i),
+        -\epsilon, \epsilon\big)
+
+    The start is drawn uniformly from the box by torch's generator.
+
+    Parameters
+    ----------
+    loss : callable
+        Returns a scalar of rows ``[B, F]``; it is differentiated by the rows alone, parameters get no gradient.
+    rows : Tensor
+        x, float32 ``[B, F]``.
+    radius : float
+        :math:`\epsilon`.
+    steps : int
+        Gradient steps.
+    step_size : float
+        :math:`\alpha`.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[B, F]``, without gradient.
+    """
+    # On the CPU, so that the same seed gives the same start on any device.
+    delta = (2 * torch.rand(rows.shape) - 1).mul_(radius).to(rows)
+    for _ in range(steps):
+        delta.requires_grad_(True)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(loss(rows + delta), delta)
+        delta = (delta.detach() + step_size * gradient.sign()).clamp_(-radius, radius)
+    return rows + delta

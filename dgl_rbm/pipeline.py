@@ -103,11 +103,24 @@ class Pipeline:
             teacher.fit(self.observed, self.context)
             with self.context.stage("logits", unit="steps"):
                 output = teacher.predict(self.observed, self.context)
-            return {"teacher": teacher.state_dict(), "logits": output.logits, "hidden": output.hidden}
+            return {"teacher": teacher.state_dict(), "logits": output.logits}
 
         state = self.context.cached("teacher", compute)
         teacher.load_state_dict(state["teacher"])
-        return teacher, TeacherOutput(state["logits"], state["hidden"])
+        return teacher, TeacherOutput(state["logits"], self._hidden_states(teacher))
+
+    def _hidden_states(self, teacher: Teacher) -> Tensor | None:
+        """Return the teacher's last hidden states of the observed nodes where the objective asks for them."""
+        if not self.config.objective.similarity.weight:
+            return None
+
+        # Apart from the logits, which runs of other objectives may take over.
+        def compute() -> dict[str, Any]:
+            with self.context.stage("hidden states", unit="steps"):
+                return {"hidden": teacher.predict(self.observed, self.context, return_hidden=True).hidden}
+
+        hidden: Tensor | None = self.context.cached("hidden", compute)["hidden"]
+        return hidden
 
     def fit_encodings(self) -> Encodings:
         """Return the encodings of the observed nodes."""
@@ -148,7 +161,6 @@ class Pipeline:
             config = self.config.student
             assert isinstance(config, StudentConfig)
             config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
-            config = config.for_columns(in_dim - self.task.features.shape[1])
             config = config.for_columns(in_dim - self.task.features.shape[1])
             self.config = self.config.model_copy(update={"student": config})
             with seeded(self.config.seed, "student-weights"):

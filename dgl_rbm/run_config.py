@@ -160,6 +160,10 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
     except ConfigError as error:
         problems.append(error.message)
         hints.append(error.hint or "")
+    else:
+        if config.objective.similarity.weight and not getattr(teacher, "has_predictions", True):
+            problems.append("objective.similarity: the teacher 'none' has no states to compare the student's with.")
+            hints.append("Name a teacher, or set objective.similarity.weight to 0.")
     if config is None or problems:
         raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)
     return config

@@ -110,7 +110,7 @@ def _with_kind(name: str, value: Any) -> Any:
 
 
 def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> dict[str, Any]:
-    """Fill in the published settings; what the method's file says goes before them."""
+    """Fill in the published sizes and weights of the parts that the method's file names."""
     published: dict[str, Any] = {
         "student": row.student_values(),
         "objective": row.objective_values(),
@@ -121,6 +121,11 @@ def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> 
     if values["regularizer"]["kind"] == "krd":
         published["regularizer"] = row.krd_values()
     result = merged(published, values)
+    objective = values.get("objective", {})
+    if "similarity" in objective:
+        result["objective"]["similarity"] = merged(objective["similarity"], row.similarity_values())
+    if "adversarial" in objective:
+        result["objective"]["adversarial"] = merged(objective["adversarial"], row.adversarial_values())
     result["encoder"] = [merged(encoder_options(row, part["kind"]), part) for part in values["encoder"]]
     return result
 

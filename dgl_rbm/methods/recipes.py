@@ -108,6 +108,14 @@ class Recipe(StrictConfig):
         """Return the weights of the losses on labels and on the teacher's targets."""
         return {"hard_label_weight": self.hard_label_weight, "temperature": self.temperature}
 
+    def similarity_values(self) -> dict[str, Any]:
+        """Return the options of NOSMOG's similarity loss: products of states are compared, as published."""
+        return {"weight": self.similarity_weight, "normalize": False}
+
+    def adversarial_values(self) -> dict[str, Any]:
+        """Return the options of NOSMOG's adversarial term."""
+        return {"weight": self.adversarial_weight, "eps": self.adversarial_eps, "steps": self.adversarial_steps}
+
     def krd_values(self) -> dict[str, Any]:
         """Return the options of the regularizer ``krd``."""
         return {"warmup_epochs": self.krd_warmup_epochs, "momentum": self.krd_momentum, "bins": self.krd_bins}

@@ -33,10 +33,14 @@ class StudentOutput:
         Logits ``[B, C]`` that each learn from the targets: one for most students, one per member of an ensemble.
     penalties : dict of str to Tensor
         Weighted scalars to add to the loss, by name.
+    hidden : list of Tensor
+        What the last layer reads for each head, before any dropout, ``[B, H]``; empty where a student has a single
+        layer or shows none.
     """
 
     heads: list[Tensor]
     penalties: dict[str, Tensor] = field(default_factory=dict)
+    hidden: list[Tensor] = field(default_factory=list)
 
 
 class Student(nn.Module):

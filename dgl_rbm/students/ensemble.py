@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -41,7 +41,11 @@ class Ensemble(Student):
         return votes.logsumexp(dim=0) - math.log(len(self.members))
 
     def training_forward(self, x: Rows) -> StudentOutput:
-        return StudentOutput([member(x) for member in self.members])
+        outputs = [cast(Student, member).training_forward(x) for member in self.members]
+        return StudentOutput(
+            [logits for output in outputs for logits in output.heads],
+            hidden=[hidden for output in outputs for hidden in output.hidden],
+        )
 
 
 @students.register

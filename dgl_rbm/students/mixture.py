@@ -109,17 +109,18 @@ class MixtureStudent(Student):
         return self._run(x)
 
     def training_forward(self, x: Rows) -> StudentOutput:
+        states: list[Tensor] = []
         if self.pretraining:
-            return StudentOutput([self(x)])
+            return StudentOutput([self._run(x, states=states)], hidden=states[-1:])
         passes: list[tuple[Rows, Routing]] = []
-        logits = self._run(x, passes)
+        logits = self._run(x, passes, states)
         penalties: dict[str, Tensor] = {}
         with in_float32(x.device):
             for depth, (_, routing) in enumerate(passes):
                 for name, value in self._penalties(depth, routing).items():
                     penalties[name] = penalties[name] + value if name in penalties else value
         self._after_training_forward(passes)
-        return StudentOutput([logits], penalties)
+        return StudentOutput([logits], penalties, states[-1:])
 
     def after_step(self) -> None:
         for layer in self._stack():
@@ -178,8 +179,13 @@ class MixtureStudent(Student):
     def _stack(self) -> list[MixtureLayer]:
         return cast("list[MixtureLayer]", list(self.layers))
 
-    def _run(self, x: Rows, passes: list[tuple[Rows, Routing]] | None = None) -> Tensor:
-        """Return the logits; append each layer's input and routing to `passes` in the routed phase."""
+    def _run(
+        self, x: Rows, passes: list[tuple[Rows, Routing]] | None = None, states: list[Tensor] | None = None
+    ) -> Tensor:
+        """Return the logits; append each layer's input and routing to `passes` in the routed phase.
+
+        Hidden states, what layers but the first read, are appended to `states` in any phase.
+        """
         pretraining = self.pretraining
         hidden: Rows = x
         for depth, layer in enumerate(self._stack()):
@@ -191,6 +197,8 @@ class MixtureStudent(Student):
                 output, routing = layer(hidden)
                 passes.append((layer.router.seen(hidden), routing))
             hidden = self._between(depth, output)
+            if states is not None and depth < len(self.norms):
+                states.append(hidden)
         return output
 
     def _between(self, depth: int, output: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import dropout, relu
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows, linear
-from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 
 __all__ = ["MLP", "MlpConfig"]
 
@@ -51,10 +51,19 @@ class MLP(Student):
         self.dropout = dropout
 
     def forward(self, x: Rows) -> Tensor:
-        hidden = linear(x, *self.layers[0].parameters())
+        return self._run(x)[0]
+
+    def training_forward(self, x: Rows) -> StudentOutput:
+        logits, hidden = self._run(x)
+        return StudentOutput([logits], hidden=[] if hidden is None else [hidden])
+
+    def _run(self, x: Rows) -> tuple[Tensor, Tensor | None]:
+        """Return the logits, and what the last layer reads, before dropout."""
+        output, hidden = linear(x, *self.layers[0].parameters()), None
         for norm, layer in zip(self.norms, self.layers[1:], strict=True):
-            hidden = layer(dropout(relu(norm(hidden)), self.dropout, self.training))
-        return hidden
+            hidden = relu(norm(output))
+            output = layer(dropout(hidden, self.dropout, self.training))
+        return output, hidden
 
 
 @students.register

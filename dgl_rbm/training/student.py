@@ -15,14 +15,15 @@ from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.evaluation.routing import routing_recorder
 from dgl_rbm.precision import Precision, check_precision, mixed_precision
-from dgl_rbm.sparse import take
-from dgl_rbm.students.base import Student
+from dgl_rbm.sparse import Rows, take
+from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
-from dgl_rbm.training.objective import ObjectiveConfig, distillation_objective
+from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective
 from dgl_rbm.training.optimizer import make_adam
+from dgl_rbm.training.seeding import seeded
 
 __all__ = ["StudentFit", "StudentTraining", "fit_student"]
 
@@ -124,10 +125,12 @@ class _StudentRun(EpochLoop):
         training: StudentTraining,
         objective: ObjectiveConfig,
     ) -> None:
+        with seeded(context.seed, "objective-weights"):
+            self.objective = StudentObjective(objective, student, table)
         super().__init__(
             "student",
             student,
-            _new_optimizer(student, training),
+            _new_optimizer(student, self.objective, training),
             context,
             epochs=student.pretrain_epochs + training.epochs,
             patience=training.patience,
@@ -136,7 +139,7 @@ class _StudentRun(EpochLoop):
         self.averaged = AveragedModule(student, training.averaging) if training.averaging else None
         self.val_inputs = take(table.inputs, table.val_idx)
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
-        self.training, self.objective = training, objective
+        self.training = training
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
 
     def train_epoch(self) -> dict[str, float]:
@@ -148,11 +151,7 @@ class _StudentRun(EpochLoop):
         done = 0
         for rows in self._batches():
             inputs = self.table.inputs if len(rows) == len(self.table) else take(self.table.inputs, rows)
-            with mixed_precision(self.training.precision, inputs.device):
-                output = self.student.training_forward(inputs)
-            if self.training.precision != "float32":
-                output.heads = [logits.float() for logits in output.heads]
-            loss, parts = distillation_objective(output, self.table, rows, self.objective)
+            loss, parts = self.objective(self._forward, inputs, rows)
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(
                     f"The student's loss is {loss.item()} in epoch {self.epoch + 1}.",
@@ -170,6 +169,13 @@ class _StudentRun(EpochLoop):
             self.context.substep(done, len(self.table))
         return sums
 
+    def _forward(self, inputs: Rows) -> StudentOutput:
+        with mixed_precision(self.training.precision, inputs.device):
+            output = self.student.training_forward(inputs)
+        if self.training.precision != "float32":
+            output.heads = [logits.float() for logits in output.heads]
+        return output
+
     @torch.no_grad()
     def end_epoch(self) -> dict[str, float]:
         table, targets = self.table, self.table.neighbor_targets
@@ -183,10 +189,11 @@ class _StudentRun(EpochLoop):
             predicted = student.scores(self.val_inputs).argmax(dim=1)
         metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
         self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
+        metrics |= self.objective.end_epoch(self.epoch - self.student.pretrain_epochs, student)
         metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
-            self.optimizer = _new_optimizer(self.student, self.training)
+            self.optimizer = _new_optimizer(self.student, self.objective, self.training)
             if self.averaged is not None:
                 self.averaged.restart()
         return metrics
@@ -197,12 +204,14 @@ class _StudentRun(EpochLoop):
     def extra_state(self) -> dict[str, Any]:
         targets = self.table.neighbor_targets
         return {
+            "objective": self.objective.state_dict(),
             "targets": {} if targets is None else targets.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "routing": self.routing.state_dict(),
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.objective.load_state_dict(state["objective"])
         if self.table.neighbor_targets is not None:
             self.table.neighbor_targets.load_state_dict(state["targets"])
         if self.averaged is not None:
@@ -222,5 +231,6 @@ class _StudentRun(EpochLoop):
             yield from torch.randperm(len(self.table)).to(self.table.device).split(self.batch_size)
 
 
-def _new_optimizer(student: Student, training: StudentTraining) -> torch.optim.Optimizer:
-    return make_adam(student.trained_parameters(), lr=training.lr, weight_decay=training.weight_decay)
+def _new_optimizer(student: Student, objective: StudentObjective, training: StudentTraining) -> torch.optim.Optimizer:
+    parameters = [*student.trained_parameters(), *objective.parameters()]
+    return make_adam(parameters, lr=training.lr, weight_decay=training.weight_decay)

@@ -1,0 +1,233 @@
+"""Parts of the objective that any student can have: similarity to the teacher's states, adversarial rows, own labels.
+
+Each is a module of its own state: what is in ``state_dict`` goes into the run's checkpoints and not into the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgl_rbm.config import StrictConfig
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.objectives import hard_label_loss, perturbed_by_gradient, representational_similarity_loss
+from dgl_rbm.sparse import Rows, take
+from dgl_rbm.students.base import Student, StudentOutput
+from dgl_rbm.table import DistillationTable
+
+__all__ = [
+    "AdversarialConfig",
+    "AdversarialTerm",
+    "PseudoLabelConfig",
+    "PseudoLabels",
+    "SimilarityConfig",
+    "SimilarityTerm",
+]
+
+
+class SimilarityConfig(StrictConfig):
+    """The student's hidden states are to be as similar to each other as the teacher's (NOSMOG)."""
+
+    weight: float = Field(default=0.0, ge=0, description="Weight of the similarity loss; 0 leaves it out.")
+    rows: int = Field(
+        default=1024, ge=2, description="Most rows of a step that are compared with each other; drawn where more."
+    )
+    normalize: bool = Field(
+        default=True,
+        description="Compare cosines, whose scale no graph changes, rather than products of states, as published.",
+    )
+
+
+class AdversarialConfig(StrictConfig):
+    """The student is to give the same answer to rows that are moved a little to mislead it (NOSMOG)."""
+
+    weight: float = Field(default=0.0, ge=0, description="Weight of the loss on moved rows; 0 leaves it out.")
+    eps: float = Field(default=0.02, gt=0, description="Most that any number of a row is moved by, ε.")
+    steps: int = Field(default=5, ge=1, description="Gradient steps of ε/4 by which rows are moved.")
+    rows: int = Field(default=512, ge=1, description="Most rows of a step that are moved; drawn where more.")
+
+
+class PseudoLabelConfig(StrictConfig):
+    """Rows that the student is sure of become training rows with its own labels (CoHOp)."""
+
+    rounds: int = Field(default=0, ge=0, description="How often labels are given; 0 gives none.")
+    every: int = Field(default=50, ge=1, description="Epochs between two rounds, after any pre-training.")
+    confidence: float = Field(default=0.9, ge=0, le=1, description="Least probability of a label that is given.")
+    weight: float = Field(default=1.0, ge=0, description="Weight of the loss on given labels.")
+
+
+def _some(count: int, most: int, device: torch.device) -> Tensor | None:
+    """Return `most` of `count` positions, ascending, or None for all of them."""
+    return None if count <= most else torch.randperm(count)[:most].sort().values.to(device)
+
+
+class SimilarityTerm(nn.Module):
+    """The similarity loss with its learned projections, one for each head.
+
+    Parameters
+    ----------
+    config : SimilarityConfig
+    student : Student
+        Asked once, without a trace in it, how wide its hidden states are.
+    table : DistillationTable
+        Holds the teacher's hidden states.
+
+    Raises
+    ------
+    ConfigError
+        Where teacher or student show no hidden states.
+    """
+
+    def __init__(self, config: SimilarityConfig, student: Student, table: DistillationTable) -> None:
+        super().__init__()
+        if table.teacher_hidden is None:
+            raise ConfigError(
+                "objective.similarity: this teacher shows no hidden states that the student's could be compared with.",
+                hint="Use a teacher of at least two layers, such as `sage`, or set objective.similarity.weight to 0.",
+            )
+        was_training = student.training
+        student.eval()
+        with torch.no_grad():
+            probe = torch.arange(min(2, len(table)), device=table.device)
+            widths = [states.shape[1] for states in student.training_forward(take(table.inputs, probe)).hidden]
+        student.train(was_training)
+        if not widths:
+            raise ConfigError(
+                f"objective.similarity: the student '{student.kind}' shows no hidden states.",
+                hint="Use a student of at least two layers, or set objective.similarity.weight to 0.",
+            )
+        self.config = config
+        target = table.teacher_hidden.shape[1]
+        self.projections = nn.ModuleList(nn.Linear(width, target) for width in widths).to(table.device)
+
+    def forward(self, hidden: list[Tensor], teacher_hidden: Tensor) -> Tensor:
+        """Return the weighted loss, summed over heads.
+
+        Parameters
+        ----------
+        hidden : list of Tensor
+            The student's states of each head, ``[B, H]``.
+        teacher_hidden : Tensor
+            The teacher's, ``[B, H']``.
+        """
+        some = _some(len(teacher_hidden), self.config.rows, teacher_hidden.device)
+        teacher = teacher_hidden if some is None else teacher_hidden[some]
+        total = teacher.new_zeros(())
+        for states, projection in zip(hidden, self.projections, strict=True):
+            picked = states.float() if some is None else states[some].float()
+            projected = torch.relu(projection(picked))
+            total = total + representational_similarity_loss(projected, teacher, normalize=self.config.normalize)
+        return self.config.weight * total
+
+
+class AdversarialTerm(nn.Module):
+    """The loss on rows that are moved to where it is larger.
+
+    Sparse rows become dense for it, since every number of a row may be moved. Passes over moved rows change neither
+    running means of normalisation layers nor, coming before the pass over the true rows, what a student notes down
+    for its memories.
+
+    Parameters
+    ----------
+    config : AdversarialConfig
+    student : Student
+    """
+
+    def __init__(self, config: AdversarialConfig, student: Student) -> None:
+        super().__init__()
+        self.config = config
+        # Not a submodule: its parameters are the student's.
+        self._student = [student]
+
+    def forward(
+        self, run: Callable[[Rows], StudentOutput], inputs: Rows, loss: Callable[[StudentOutput, Tensor | None], Tensor]
+    ) -> Tensor:
+        """Return the weighted loss.
+
+        Parameters
+        ----------
+        run : callable
+            The student's training pass over rows.
+        inputs : Tensor or StructuredRows
+            The rows of this step, ``[B, F + P]``.
+        loss : callable
+            Of an output and the positions in the step of the rows that it is of; None for all of them.
+        """
+        config = self.config
+        some = _some(len(inputs), config.rows, inputs.device)
+        rows = inputs if some is None else take(inputs, some)
+        dense = rows if isinstance(rows, Tensor) else rows.to_dense()
+        with _unchanged_buffers(self._student[0]):
+            moved = perturbed_by_gradient(
+                lambda x: loss(run(x), some), dense, radius=config.eps, steps=config.steps, step_size=config.eps / 4
+            )
+            return config.weight * loss(run(moved), some)
+
+
+@contextmanager
+def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Give buffers back their values; through ``data``, since autograd would take it for a write to saved tensors."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.data.copy_(value)
+
+
+class PseudoLabels(nn.Module):
+    """Labels that the student gives to rows without one, in rounds.
+
+    Validation rows get none, so that the choice of the epoch stays independent of them.
+
+    Parameters
+    ----------
+    config : PseudoLabelConfig
+    table : DistillationTable
+    """
+
+    labels: Tensor
+    rounds_done: Tensor
+
+    def __init__(self, config: PseudoLabelConfig, table: DistillationTable) -> None:
+        super().__init__()
+        self.config = config
+        free = ~table.is_train
+        free[table.val_idx] = False
+        self.register_buffer("free", free, persistent=False)
+        self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
+        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64))
+
+    def due(self, epoch: int) -> bool:
+        """Whether a round comes after `epoch`, counted from 1 after any pre-training."""
+        return epoch > 0 and epoch % self.config.every == 0 and int(self.rounds_done) < self.config.rounds
+
+    @torch.no_grad()
+    def assign(self, logits: Tensor) -> int:
+        """Give labels by the student's logits ``[N, C]`` in place of those of the round before; return how many."""
+        best = torch.softmax(logits, dim=1).max(dim=1)
+        # Found on the device of the labels, whatever the logits lie on.
+        sure = (best.values >= self.config.confidence).to(self.labels.device) & self.get_buffer("free")
+        self.labels.copy_(torch.where(sure, best.indices.to(self.labels.device), -1))
+        self.rounds_done += 1
+        return int(sure.sum())
+
+    def forward(self, heads: list[Tensor], rows: Tensor) -> Tensor:
+        """Return the weighted cross-entropy with given labels, the mean over all rows that have one, summed over heads.
+
+        Parameters
+        ----------
+        heads : list of Tensor
+            Logits ``[B, C]``.
+        rows : Tensor
+            Table rows that they belong to, int64 ``[B]``.
+        """
+        labels = self.labels[rows]
+        given = labels >= 0
+        scale = len(self.labels) / (len(rows) * max(1, int((self.labels >= 0).sum())))
+        losses = [hard_label_loss(torch.log_softmax(logits[given], dim=1), labels[given]) for logits in heads]
+        return self.config.weight * scale * torch.stack(losses).sum()
