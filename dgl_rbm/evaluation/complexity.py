@@ -91,7 +91,8 @@ def _(module: Ensemble, columns: float) -> float:
 
 @products_of.register
 def _(module: MemoryRouter, columns: float) -> float:
-    return columns * len(module.memory.vectors)
+    # A router that reads a part of the columns reads no more than there are of them.
+    return min(columns, module.memory.vectors.shape[1]) * len(module.memory.vectors)
 
 
 @products_of.register
@@ -99,10 +100,14 @@ def _(module: LearnedRouter, columns: float) -> float:
     return products_of(module.projection, columns) + module.embeddings.numel()
 
 
+def _fed(layer: MixtureLayer, columns: float) -> float:
+    return min(columns, layer.experts.weights.shape[1])
+
+
 @products_of.register
 def _(module: MixtureLayer, columns: float) -> float:
     active = min(module.router.top_k, module.experts.num_experts)
-    return products_of(module.router, columns) + active * columns * module.experts.bias.shape[1]
+    return products_of(module.router, columns) + active * _fed(module, columns) * module.experts.bias.shape[1]
 
 
 @products_of.register
@@ -110,7 +115,7 @@ def _(module: MixtureStudent, columns: float) -> float:
     total = 0.0
     for layer in cast("list[MixtureLayer]", list(module.layers)):
         width = layer.experts.bias.shape[1]
-        total += columns * width if module.pretraining else products_of(layer, columns)
+        total += _fed(layer, columns) * width if module.pretraining else products_of(layer, columns)
         columns = width
     return total
 

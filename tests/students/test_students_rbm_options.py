@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.evaluation.complexity import multiply_adds
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.stacked import StackedRows
@@ -403,3 +404,11 @@ def test_only_auto_loads_other_numbers_of_experts() -> None:
     auto.load_state_dict(make(routed=False, num_experts="auto").state_dict())
     assert [layer.experts.num_experts for layer in auto._stack()] == [8, 8]
     assert auto.pretraining
+
+
+def test_work_is_counted_by_the_columns_that_are_read() -> None:
+    whole, apart = (make(**options, num_layers=1).eval() for options in ({}, OPTIONS["apart"]))
+    # Four memories and two of four experts, each with its C columns out.
+    assert multiply_adds(whole) == (F + P) * 4 + 2 * (F + P) * C
+    assert multiply_adds(apart) == P * 4 + 2 * F * C
+    assert multiply_adds(make(routed=False, **OPTIONS["apart"], num_layers=1)) == F * C

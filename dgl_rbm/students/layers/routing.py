@@ -219,10 +219,11 @@ class MemoryRouter(TopKRouter):
         self.log_scale = nn.Parameter(torch.tensor(math.log(gate_scale))) if learned_scale else None
 
     def gates(self, scores: Tensor) -> Tensor:
-        if self.log_scale is None and self.gate_scale == 1:
-            return top_k_gates(scores, self.top_k)
-        scale = self._scale()
-        return top_k_gates(scores * (scale.detach() if isinstance(scale, Tensor) else scale), self.top_k)
+        if self.log_scale is not None:
+            scores = scores * self._scale().detach()
+        elif self.gate_scale != 1:
+            scores = scores * self.gate_scale
+        return top_k_gates(scores, self.top_k)
 
     def detached_gates(self, routing: Routing) -> Tensor:
         if self.log_scale is None:
@@ -230,11 +231,12 @@ class MemoryRouter(TopKRouter):
         return top_k_gates(routing.cosines.detach() * self._scale(), self.top_k)
 
     def choose(self, x: Rows) -> list[tuple[int, float]]:
-        scale = float(self._scale())
+        scale = self.gate_scale if self.log_scale is None else float(self._scale().detach())
         return choose_experts([scale * score for score in self.cosines(self.seen(x))[0].tolist()], self.top_k)
 
-    def _scale(self) -> Tensor | float:
-        return self.gate_scale if self.log_scale is None else self.log_scale.clamp(max=_LOG_CAP).exp()
+    def _scale(self) -> Tensor:
+        assert self.log_scale is not None, "the scale is learned"
+        return self.log_scale.clamp(max=_LOG_CAP).exp()
 
     def cosines(self, x: Rows) -> Tensor:
         vectors = self.memory.vectors
