@@ -41,7 +41,8 @@ def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.devi
     Returns
     -------
     dict of str to str
-        By the names that `RunContext.cached` knows them by: ``"teacher"``, ``"encodings"`` and ``"reliability"``.
+        By the names that `RunContext.cached` knows them by: ``"teacher"``, its states ``"hidden"``,
+        ``"encodings"`` and ``"reliability"``.
     """
     graph = hashlib.sha256(str(observed.num_classes).encode())
     add_graph(graph, observed)
@@ -56,6 +57,7 @@ def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.devi
     teacher = [values["teacher"], files.hexdigest()]
     return {
         "teacher": key("teacher", *teacher),
+        "hidden": key("hidden", *teacher),
         "encodings": key("encodings", values["encoder"]),
         "reliability": key("reliability", *teacher, values["regularizer"]),
     }

@@ -1,0 +1,111 @@
+"""From names to cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dgl_rbm.comparison.grid import Variant, expand, parse_seeds
+from dgl_rbm.errors import ConfigError
+
+from .conftest import TEACHER, VARIANTS, tiny_grid, variant
+
+
+def test_every_combination_once_graph_by_graph() -> None:
+    cells = tiny_grid()
+    assert len(cells) == len({cell.key for cell in cells}) == 8
+    assert [(cell.variant, cell.setting, cell.seed) for cell in cells[:4]] == [
+        ("plain", "transductive", 0),
+        ("mixture", "transductive", 0),
+        ("plain", "transductive", 1),
+        ("mixture", "transductive", 1),
+    ]
+    first = cells[0].config
+    assert (first.dataset.kind, first.setting, first.seed) == ("synthetic", "transductive", 0)
+    assert first.dataset.num_nodes == 150  # type: ignore[attr-defined]
+
+
+def test_cells_of_one_teacher_and_graph_are_a_group() -> None:
+    cells = tiny_grid()
+    groups: dict[str, set[Any]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, set()).add((cell.setting, cell.seed))
+    assert len(groups) == 4
+    assert all(len(places) == 1 for places in groups.values())
+    other = expand([variant("wide", teacher=TEACHER | {"hidden_dim": 9})], ["synthetic"], ["transductive"], [0])
+    assert other[0].group not in groups
+
+
+def test_options_are_part_of_the_key() -> None:
+    keys = {
+        expand([variant("plain")], ["synthetic"], ["transductive"], [0], **changes)[0].key  # type: ignore[arg-type]
+        for changes in ({}, {"split": "10/10"}, {"overrides": ["training.epochs=7"]})
+    }
+    assert len(keys) == 3
+    assert all(key.startswith("plain-synthetic-transductive-0-") for key in keys)
+
+
+def test_variants_that_depend_on_graph_and_setting() -> None:
+    def make(dataset: str, setting: str) -> Variant:
+        return variant("adapted", training={"epochs": 3 if setting == "inductive" else 4})
+
+    cells = expand([make], ["synthetic"], ["transductive", "inductive"], [0])
+    assert [cell.config.training.epochs for cell in cells] == [4, 3]
+
+
+def test_split_and_overrides_reach_every_cell() -> None:
+    cells = expand(
+        VARIANTS,
+        ["synthetic"],
+        ["transductive"],
+        [3],
+        split="10/10",
+        overrides=["training.lr=0.5"],
+    )
+    for cell in cells:
+        assert cell.config.dataset.split == "10/10"  # type: ignore[attr-defined]
+        assert cell.config.training.lr == 0.5
+
+
+def test_an_option_of_an_encoder() -> None:
+    cells = expand([VARIANTS[1]], ["synthetic"], ["transductive"], [0], overrides=["encoder.0.weight=2.5"])
+    assert cells[0].config.encoder[0].weight == 2.5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": []}, "no variants"),
+        ({"datasets": []}, "no datasets"),
+        ({"seeds": []}, "no seeds"),
+        ({"settings": ["inductif"]}, "no setting 'inductif'"),
+        ({"datasets": ["corra"]}, "plain, corra, transductive: There is no dataset 'corra'. Did you mean 'cora'"),
+        ({"variants": [variant("a"), variant("a")]}, "Two variants .* 'a'"),
+        ({"overrides": ["student.width=3"]}, "student -> width"),
+    ],
+)
+def test_what_cannot_be_run(changes: dict[str, Any], message: str) -> None:
+    grid: dict[str, Any] = {"variants": VARIANTS, "datasets": ["synthetic"], "settings": ["transductive"], "seeds": [0]}
+    with pytest.raises(ConfigError, match=message):
+        expand(**{**grid, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("3", [0, 1, 2]),
+        ("100,101", [100, 101]),
+        ("7,", [7]),
+        ("5-8", [5, 6, 7, 8]),
+        ("1, 4-5, 1", [1, 4, 5]),
+    ],
+)
+def test_seeds(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "ten", "-1", "3-1", "1,x", ",", "1.5"])
+def test_what_stands_for_no_seeds(text: str) -> None:
+    with pytest.raises(ConfigError, match="stands for no seeds"):
+        parse_seeds(text)
