@@ -43,6 +43,7 @@ from dgl_rbm.console.options import (
     StudentOption,
     TeacherOption,
 )
+from dgl_rbm.console.study_options import StudyArgument, StudyOutOption, StudySeedsOption, ValuesOption
 from dgl_rbm.errors import ConfigError, DglRbmError, TimeBudgetError
 from dgl_rbm.registry import DEFAULTS
 

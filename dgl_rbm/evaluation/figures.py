@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Line", "Points", "colour_of", "draw_lines", "draw_points", "new_figure", "save_figure"]
+__all__ = [
+    "COLOURS",
+    "Line",
+    "Points",
+    "colour_of",
+    "draw_categories",
+    "draw_lines",
+    "draw_points",
+    "marker_of",
+    "new_figure",
+    "save_figure",
+]
 
 # Okabe and Ito (2008), "Color Universal Design", with the black last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -127,11 +138,21 @@ def draw_lines(
             **style,
         )
     if log_x:
-        axes.set_xscale("log")
+        _log_scale(axes)
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(visible=True, linewidth=0.4, alpha=0.5)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize="small")
+
+
+def _log_scale(axes: Axes) -> None:
+    """Make x logarithmic with plain numbers at 1, 2 and 5 of every power of ten."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def draw_points(axes: Axes, drawn: Points, *, title: str, names: Mapping[int, str] | None = None) -> None:
@@ -162,3 +183,30 @@ def draw_points(axes: Axes, drawn: Points, *, title: str, names: Mapping[int, st
     axes.legend(
         title=drawn.name, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.6
     )
+
+
+def draw_categories(axes: Axes, names: Sequence[str], lines: Sequence[Line], *, title: str, y_label: str) -> None:
+    """Draw points with error bars over named places; x of the lines are positions among the `names`.
+
+    Lines are drawn side by side, without anything between the places, whose order means nothing.
+    """
+    for i, line in enumerate(lines):
+        shift = 0.14 * (i - (len(lines) - 1) / 2)
+        axes.errorbar(
+            [x + shift for x in line.x],
+            line.y,
+            yerr=line.spread,
+            label=line.name,
+            color=colour_of(i),
+            marker=marker_of(i),
+            markersize=6,
+            linestyle="none",
+            capsize=2.5,
+            elinewidth=0.8,
+        )
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set(title=title, ylabel=y_label)
+    axes.grid(visible=True, axis="y", linewidth=0.4, alpha=0.5)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize="small")

@@ -20,6 +20,7 @@ __all__ = [
     "RoutingRecorder",
     "expert_label_information",
     "expert_utilisation",
+    "plane",
     "routed_rows",
     "routing_recorder",
     "routing_stability",
@@ -28,6 +29,7 @@ __all__ = [
 
 # Rows that an epoch's routing is recorded of; more of them would change the shares by less than the curves show.
 _MOST_ROWS = 20_000
+_FEWEST_POINTS = 4
 
 
 def top_experts(gates: Tensor) -> Tensor:
@@ -104,10 +106,13 @@ class RoutedRows(NamedTuple):
         (paper, equation 3), its projection W·h for MoE (equation 2).
     gates : Tensor
         float32 ``[B, E]``.
+    directions : bool
+        Whether the router compares directions alone, whatever the lengths.
     """
 
     points: Tensor
     gates: Tensor
+    directions: bool = True
 
 
 @torch.no_grad()
@@ -137,8 +142,47 @@ def routed_rows(student: Student, x: Rows, *, layer: int = -1) -> RoutedRows:
     assert isinstance(student, MixtureStudent)
     rows, routing = passes[layer]
     router: Any = list(student.layers)[layer].router
-    points = linear(rows, router.projection.weight) if isinstance(router, LearnedRouter) else rows
-    return RoutedRows(points.to_dense() if isinstance(points, StructuredRows) else points, routing.gates)
+    points = router.seen(rows)
+    if isinstance(router, LearnedRouter):
+        points = linear(points, router.projection.weight)
+    return RoutedRows(
+        points.to_dense() if isinstance(points, StructuredRows) else points,
+        routing.gates,
+        directions=getattr(router, "metric", "cosine") == "cosine",
+    )
+
+
+def plane(points: Tensor, *, directions: bool = True, seed: int = 0) -> Any:
+    """Return the points in a plane by t-SNE, with a perplexity of 30 from a start by PCA (RbM paper, section 5.5).
+
+    Parameters
+    ----------
+    points : Tensor
+        float32 ``[B, D]``.
+    directions : bool
+        Whether points are scaled to length one first, where lengths mean nothing and would hide the directions.
+    seed : int
+        Of t-SNE.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[B, 2]``.
+
+    Raises
+    ------
+    DataError
+        Where there are fewer than four points.
+    """
+    if len(points) < _FEWEST_POINTS:
+        raise DataError(f"t-SNE of {len(points)} points shows nothing; expected at least {_FEWEST_POINTS}.")
+    from sklearn.manifold import TSNE
+
+    points = torch.nn.functional.normalize(points) if directions else points
+    # It must be below the number of points; a third of them is the largest that means something.
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    init = "pca" if points.shape[1] >= 2 else "random"
+    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(points.cpu().numpy())
 
 
 class RoutingRecorder(Protocol):
