@@ -58,7 +58,7 @@ def render_page(folder: Path, figures: str) -> str:
         "",
         "All methods had the same splits and seeds. Epochs were chosen on validation nodes, and the test labels of "
         "each run were read once, at its end. The Score of a method on a graph is its mean accuracy scaled so that the "
-        "worst method has 0 and the best 1.",
+        "worst has 0 and the best 1; teachers take part in it, as they do in the paper.",
         "",
     ]
     for table in accuracies:

@@ -59,20 +59,24 @@ def to_rich(table: TextTable) -> Group:
         result.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=i == 0)
     styles = ("", "bold", "underline")
     for number, row in enumerate(table.rows, 1):
-        cells = [Text(piece.text, style=styles[piece.place]) for piece in row]
+        cells = [Text.assemble((piece.text, styles[piece.place])) for piece in row]
         result.add_row(*cells, end_section=number == table.separated)
     return Group(Text(table.title, style="bold"), result, *(Text(note, style="dim") for note in table.notes), Text(""))
+
+
+def _markdown(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
 
 
 def to_markdown(table: TextTable, level: int = 2) -> str:
     """Return a Markdown section with the table and its notes."""
 
     def cell(piece: Piece) -> str:
-        text = piece.text.replace("|", "\\|")
+        text = _markdown(piece.text)
         return (text, f"**{text}**", f"<u>{text}</u>")[piece.place]
 
     lines = [f"{'#' * level} {table.title}", ""]
-    lines.append("| " + " | ".join(table.columns) + " |")
+    lines.append("| " + " | ".join(map(_markdown, table.columns)) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows]
     for note in table.notes:
@@ -90,6 +94,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"$<$",
+    ">": r"$>$",
 }
 
 

@@ -145,34 +145,32 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     for_test = metric == "test_accuracy"
     papers = _papers(rows, setting) if for_test else {}
     shown = [dataset for dataset in datasets if any(key[0] == dataset for key in papers)]
-    scores = median_scores(_means(summaries, datasets, methods))
-    score_places = _places({method: f"{scores[method]:.4f}" for method in scores})
+    # In the paper teachers take part in Score and test too; its table 1 comes out so.
+    everyone, known = [*sorted({name for _, name in of_teachers}), *methods], {**of_teachers, **summaries}
+    scores = median_scores(_means(known, datasets, everyone))
+    score_places = _places({name: f"{scores[name]:.4f}" for name in methods if name in scores})
     columns = [""]
     for dataset in datasets:
         columns += [dataset, "paper"] if dataset in shown else [dataset]
     body: list[list[Piece]] = []
-    teachers = sorted({name for _, name in of_teachers})
-    for name in [*teachers, *methods]:
+    for name in everyone:
         line = [Piece(name)]
         for dataset in datasets:
             placed = _places({m: _percent(summaries[dataset, m].mean) for m in methods if (dataset, m) in summaries})
-            known = of_teachers if name in teachers else summaries
-            place = 0 if name in teachers else placed.get(name, 0)
-            line.append(_entry(known.get((dataset, name)), seeds, place))
+            line.append(_entry(known.get((dataset, name)), seeds, placed.get(name, 0)))
             if dataset in shown:
                 value = papers.get((dataset, name))
                 line.append(Piece("–" if value is None else f"{value:.2f}"))
         if for_test:
-            known_score = name in scores and name not in teachers
-            line.append(Piece(f"{scores[name]:.4f}", score_places.get(name, 0)) if known_score else Piece("–"))
+            line.append(Piece(f"{scores[name]:.4f}", score_places.get(name, 0)) if name in scores else Piece("–"))
         body.append(line)
     if for_test:
         columns.append("median Score")
     notes = [_ABOUT.get((metric, setting), ""), _spread(rows)]
     if for_test:
-        notes += [*_significance(summaries, datasets, methods), *([_PAPER] if shown else [])]
+        notes += [*_significance(known, datasets, everyone), *([_PAPER] if shown else [])]
     title = f"{_METRICS.get(metric, metric)}, {setting}"
-    return TextTable(title, columns, body, [note for note in notes if note], len(teachers))
+    return TextTable(title, columns, body, [note for note in notes if note], len(everyone) - len(methods))
 
 
 def _papers(rows: Sequence[Row], setting: str) -> dict[tuple[str, str], float]:
