@@ -19,7 +19,7 @@ from dgl_rbm.sparse import Rows
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
-__all__ = ["AverageConfig", "AverageTeacher"]
+__all__ = ["AverageConfig", "AverageTeacher", "likeliest_weights"]
 
 
 class AverageTeacher(Teacher):
@@ -32,16 +32,20 @@ class AverageTeacher(Teacher):
     ----------
     members : sequence of Teacher
         At least one. Each is trained with a seed of its own, so that members of one config differ.
-    weights : sequence of float, optional
-        Shares of the members, above zero; scaled to sum to one. Equal by default.
+    weights : sequence of float, or "validation", optional
+        Shares of the members, above zero; scaled to sum to one. Equal by default. ``"validation"`` chooses those
+        under which the validation labels are most probable, once all members are trained.
     """
 
     kind = "average"
 
-    def __init__(self, members: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, members: Sequence[Teacher], weights: Sequence[float] | Literal["validation"] | None = None
+    ) -> None:
         if not members:
             raise ConfigError("The teacher 'average' has no members.", hint="Give at least one: `teacher: [sage]`.")
-        shares = [1.0] * len(members) if weights is None else list(weights)
+        self.fits_weights = weights == "validation"
+        shares = [1.0] * len(members) if weights is None or isinstance(weights, str) else list(weights)
         if len(shares) != len(members) or not all(0 < share < math.inf for share in shares):
             raise ConfigError(
                 f"The teacher 'average' was given the weights {shares} for {len(members)} members; expected one "
@@ -68,6 +72,17 @@ class AverageTeacher(Teacher):
                 member.load_state_dict(part.cached("teacher", lambda: self._fitted(i, observed, part)))  # noqa: B023
             for entry in part.history:
                 context.history.append({**entry, "member": i})
+        if self.fits_weights:
+            self.weights = self._validated_weights(observed, context)
+
+    def _validated_weights(self, observed: ObservedGraph, context: RunContext) -> list[float]:
+        asked, labels = observed.val_idx, observed.labels[observed.val_idx]
+        columns = []
+        for i, member in enumerate(self.members):
+            with self._named(i):
+                log_probs = member.predict(observed, context).logits[asked].log_softmax(dim=1)
+            columns.append(log_probs.gather(1, labels[:, None]).double().exp())
+        return likeliest_weights(torch.cat(columns, dim=1)).tolist()
 
     def _fitted(self, i: int, observed: ObservedGraph, part: RunContext) -> dict[str, Any]:
         self.members[i].fit(observed, part)
@@ -96,8 +111,9 @@ class AverageTeacher(Teacher):
         return sum(member.num_parameters() for member in self.members)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the members' states."""
-        return {"members": [member.state_dict() for member in self.members]}
+        """Return the members' states and weights."""
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        return {"members": [member.state_dict() for member in self.members], "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the members' states; raises `ArtifactError` where there are more or fewer of them."""
@@ -108,6 +124,7 @@ class AverageTeacher(Teacher):
         for i, (member, part) in enumerate(zip(self.members, states, strict=True)):
             with self._named(i):
                 member.load_state_dict(part)
+        self.weights = state["weights"].tolist()
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         if len(logits) == 1:
@@ -130,6 +147,37 @@ class AverageTeacher(Teacher):
             raise
 
 
+def likeliest_weights(probabilities: Tensor, steps: int = 1000) -> Tensor:
+    """Return the weights of a mixture under which what was seen is most probable.
+
+    The expectation-maximisation steps for the weights of known components (Dempster, Laird and Rubin, 1977). The
+    likelihood is concave in the weights, so they lead to its maximum from equal weights.
+
+    Parameters
+    ----------
+    probabilities : Tensor
+        What each component gives each observation, float64 ``[B, M]``.
+    steps : int
+        Most steps; fewer where the weights no longer move.
+
+    Returns
+    -------
+    Tensor
+        float64 ``[M]``, above zero, of sum one.
+    """
+    count, parts = probabilities.shape
+    smallest = torch.finfo(probabilities.dtype).tiny
+    weights = torch.full((parts,), 1 / parts, dtype=probabilities.dtype)
+    for _ in range(steps if count else 0):
+        joint = (probabilities * weights).clamp(min=smallest)
+        moved = (joint / joint.sum(dim=1, keepdim=True)).mean(dim=0).clamp(min=1e-9)
+        moved = moved / moved.sum()
+        if bool((moved - weights).abs().max() < 1e-9):
+            return moved
+        weights = moved
+    return weights
+
+
 @teachers.register
 class AverageConfig(TeacherConfig):
     """Mean of the probabilities of several teachers."""
@@ -140,8 +188,10 @@ class AverageConfig(TeacherConfig):
         description="The teachers: names, or options with 'kind'. `teacher: [sage, appnp]` and 'sage+appnp' stand for "
         "an average too.",
     )
-    weights: list[float] | None = Field(
-        default=None, description="Share of each member, above zero; null for equal shares."
+    weights: list[float] | Literal["validation"] | None = Field(
+        default=None,
+        description="Share of each member, above zero; null for equal shares, 'validation' for those under which the "
+        "validation labels are most probable.",
     )
 
     @property
@@ -166,8 +216,10 @@ class AverageConfig(TeacherConfig):
 
     @field_validator("weights")
     @classmethod
-    def _one_weight_each(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+    def _one_weight_each(cls, weights: Any, info: ValidationInfo) -> Any:
         members = info.data.get("members")
+        if isinstance(weights, str):
+            return weights
         if weights is not None and members is not None and len(weights) != len(members):
             raise ValueError(f"there are {len(weights)} weights for {len(members)} members")
         if any(not 0 < weight < math.inf for weight in weights or ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dgl_rbm import Distiller, make_task
@@ -20,7 +23,7 @@ from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TimeBudgetError, TrainingError
 from dgl_rbm.registry import teachers
 from dgl_rbm.run_config import resolve_config
-from dgl_rbm.teachers.average import AverageTeacher
+from dgl_rbm.teachers.average import AverageTeacher, likeliest_weights
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.callbacks import Callback
@@ -325,3 +328,40 @@ def test_files_of_members_belong_to_the_fingerprint(tmp_path: Path) -> None:
 def test_every_option_is_described() -> None:
     fields = teachers.config_class("average").model_fields
     assert [name for name, field in fields.items() if not field.description] == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=12))
+def test_likeliest_weights_are_the_best_of_a_fine_grid(pairs: list[tuple[float, float]]) -> None:
+    def log_likelihood(share: float) -> float:
+        return sum(math.log(share * first + (1 - share) * second) for first, second in pairs)
+
+    weights = likeliest_weights(torch.tensor(pairs, dtype=torch.float64)).tolist()
+    assert sum(weights) == pytest.approx(1)
+    best = max(log_likelihood(i / 200) for i in range(201))
+    assert log_likelihood(weights[0]) >= best - 1e-3 * len(pairs)
+
+
+def test_weights_by_validation_read_no_other_labels(observed: ObservedGraph, tmp_path: Path) -> None:
+    right = 4.0 * torch.nn.functional.one_hot(observed.labels.clamp(min=0), 2).float()
+    wrong_there = right.clone()
+    wrong_there[observed.val_idx] = -right[observed.val_idx]
+    wrong_elsewhere = -right
+    wrong_elsewhere[observed.val_idx] = right[observed.val_idx]
+    teacher = AverageTeacher([Fixed(wrong_there), Fixed(wrong_elsewhere)], "validation")
+    teacher.fit(observed, RunContext())
+    assert teacher.weights[1] > 0.99
+    again = AverageTeacher([Fixed(wrong_there), Fixed(wrong_elsewhere)], "validation")
+    again.load_state_dict(teacher.state_dict())
+    assert again.weights == teacher.weights
+
+
+def test_fitted_weights_survive_a_run_that_is_saved(tmp_path: Path) -> None:
+    spec = {"kind": "average", "members": [member("sage"), member("gcn", epochs=1)], "weights": "validation"}
+    result = Distiller(teacher=spec, student="mlp", encoder="none", training={"epochs": 2}).fit("digits")
+    folder = result.save(tmp_path / "run")
+    teacher = as_teacher(spec, 64, 10)
+    teacher.load_state_dict(load_teacher_state(folder)[0])
+    assert isinstance(teacher, AverageTeacher)
+    assert teacher.weights == result.teacher.weights  # type: ignore[attr-defined]
+    assert teacher.weights[0] > 0.5
