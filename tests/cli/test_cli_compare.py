@@ -1,0 +1,114 @@
+"""`dgl-rbm compare` and `dgl-rbm report` as they are typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dgl_rbm.cli import app
+from dgl_rbm.comparison import run
+from dgl_rbm.console import compare as console
+
+SMALL = ["--set", "dataset.num_nodes=150", "--set", "training.epochs=4", "--set", "teacher.training.epochs=4"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_and_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    # Other processes are tried in tests/comparison; each takes seconds to start.
+    here = run.run_cells
+    monkeypatch.setattr(run, "run_cells", lambda *args, **options: here(*args, **{**options, "jobs": 0}))
+
+
+def invoke(*arguments: str, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_from_methods_to_tables_and_a_page(tmp_path: Path) -> None:
+    command = ["compare", "--methods", "glnn,krd", "--datasets", "synthetic", "--seeds", "2", "--out", "out", *SMALL]
+    result = invoke(*command)
+    for expected in ("Test accuracy, transductive", "Test accuracy, inductive", "sage (teacher)", "glnn", "krd"):
+        assert expected in result.stdout
+    assert "[8/8]" in result.stderr
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["regularizer"] for row in rows} == {"none", "krd"}
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert record["methods"] == ["glnn", "krd"]
+    assert "--seeds 2" in record["command"]
+    for name in ("tables.md", "tables.tex", "tables.html"):
+        assert "krd" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    again = invoke(*command, "--json", "--report", "page.md")
+    assert "8 of them kept" in again.stderr
+    assert len(json.loads(again.stdout)) == 8
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "Wrote results.md" in invoke("report", "out").stdout
+    assert page.replace("](page/", "](results/") == (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+def test_a_failed_run_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
+    result = invoke(
+        *("compare", "--methods", "glnn", "--datasets", "synthetic,missing.bin", "--seeds", "1", "--out", "out"),
+        *("--settings", "transductive", "--set", "training.epochs=3", "--set", "teacher.training.epochs=3"),
+        code=1,
+    )
+    assert "1 of 2 runs failed" in result.stderr
+    assert "missing.bin" in result.stderr
+    assert len(list((tmp_path / "out" / "errors").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "glnnn"], "There is no method 'glnnn'. Did you mean 'glnn"),
+        (["--datasets", "digitz"], "There is no dataset 'digitz'. Did you mean 'digits'"),
+        (["--settings", "production"], "There is no setting 'production'"),
+        (["--seeds", "some"], "'some' stands for no seeds"),
+        (["--recipe", "mine"], "There is no recipe 'mine'"),
+        (["--set", "training.epoch=3"], "Did you mean 'epochs'"),
+        (["--methods", ","], "no variants"),
+        (["--jobs", "0"], "--jobs"),
+    ],
+)
+def test_what_is_refused_before_anything_runs(arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = invoke("compare", "--methods", "glnn", *arguments, code=2)
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "run_comparison", interrupted)
+    result = invoke("compare", "--methods", "glnn", code=130)
+    assert "the same command continues" in " ".join(result.stderr.split())
+
+
+def test_when_time_is_up(tmp_path: Path) -> None:
+    result = invoke("compare", "--methods", "glnn", "--seeds", "1", "--max-hours", "1e-9", "--out", "out", code=75)
+    assert "0 of 2 cells done" in " ".join(result.stderr.split())
+    assert (tmp_path / "out" / "results.csv").is_file()
+
+
+def test_report_of_nothing() -> None:
+    result = invoke("report", "nowhere", code=1)
+    assert "nowhere" in result.stderr
+    assert "dgl-rbm compare" in result.stderr
+
+
+def test_the_defaults_are_methods() -> None:
+    from dgl_rbm.console.compare_options import DEFAULT_METHODS
+    from dgl_rbm.methods import method_names
+
+    assert set(DEFAULT_METHODS.split(",")) <= set(method_names())

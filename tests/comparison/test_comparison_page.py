@@ -1,0 +1,126 @@
+"""The page of results is made of results.csv and comparison.json, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgl_rbm.comparison.page import render_page, write_page, write_tables
+from dgl_rbm.comparison.record import command_line, hardware, read_record, write_record
+from dgl_rbm.comparison.results import read_results, write_results
+from dgl_rbm.errors import ArtifactError, MissingDependencyError
+
+from .test_comparison_tables import ROWS
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKED_IN = ROOT / "benchmarks" / "results" / "comparison"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a comparison's folder with a few results."""
+    folder = tmp_path / "comparison"
+    write_results(folder / "results.csv", ROWS)
+    write_record(folder, "dgl-rbm compare --methods a,b,c", {"methods": ["a", "b", "c"]})
+    return folder
+
+
+def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "docs" / "results.md"
+    written = write_page(folder, out)
+    assert written[-1] == out
+    page = out.read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert pictures == ["results/accuracy-transductive.png", "results/size-transductive.png"]
+    for picture in pictures:
+        assert (out.parent / picture).read_bytes().startswith(b"\x89PNG")
+    for expected in ("**92.00 ± 2.83**", "| median Score |", "Skillings-Mack", "it broke", "## Costs, digits"):
+        assert expected in page
+    record = read_record(folder)
+    assert f"```text\n{record['command']}\n```" in page
+    assert f"torch {record['versions']['torch']}" in page
+    assert record["hardware"]["cpu"] in page
+    # The same from the same files, in any other place.
+    elsewhere = tmp_path / "elsewhere" / "comparison"
+    shutil.copytree(folder, elsewhere)
+    assert render_page(elsewhere, "results") == page
+
+
+def test_text_of_your_own(folder: Path) -> None:
+    (folder / "notes.md").write_text("## What we think\n\nNot much.\n", encoding="utf-8")
+    page = render_page(folder, "figures")
+    assert page.index("## Validation") < page.index("## What we think") < page.index("## Figures")
+
+
+def test_without_matplotlib_nothing_is_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingDependencyError, match="matplotlib") as error:
+        write_page(folder, tmp_path / "page.md")
+    assert "dgl-rbm[plot]" in str(error.value.hint)
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_results_come_back_as_they_were_written(folder: Path) -> None:
+    assert read_results(folder / "results.csv") == ROWS
+    write_tables(ROWS, folder)
+    assert {path.name for path in folder.glob("tables.*")} == {"tables.md", "tables.tex", "tables.html"}
+    assert "\\begin{tabular}" in (folder / "tables.tex").read_text(encoding="utf-8")
+
+
+def test_what_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        write_page(tmp_path, tmp_path / "page.md")
+    (tmp_path / "results.csv").write_text("method,seed\na,0\n")
+    with pytest.raises(ArtifactError, match="lacks the columns dataset"):
+        write_page(tmp_path, tmp_path / "page.md")
+    write_results(tmp_path / "results.csv", ROWS)
+    text = (tmp_path / "results.csv").read_text().replace("0.94", "many")
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(ArtifactError, match="line 5"):
+        write_page(tmp_path, tmp_path / "page.md")
+    write_results(tmp_path / "results.csv", ROWS)
+    (tmp_path / "comparison.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"comparison\.json"):
+        write_page(tmp_path, tmp_path / "page.md")
+
+
+def test_the_command_can_be_typed_again() -> None:
+    options: dict[str, Any] = {
+        "methods": "a,b",
+        "split": None,
+        "set": ["training.epochs=3", "encoder.0.kind=a b"],
+        "jobs": 2,
+        "out": Path("runs/x"),
+    }
+    command = command_line(options)
+    assert shlex.split(command) == [
+        *("dgl-rbm", "compare", "--methods", "a,b"),
+        *("--set", "training.epochs=3", "--set", "encoder.0.kind=a b"),
+        *("--jobs", "2", "--out", "runs/x"),
+    ]
+    # Where somebody's files lie is nobody else's business.
+    assert command_line({"out": Path("/home/somebody/x")}).endswith("--out x")
+
+
+def test_the_machine() -> None:
+    machine = json.loads(json.dumps(hardware()))
+    assert machine["cpu"]
+    assert machine["cores"] >= 1
+    assert machine["memory_gib"] is None or machine["memory_gib"] > 0.1
+
+
+@pytest.mark.skipif(not CHECKED_IN.is_dir(), reason="no results of a comparison are checked in")
+def test_the_documented_results_are_those_that_are_checked_in() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page == render_page(CHECKED_IN, "results"), (
+        "docs/results.md is not what `dgl-rbm report benchmarks/results/comparison --out docs/results.md` writes"
+    )
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page):
+        assert (ROOT / "docs" / picture).is_file()
