@@ -146,9 +146,11 @@ teachers: Registry[Any] = Registry(
     "teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "average", "logits", "none")
 )
 encoders: Registry[Any] = Registry(
-    "encoder", "dgl_rbm.encoders", _same("none", "deepwalk", "spectral", "diffusion", "label_propagation")
+    "encoder",
+    "dgl_rbm.encoders",
+    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram"),
 )
-regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd"))
+regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd", "edge_consistency"))
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm"))
 
 # What a run is made of unless it is told otherwise.

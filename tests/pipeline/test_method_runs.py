@@ -1,0 +1,93 @@
+"""Every published method runs on a small graph, in both settings, and lets through nothing that must stay unknown."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from dgl_rbm import DistillationResult, Distiller, NodeTask, load_run
+from dgl_rbm.methods import load_method, method_names
+
+from .conftest import community_task
+from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part, without_test_scores
+
+QUICK = {
+    "deepwalk": {"kind": "deepwalk", "dim": 4, "walk_length": 10, "walks_per_node": 1},
+    "label_histogram": {"kind": "label_histogram", "hops": 3, "folds": 2},
+    "label_propagation": {"kind": "label_propagation", "steps": 3, "folds": 2},
+}
+
+
+def quick(method: str, task: NodeTask, **overrides: Any) -> DistillationResult:
+    """Run `method` as a whole but with few epochs and narrow layers."""
+    values = load_method(method).values(task.name, task.setting)
+    options: dict[str, Any] = {
+        "student": {"hidden_dim": 6, "dropout": 0.1},
+        "encoder": [QUICK.get(part["kind"], part) for part in values["encoder"]],
+        "training": {"epochs": 10, "lr": 0.05},
+        "setting": task.setting,
+        "device": "cpu",
+    }
+    if values["teacher"]["kind"] != "none":
+        options["teacher"] = {"hidden_dim": 6, "training": {"epochs": 12}}
+    if values["student"]["kind"] == "rbm":
+        options["student"] |= {"pretrain_epochs": 2}
+    if values["regularizer"]["kind"] == "krd":
+        options["regularizer"] = {"warmup_epochs": 2, "noise_samples": 2}
+    if "pseudo_labels" in values.get("objective", {}):
+        # Sure of everything, so that there are some.
+        options["objective"] = {"pseudo_labels": {"every": 2, "confidence": 0.0}}
+    return Distiller.from_method(method, **options | overrides).fit(task, latency_of=())
+
+
+@cache
+def finished(method: str, setting: str) -> DistillationResult:
+    return quick(method, community_task(setting))
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_every_method_runs(method: str) -> None:
+    result = finished(method, "inductive")
+    values = load_method(method).values()
+    assert result.metrics["student"]["kind"] == values["student"]["kind"]
+    assert result.metrics["teacher"]["kind"] == values["teacher"]["kind"]
+    assert torch.isfinite(result.student_logits).all()
+    assert ("test_accuracy" in result.metrics["teacher"]) == (values["teacher"]["kind"] != "none")
+    recorded = {name for entry in result.history if entry["stage"] == "student" for name in entry}
+    wanted = {"similarity": "similarity", "adversarial": "adversarial", "pseudo_labels": "pseudo_label"}
+    for part, loss in wanted.items():
+        assert (loss in recorded) == (part in values.get("objective", {})), part
+    assert ("neighbor" in recorded) == (values["regularizer"]["kind"] != "none")
+
+
+@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+def test_garbage_test_labels_change_nothing_but_the_score(setting: str, method: str) -> None:
+    first = finished(method, setting)
+    second = quick(method, with_garbage_test_labels(first.task))
+    assert_identical(first, second)
+    assert without_test_scores(first.metrics) == without_test_scores(second.metrics)
+    assert first.metrics["student"]["test_accuracy"] != second.metrics["student"]["test_accuracy"]
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_a_garbage_unseen_part_gives_a_bit_identical_student(method: str) -> None:
+    first = finished(method, "inductive")
+    assert_identical(first, quick(method, with_garbage_unseen_part(first.task)))
+
+
+def test_a_method_without_a_teacher_is_saved_and_read_back(tmp_path: Any) -> None:
+    result = finished("cohop", "inductive")
+    assert "teacher" not in repr(result).split("test accuracy")[1]
+    run = load_run(result.save(tmp_path / "run"))
+    assert run.metrics["agreement"] is None
+    ids = result.encodings.node_ids
+    raw = result.task.features[ids]
+    assert raw.shape[1] == run.predictor.num_features
+    torch.testing.assert_close(run.student.logits(result.inputs(ids)), result.student_logits[ids])
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "agree" not in report
+    assert "| teacher" not in report
