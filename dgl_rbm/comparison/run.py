@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,17 @@ def run_cells(
     left = [cell for cell in cells if cell.key not in rows]
     listener.on_start(len(cells), len(rows))
     try:
-        for outcome in _run(left, out, jobs, threads, deadline):
-            if outcome is None:
-                raise TimeBudgetError(
-                    f"The {max_hours:g} hours given to the comparison were used up with {len(rows)} of {len(cells)} "
-                    "cells done.",
-                    hint="Started again with the same options and folder, it continues where it stopped.",
-                )
-            rows[outcome.cell.key] = _keep(outcome, out)
-            listener.on_cell(outcome)
+        # Closed whatever happens, which ends the processes.
+        with closing(_run(left, out, jobs, threads, deadline)) as under_way:
+            for outcome in under_way:
+                if outcome is None:
+                    raise TimeBudgetError(
+                        f"The {max_hours:g} hours given to the comparison were used up with {len(rows)} of "
+                        f"{len(cells)} cells done.",
+                        hint="Started again with the same options and folder, it continues where it stopped.",
+                    )
+                rows[outcome.cell.key] = _keep(outcome, out)
+                listener.on_cell(outcome)
     finally:
         done = [rows[cell.key] for cell in cells if cell.key in rows]
         write_results(out / _RESULTS, done)
@@ -141,7 +144,9 @@ def _keep(outcome: Outcome, out: Path) -> Row:
     return result_row(cell, json.loads(text)["metrics"])
 
 
-def _run(cells: Sequence[Cell], out: Path, jobs: int, threads: int, deadline: float) -> Iterator[Outcome | None]:
+def _run(
+    cells: Sequence[Cell], out: Path, jobs: int, threads: int, deadline: float
+) -> Generator[Outcome | None, None, None]:
     if jobs == 0:
         for cell in cells:
             if time.monotonic() >= deadline:
@@ -150,10 +155,11 @@ def _run(cells: Sequence[Cell], out: Path, jobs: int, threads: int, deadline: fl
             yield attempt(cell, out)
         return
     schedule = _Schedule(cells)
-    for outcome in outcomes(schedule.take, out, jobs=jobs, threads=threads, deadline=deadline):
-        if outcome is not None:
-            schedule.done(outcome.cell)
-        yield outcome
+    with closing(outcomes(schedule.take, out, jobs=jobs, threads=threads, deadline=deadline)) as under_way:
+        for outcome in under_way:
+            if outcome is not None:
+                schedule.done(outcome.cell)
+            yield outcome
 
 
 class _Schedule:

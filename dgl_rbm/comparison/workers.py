@@ -9,8 +9,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -75,8 +75,7 @@ def attempt(cell: Cell, out: Path) -> Outcome:
 
 
 def _serve(connection: Connection, out: Path, threads: int) -> None:
-    """Run the cells that come, until None comes."""
-    # Ctrl-C reaches every process of the terminal; the one that hands out the cells decides.
+    """Run the cells that come, as long as there is someone who sends any."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = mp.parent_process()
     if parent is not None:
@@ -84,7 +83,15 @@ def _serve(connection: Connection, out: Path, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    while (cell := connection.recv()) is not None:
+    while True:
+        try:
+            cell: Cell = connection.recv()
+        except EOFError:
+            return
+        except Exception:
+            # Such as a component that a script registers after it started the comparison.
+            connection.send(traceback.format_exc())
+            continue
         connection.send(attempt(cell, out))
 
 
@@ -103,27 +110,31 @@ class _Worker:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, out, threads), daemon=True)
-        with _environment(threads):
+        with _environment(threads), _deaf_to_ctrl_c():
             self.process.start()
         # So that the pipe ends when the process does.
         theirs.close()
 
     def give(self, cell: Cell) -> None:
         self.cell = cell
-        self.connection.send(cell)
+        # One that is no more is found out when its outcome is waited for.
+        with suppress(ConnectionError):
+            self.connection.send(cell)
 
     def take(self) -> Outcome:
         """Return the outcome that has come; that of a process that is no more is an error."""
         assert self.cell is not None
         try:
-            outcome: Outcome = self.connection.recv()
+            outcome: Outcome | str = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             hint = "; often the system does this when memory runs out: use fewer --jobs" if code == -9 else ""
             return Outcome(self.cell, None, f"The process {how}{hint}.")
-        self.cell = None
+        cell, self.cell = self.cell, None
+        if isinstance(outcome, str):
+            return Outcome(cell, None, f"The cell could not be read: {outcome.strip().splitlines()[-1]}", outcome)
         return outcome
 
     def end(self) -> None:
@@ -147,9 +158,25 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start a process that ignores Ctrl-C from its first moment on, while it still loads its modules.
+
+    Ctrl-C reaches every process of the terminal; the one that hands out the cells decides.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def outcomes(
     take: Callable[[int], Cell | None], out: Path, *, jobs: int, threads: int, deadline: float = float("inf")
-) -> Iterator[Outcome | None]:
+) -> Generator[Outcome | None, None, None]:
     """Run cells in processes and give their outcomes as they come; None ends them before, when time is up.
 
     Parameters

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,6 +75,16 @@ class CellProgress(Listener):
         self.console.print(Text(line), soft_wrap=True)
 
 
+@contextmanager
+def _terminated_as_by_ctrl_c() -> Iterator[None]:
+    """Let a request to terminate, as batch systems send it, do what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_comparison(
     console: Console,
     *,
@@ -128,7 +140,7 @@ def run_comparison(
         }
     )
     write_record(out, command, {"methods": methods, "datasets": list(datasets), "settings": list(settings)})
-    with CellProgress(console, jobs) as progress:
+    with _terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
         rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
     write_tables(rows, out)
     return rows

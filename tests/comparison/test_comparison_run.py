@@ -157,19 +157,33 @@ def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_takes_only_its_cell_with_it(tmp_path: Path) -> None:
-    cells = tiny_grid(("transductive",), (0,))
+    cells = tiny_grid(("transductive",), (0,))[:1]
+    unreadable = Cell("unreadable", "synthetic", "transductive", 0, Unreadable())  # type: ignore[arg-type]
     deadly = Cell("deadly", "synthetic", "transductive", 0, Killer())  # type: ignore[arg-type]
-    waiting = [deadly, *cells]
+    waiting = [deadly, unreadable, *cells]
     found = {}
     for outcome in outcomes(lambda worker: waiting.pop(0) if waiting else None, tmp_path, jobs=1, threads=1):
         assert outcome is not None
         found[outcome.cell.variant] = outcome
     assert found["deadly"].metrics is None
     assert "SIGKILL" in found["deadly"].error
+    assert found["unreadable"].metrics is None
+    assert "could not be read: ValueError: nothing of the kind" in found["unreadable"].error
     for cell in cells:
         metrics = found[cell.variant].metrics
         assert metrics is not None
         assert result_row(cell, metrics)["status"] == "ok"
+
+
+def refuse() -> None:
+    raise ValueError("nothing of the kind")
+
+
+class Unreadable:
+    """Stands in for a configuration whose class the other process does not know."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ()
 
 
 class Killer:
