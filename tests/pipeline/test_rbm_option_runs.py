@@ -1,4 +1,5 @@
-"""Whole runs with RbM's options past the paper: resumed past the choice of numbers of experts, saved and loaded."""
+"""Whole runs with RbM's options past the paper: resumed past the choice of numbers of experts, saved and loaded,
+and several teachers, which leak nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ import torch
 from dgl_rbm import Distiller, load_run
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.training.callbacks import Callback
-from tests.pipeline.conftest import community_task, quick_distiller
+
+from .conftest import community_task, quick_distiller
+from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part
 
 STUDENT = {
     "kind": "rbm",
@@ -69,3 +72,13 @@ def test_routing_on_encodings_needs_some() -> None:
     with pytest.raises(ConfigError, match="'encoding', but 0 of the 6 columns") as caught:
         distiller(encoder="none").fit(community_task())
     assert "--encoder diffusion" in caught.value.hint
+
+
+SEVERAL = [{"kind": kind, "hidden_dim": 8, "training": {"epochs": 8}} for kind in ("sage", "appnp", "sage")]
+
+
+@pytest.mark.parametrize("garbage", [with_garbage_test_labels, with_garbage_unseen_part])
+def test_what_must_stay_unknown_changes_nothing(garbage: Any) -> None:
+    clean = community_task("inductive")
+    runs = [distiller(teacher=SEVERAL, regularizer="krd").fit(task) for task in (clean, garbage(clean))]
+    assert_identical(*runs)
