@@ -24,7 +24,9 @@ from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.shared import SharedParts, part_keys
 
-__all__ = ["Bench", "Measured", "measure_students"]
+__all__ = ["REPEATS", "Bench", "Measured", "measure_students"]
+
+REPEATS = 200
 
 _DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
 
@@ -103,8 +105,8 @@ class Bench:
         return student_server(student, self.encodings(config), self.view)
 
 
-def measure_students(bench: Bench, configs: Mapping[str, DistillConfig], *, repeats: int = 200) -> dict[str, Measured]:
-    """Measure students side by side.
+def measure_students(bench: Bench, configs: Mapping[str, DistillConfig]) -> dict[str, Measured]:
+    """Measure students side by side, by `REPEATS` requests for one node and a tenth as many for 1,024.
 
     Parameters
     ----------
@@ -112,13 +114,11 @@ def measure_students(bench: Bench, configs: Mapping[str, DistillConfig], *, repe
         All are measured on its graph.
     configs : mapping of str to DistillConfig
         By name.
-    repeats : int
-        Requests for one node; a tenth as many for 1,024.
     """
     shapes = {name: bench.student_config(config) for name, config in configs.items()}
     students = {name: bench.student(config, shapes[name]) for name, config in configs.items()}
     servers = {name: bench.server(config, students[name]) for name, config in configs.items()}
-    times = side_by_side(servers, lambda ids: ids, len(bench.view), repeats=repeats)
+    times = side_by_side(servers, lambda ids: ids, len(bench.view), repeats=REPEATS)
     return {
         name: Measured(shapes[name], bench.complexity(config, students[name]), times[name])
         for name, config in configs.items()

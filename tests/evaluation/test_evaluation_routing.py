@@ -18,6 +18,7 @@ from dgl_rbm.evaluation.routing import (
     RoutingRecord,
     expert_label_information,
     expert_utilisation,
+    plane,
     routed_rows,
     routing_stability,
     top_experts,
@@ -117,7 +118,7 @@ def test_points_are_compared_with_the_experts(sparse: bool) -> None:
     for student, width in ((rbm, 7), (moe, 5)):
         for layer in (0, -1):
             _, routing = student.routings(x)[layer]
-            points, gates = routed_rows(student, x, layer=layer)
+            points, gates, directions = routed_rows(student, x, layer=layer)
             router: Any = student.layers[layer].router
             embeddings = router.memory.vectors if student is rbm else router.embeddings
             for i in (0, 17, 39):
@@ -125,8 +126,20 @@ def test_points_are_compared_with_the_experts(sparse: bool) -> None:
                     cosine = torch.nn.functional.cosine_similarity(points[i], embeddings[e].detach(), dim=0)
                     assert float(cosine) == pytest.approx(float(routing.cosines[i, e]), abs=1e-5)
             assert torch.equal(gates, routing.gates)
+            assert directions
         assert routed_rows(student, x).points.shape == (40, width)
     assert routed_rows(rbm, x, layer=0).points.shape == (40, 9)
+
+
+def test_points_of_other_routers_are_those_that_they_see() -> None:
+    """A router of a part of the columns is shown in these; one of distances keeps the lengths of its rows."""
+    with seeded(0, "test"):
+        x = torch.randn(30, 9)
+        nearest = routed(RbM(9, 3, hidden_dim=7, num_experts=4, pretrain_epochs=1, routing="euclidean"), x)
+    points, gates, directions = routed_rows(nearest, x)
+    assert not directions
+    distances = torch.cdist(points, nearest.memories()[-1].vectors.detach())
+    assert torch.equal(top_experts(gates), distances.argmin(dim=1))
 
 
 def test_says_which_students_route() -> None:
@@ -226,3 +239,20 @@ def test_a_stopped_run_records_the_same(tmp_path: Path) -> None:
         fit(True, checkpoints=CheckpointStore(tmp_path, "same"), callbacks=[StopAt(5)])
     _, resumed = fit(True, checkpoints=CheckpointStore(tmp_path, "same"))
     assert resumed == whole
+
+
+def test_the_plane_keeps_neighbours_and_is_the_same_twice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.eye(3, 5).repeat_interleave(12, dim=0)
+    # Lengths that differ by far hide nothing where directions alone count.
+    points = (centres + 0.05 * torch.randn(36, 5, generator=generator)) * torch.linspace(0.1, 30, 36)[:, None]
+    found = plane(points)
+    assert found.shape == (36, 2)
+    assert (found == plane(points)).all()
+    placed = torch.from_numpy(found)
+    nearest = torch.cdist(placed, placed).fill_diagonal_(torch.inf).argmin(dim=1)
+    assert torch.equal(nearest // 12, torch.arange(36) // 12)
+    assert not (plane(points, directions=False) == found).all()
+    assert plane(torch.tensor([[1.0], [2.0], [-1.0], [-3.0]])).shape == (4, 2)
+    with pytest.raises(DataError, match="3 points"):
+        plane(points[:3])
