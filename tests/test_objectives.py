@@ -15,6 +15,8 @@ from dgl_rbm.objectives import (
     distillation_loss,
     hard_label_loss,
     load_balance_loss,
+    perturbed_by_gradient,
+    representational_similarity_loss,
     self_similarity_loss,
     soft_cross_entropy,
 )
@@ -131,3 +133,51 @@ def test_load_balance_loss_ranges_from_equal_load_to_one_loaded_expert() -> None
     assert load_balance_loss(torch.full((6, 4), 0.25)).item() == 0
     assert load_balance_loss(torch.eye(4)[[2, 2, 2]]).item() == pytest.approx(3)
     assert load_balance_loss(torch.zeros(0, 4)).item() == 0
+
+
+@given(seeds, sizes, st.booleans())
+def test_similarity_compares_every_pair_of_rows(seed: int, rows: int, normalize: bool) -> None:
+    student, teacher = normal(seed, rows, 4), normal(seed + 1, rows, 3)
+    expected = 0.0
+    for u in range(rows):
+        for v in range(rows):
+            if normalize:
+                difference = cosine(student[u], student[v]) - cosine(teacher[u], teacher[v])
+            else:
+                difference = float(student[u] @ student[v]) - float(teacher[u] @ teacher[v])
+            expected += difference**2 / rows**2
+    found = representational_similarity_loss(student, teacher, normalize=normalize)
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+@given(seeds)
+def test_similarity_does_not_change_with_a_rotation_and_trains_the_student_alone(seed: int) -> None:
+    student = normal(seed, 5, 4).requires_grad_(True)
+    teacher = normal(seed + 1, 5, 4).requires_grad_(True)
+    turn, _ = torch.linalg.qr(normal(seed + 2, 4, 4))
+    loss = representational_similarity_loss(student, teacher)
+    torch.testing.assert_close(representational_similarity_loss(student @ turn, teacher), loss)
+    loss.backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert float(representational_similarity_loss((teacher @ turn).detach(), teacher)) == pytest.approx(0, abs=1e-9)
+    assert float(representational_similarity_loss(student[:0], teacher[:0]).detach()) == 0
+
+
+@given(seeds, st.integers(1, 6))
+def test_perturbed_rows_follow_the_sign_of_the_gradient_within_the_box(seed: int, steps: int) -> None:
+    rows, direction = normal(seed, 4, 3), normal(seed + 1, 3)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        start = (2 * torch.rand(4, 3) - 1).double() * 0.2
+        torch.manual_seed(seed)
+        moved = perturbed_by_gradient(lambda x: (x @ direction).sum(), rows, radius=0.2, steps=steps, step_size=0.05)
+    # A linear loss has the same gradient everywhere, so every number walks straight to its end of the box.
+    expected = start.clone()
+    for i in range(4):
+        for j in range(3):
+            for _ in range(steps):
+                walked = float(expected[i, j]) + 0.05 * math.copysign(1, float(direction[j]))
+                expected[i, j] = min(0.2, max(-0.2, walked))
+    torch.testing.assert_close(moved, rows + expected, atol=1e-6, rtol=0)
+    assert not moved.requires_grad

@@ -1,0 +1,241 @@
+"""The methods' files, the published settings, and what stands before what."""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import dgl_rbm.methods
+from dgl_rbm import Distiller, make_task
+from dgl_rbm._dgl import dgl
+from dgl_rbm.errors import ConfigError, UnknownNameError
+from dgl_rbm.methods import load_method, method_names
+from dgl_rbm.methods.apply import dataset_name, method_values
+from dgl_rbm.methods.catalogue import merged
+from dgl_rbm.methods.recipes import find_recipe, recipes
+from dgl_rbm.run_config import resolve_config, resolve_dataset
+
+FOLDER = Path(dgl_rbm.methods.__file__).parent
+NAMED = sorted({recipe.dataset for recipe in recipes()})
+EXPECTED = {"glnn", "krd", "nosmog", "cohop", "moe", "ensemble3", "ensemble8", "rbm", "rbm-lp"}
+EXPECTED |= {f"{name}+" for name in ("glnn", "krd", "nosmog", "cohop")}
+
+
+def test_every_method_is_there() -> None:
+    assert set(method_names()) == EXPECTED
+    assert method_names() == sorted(method_names())
+
+
+@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("recipe", ["published", "default"])
+def test_every_file_is_valid_and_resolves(name: str, recipe: Any) -> None:
+    method = load_method(name)
+    assert method.name == name
+    assert method.departures
+    assert len(set(method.departures)) == len(method.departures)
+    for dataset in [None, "digits", "cora", "cpf-cora", *NAMED]:
+        for setting in ("transductive", "inductive"):
+            values = method.values(dataset, setting, recipe)
+            assert {"teacher", "student", "encoder", "regularizer"} <= set(values)
+            resolve_config({**values, "setting": setting})
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_published_results_that_a_method_names_exist(name: str) -> None:
+    text = files("dgl_rbm.comparison").joinpath("published_results.csv").read_text(encoding="utf-8")
+    rows = {(row["paper_table"], row["method"]) for row in csv.DictReader(text.splitlines())}
+    published = load_method(name).published
+    assert (published.table, published.method) in rows
+
+
+def test_values_are_fresh_every_time() -> None:
+    first = load_method("rbm").values("cpf-cora")
+    first["student"]["num_experts"] = 99
+    first["encoder"].clear()
+    second = load_method("rbm").values("cpf-cora")
+    assert second["student"]["num_experts"] != 99
+    assert second["encoder"]
+
+
+def test_an_unknown_name_is_told_the_nearest_one() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'nosmog'"):
+        load_method("nosmok")
+    with pytest.raises(UnknownNameError, match=r"no recipe 'publish'\. Did you mean 'published'"):
+        method_values("glnn", {}, "publish")
+
+
+@pytest.mark.parametrize(
+    "broken", [{"components": {"techer": "sage"}}, {"departures": []}, {"recipe": "cnn"}, {"x": 1}]
+)
+def test_a_wrong_file_is_an_error(broken: dict[str, Any]) -> None:
+    from dgl_rbm.config import validated
+    from dgl_rbm.methods.catalogue import Method
+
+    content = yaml.safe_load((FOLDER / "glnn.yaml").read_text(encoding="utf-8"))
+    validated(Method, content, where="glnn")
+    with pytest.raises(ConfigError):
+        validated(Method, content | broken, where="glnn")
+
+
+# ------------------------------------------------------------------------------------------------ published settings
+
+
+def test_recipes_hold_every_cell_of_the_table() -> None:
+    rows = list(csv.DictReader((FOLDER / "published_hyperparameters.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == len(recipes()) == 81
+    for row, recipe in zip(rows, recipes(), strict=True):
+        for name, cell in row.items():
+            value = getattr(recipe, name)
+            if cell == "":
+                assert value is None
+            elif isinstance(value, bool):
+                assert str(value) == cell
+            elif isinstance(value, (int, float)):
+                assert value == float(cell)
+            else:
+                assert value == cell
+
+
+def test_every_option_of_a_row_reaches_the_configuration() -> None:
+    row = find_recipe("cora", "inductive", "sage", "rbm")
+    assert row is not None
+    config = resolve_config(load_method("rbm").values("cpf-cora", "inductive") | {"setting": "inductive"})
+    student: Any = config.student
+    assert (student.hidden_dim, student.num_layers, student.dropout) == (256, 3, 0.4)
+    assert (student.num_experts, student.top_k, student.pretrain_epochs) == (4, 3, 12)
+    weights = (student.commitment_weight, student.self_similarity_weight, student.load_balance_weight)
+    assert weights == (0.1, 0.01, 0.05)
+    assert student.input_attention is row.input_attention is True
+    assert (config.training.lr, config.training.weight_decay, config.training.epochs) == (0.01, 1e-4, 500)
+    assert (config.objective.hard_label_weight, config.objective.temperature) == (0.2, 0.6)
+    encoder: Any = config.encoder[0]
+    assert (encoder.dim, encoder.walk_length, encoder.walks_per_node, encoder.consistent) == (64, 50, 5, False)
+    regularizer: Any = config.regularizer
+    assert (regularizer.warmup_epochs, regularizer.momentum, regularizer.bins) == (50, 0.99, 50)
+
+
+def test_nosmogs_terms_come_from_the_row_too() -> None:
+    objective = resolve_config(load_method("nosmog").values("pubmed", "transductive")).objective
+    assert (objective.similarity.weight, objective.similarity.normalize) == (0.9, False)
+    assert (objective.adversarial.eps, objective.adversarial.weight, objective.adversarial.steps) == (0.005, 0.05, 5)
+    default = resolve_config(load_method("nosmog").values("pubmed", "transductive", "default")).objective
+    assert (default.similarity.weight, default.similarity.normalize, default.adversarial.weight) == (1.0, True, 0.1)
+
+
+@pytest.mark.parametrize("dataset", NAMED)
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+def test_all_methods_share_the_teacher_of_a_dataset(dataset: str, setting: str) -> None:
+    made = [load_method(name).values(dataset, setting)["teacher"] for name in method_names()]
+    assert all(teacher == made[0] for teacher in made if teacher["kind"] != "none" and made[0]["kind"] != "none")
+    assert {teacher["kind"] for teacher in made} == {"sage", "none"}
+
+
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+def test_the_paper_s_small_graphs_are_those_of_the_cpf_files(setting: str) -> None:
+    for name in ("cora", "citeseer", "pubmed"):
+        assert load_method("krd").values(name, setting) == load_method("krd").values(f"cpf-{name}", setting)
+    assert load_method("krd").values("digits", setting) == load_method("krd").values(None, setting, "default")
+
+
+@pytest.mark.parametrize("name", ["glnn", "krd", "nosmog", "cohop"])
+@pytest.mark.parametrize("recipe", ["published", "default"])
+def test_plus_is_eight_times_as_wide_and_the_same_otherwise(name: str, recipe: Any) -> None:
+    plain = load_method(name).values("cpf-cora", "transductive", recipe)
+    plus = load_method(f"{name}+").values("cpf-cora", "transductive", recipe)
+    width = plus["student"].pop("hidden_dim")
+    # Without a width of its own a student takes its teacher's, 128, or 256 where there is none.
+    assert width == 8 * plain["student"].pop("hidden_dim", 256 if name == "cohop" else 128)
+    assert plain == plus
+
+
+# ------------------------------------------------------------------------------------------------ overrides
+
+
+def test_what_is_given_goes_first_and_keeps_the_rest() -> None:
+    values = method_values("rbm", {"dataset": "cpf-cora", "student": {"num_experts": 6}, "training": {"lr": 0.5}})
+    assert values["student"]["num_experts"] == 6
+    assert values["student"]["pretrain_epochs"] == 12
+    assert values["training"] == {"lr": 0.5, "weight_decay": 0.0005, "epochs": 500}
+    assert method_values("rbm", {"student": "rbm"})["student"] == method_values("rbm", {})["student"]
+    assert method_values("rbm", {"student": "mlp"})["student"] == "mlp"
+    assert method_values("rbm", {"student": {"kind": "mlp", "dropout": 0.1}})["student"] == {
+        "kind": "mlp",
+        "dropout": 0.1,
+    }
+
+
+def test_encoders_keep_the_options_of_those_of_the_same_kind() -> None:
+    given = method_values("nosmog", {"dataset": "citeseer", "encoder": "diffusion+deepwalk"})["encoder"]
+    assert given[0] == "diffusion"
+    assert given[1]["dim"] == 16
+
+
+def test_another_teacher_brings_its_own_settings() -> None:
+    gcn = method_values("krd", {"dataset": "cpf-cora", "teacher": "gcn"})
+    assert gcn["teacher"]["hidden_dim"] == 1024
+    assert gcn["objective"]["temperature"] == 0.8
+    # A teacher that the paper does not use: the students of the default one.
+    other = method_values("krd", {"dataset": "cpf-cora", "teacher": "sage+appnp"})
+    assert other["teacher"] == "sage+appnp"
+    assert other["student"]["hidden_dim"] == 512
+    resolve_config(other)
+
+
+def test_dataset_names() -> None:
+    assert dataset_name(None) is None
+    assert dataset_name("cpf-cora") == "cpf-cora"
+    assert dataset_name({"kind": "cora"}) == "cora"
+    assert dataset_name(resolve_dataset("ogbn-arxiv")) == "ogbn-arxiv"
+    assert dataset_name({"split": "20/30"}) is None
+
+
+def test_merging_changes_neither_side() -> None:
+    base, over = {"a": {"b": 1, "c": 2}, "d": {"kind": "x", "e": 1}}, {"a": {"b": 3}, "d": {"kind": "y"}}
+    assert merged(base, over) == {"a": {"b": 3, "c": 2}, "d": {"kind": "y"}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": {"kind": "x", "e": 1}}
+    assert over == {"a": {"b": 3}, "d": {"kind": "y"}}
+
+
+# ------------------------------------------------------------------------------------------------ in Python
+
+
+def test_a_distiller_of_a_method() -> None:
+    config: Any = Distiller.from_method("nosmog", dataset="cpf-cora", setting="inductive", seed=3).config
+    assert (config.dataset.kind, config.setting, config.seed) == ("cpf-cora", "inductive", 3)
+    assert config.student.hidden_dim == 256
+    assert config.objective.similarity.weight == 0.1
+    plain: Any = Distiller.from_method("nosmog", dataset="cpf-cora", recipe="default").config
+    assert plain.student.hidden_dim is None
+    with pytest.raises(UnknownNameError):
+        Distiller.from_method("nosmock")
+
+
+def test_fit_applies_the_settings_of_the_graph_that_it_is_given() -> None:
+    labels = torch.arange(40) % 2
+    around = torch.arange(40)
+    task = make_task(
+        dgl.graph((torch.cat([around, around.roll(2)]), torch.cat([around.roll(2), around]))),
+        features=torch.eye(2)[labels] + 0.1 * torch.rand(40, 2),
+        labels=labels,
+        name="cpf-citeseer",
+        train=around[:10],
+        val=around[10:20],
+        test=around[20:],
+    )
+    few: dict[str, Any] = {"training": {"epochs": 1}}
+    distiller = Distiller.from_method(
+        "krd", **few, teacher=few, regularizer={"noise_samples": 1}, student={"dropout": 0.1}
+    )
+    assert distiller.config.student.hidden_dim is None  # type: ignore[attr-defined]
+    config: Any = distiller.fit(task, latency_of=()).config
+    row = find_recipe("citeseer", "transductive", "sage", "mlp")
+    assert row is not None
+    assert config.student.hidden_dim == row.student_hidden == 512
+    assert (config.student.dropout, config.training.epochs) == (0.1, 1)
+    assert config.training.weight_decay == row.student_weight_decay
