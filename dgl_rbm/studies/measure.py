@@ -86,7 +86,8 @@ class Bench:
         with seeded(config.seed, "teacher-weights"):
             teacher = as_teacher(cast(Any, config.teacher), self.task.features.shape[1], self.task.num_classes)
         assert isinstance(config.student, StudentConfig)
-        return config.student.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+        sized = config.student.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+        return sized.for_columns(self.encodings(config).dim)
 
     def student(self, config: DistillConfig, shape: StudentConfig) -> Student:
         """Return a student that routes as a trained one does, with random weights: times do not depend on these."""

@@ -144,9 +144,13 @@ class RoutingStudy(Study):
 
 
 def _experts(rbm: Choice, dataset: str, setting: str, recipe: RecipeName) -> dict[str, Any]:
-    """Return options with RbM's number of experts, without which mutual information could not be compared."""
+    """Return options with RbM's number of experts, without which mutual information could not be compared.
+
+    Where RbM chooses its numbers or has one for each layer, the mixture keeps its own.
+    """
     config = students.resolve(rbm.values(dataset, setting, recipe)["student"])
-    return {"student": {"num_experts": config.num_experts, "top_k": config.top_k}}
+    same = isinstance(config.num_experts, int)
+    return {"student": {"num_experts": config.num_experts, "top_k": config.top_k}} if same else {}
 
 
 def _folder(cell: Cell, out: Path) -> Path:
