@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dgl_rbm import DistillationResult, Distiller, NodeTask, load_run
+from dgl_rbm import Callback, DistillationResult, DistillationTable, Distiller, NodeTask, RunContext, load_run
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods import load_method, method_names
+from dgl_rbm.pipeline import Pipeline
 
 from .conftest import community_task
 from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part, without_test_scores
@@ -21,7 +24,7 @@ QUICK = {
 }
 
 
-def quick(method: str, task: NodeTask, **overrides: Any) -> DistillationResult:
+def quick(method: str, task: NodeTask, out: Path | None = None, **overrides: Any) -> DistillationResult:
     """Run `method` as a whole but with few epochs and narrow layers."""
     values = load_method(method).values(task.name, task.setting)
     options: dict[str, Any] = {
@@ -40,7 +43,7 @@ def quick(method: str, task: NodeTask, **overrides: Any) -> DistillationResult:
     if "pseudo_labels" in values.get("objective", {}):
         # Sure of everything, so that there are some.
         options["objective"] = {"pseudo_labels": {"every": 2, "confidence": 0.0}}
-    return Distiller.from_method(method, **options | overrides).fit(task, latency_of=())
+    return Distiller.from_method(method, **options | overrides).fit(task, out=out, latency_of=())
 
 
 @cache
@@ -79,7 +82,7 @@ def test_a_garbage_unseen_part_gives_a_bit_identical_student(method: str) -> Non
     assert_identical(first, quick(method, with_garbage_unseen_part(first.task)))
 
 
-def test_a_method_without_a_teacher_is_saved_and_read_back(tmp_path: Any) -> None:
+def test_a_method_without_a_teacher_is_saved_and_read_back(tmp_path: Path) -> None:
     result = finished("cohop", "inductive")
     assert "teacher" not in repr(result).split("test accuracy")[1]
     run = load_run(result.save(tmp_path / "run"))
@@ -91,3 +94,55 @@ def test_a_method_without_a_teacher_is_saved_and_read_back(tmp_path: Any) -> Non
     report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "agree" not in report
     assert "| teacher" not in report
+
+
+@pytest.mark.parametrize("method", ["nosmog", "cohop"])
+def test_a_stopped_run_resumes_to_the_same_bits(method: str, tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_step(self, stage: str, done: int, metrics: Any) -> None:
+            if (stage, done) == ("student", 5):
+                raise KeyboardInterrupt
+
+    task = finished(method, "inductive").task
+    with pytest.raises(KeyboardInterrupt):
+        quick(method, task, callbacks=[Stop()], out=tmp_path)
+    resumed = quick(method, task, out=tmp_path)
+    assert_identical(finished(method, "inductive"), resumed)
+
+
+def test_similarity_sees_the_teachers_states_of_observed_nodes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[DistillationTable] = []
+    make = Pipeline.make_table
+
+    def noted(self: Pipeline, *args: Any) -> DistillationTable:
+        tables.append(make(self, *args))
+        return tables[-1]
+
+    monkeypatch.setattr(Pipeline, "make_table", noted)
+    task = community_task("inductive")
+    result = quick("nosmog", task)
+    output = result.teacher.predict(task.observed(), RunContext(), return_hidden=True)
+    assert output.hidden is not None
+    assert tables[0].teacher_hidden is not None
+    torch.testing.assert_close(tables[0].teacher_hidden, output.hidden)
+    assert len(output.hidden) == len(task.observed()) < task.graph.num_nodes()
+    quick("glnn", task)
+    assert tables[1].teacher_hidden is None
+
+
+def test_what_needs_a_teacher_cannot_do_without() -> None:
+    with pytest.raises(ConfigError, match="'krd' asks the teacher again"):
+        Distiller(teacher="none")
+    with pytest.raises(ConfigError, match="cannot be one of several teachers"):
+        Distiller(teacher=["sage", "none"])
+
+
+def test_without_a_teacher_a_student_has_the_default_width_and_depth() -> None:
+    training = {"epochs": 1}
+    result = Distiller("none", "mlp", "none", "none", training=training, device="cpu").fit(community_task())
+    config: Any = result.config.student
+    assert (config.hidden_dim, config.num_layers) == (256, 2)
+    assert result.teacher_logits.shape == (result.task.graph.num_nodes(), 0)
+    assert result.metrics["agreement"] is None
+    assert result.metrics["teacher"]["parameters"] == 0
+    assert result.metrics["teacher"]["latency"] is None

@@ -1,0 +1,93 @@
+"""Published methods on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dgl_rbm.cli import app
+from dgl_rbm.methods import load_method, method_names
+
+QUICK = [
+    "distill",
+    "--dataset=synthetic",
+    "--set=dataset.num_nodes=200",
+    "--set=training.epochs=4",
+    "--device=cpu",
+]
+
+
+def invoke(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result.output
+
+
+def configuration(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    invoke("init", str(tmp_path / "config.yaml"), "--force", *arguments)
+    values: dict[str, Any] = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def test_every_method_is_listed_and_described() -> None:
+    listing = invoke("components", "method")
+    for name in method_names():
+        assert name in listing
+        text = " ".join(invoke("components", "method", name).split())
+        method = load_method(name)
+        for part in (method.summary, method.paper, method.source, *method.departures):
+            assert " ".join(part.split()) in text
+    found = json.loads(invoke("components", "method", "--json"))
+    assert [entry["name"] for entry in found] == method_names()
+    assert "Did you mean 'nosmog'" in invoke("components", "method", "nosmoq", code=2)
+
+
+def test_a_method_without_a_teacher_from_training_to_scores(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    output = invoke(*QUICK, "--method=cohop", "--setting=inductive", f"--out={folder}")
+    assert "student (mlp)" in output
+    assert "teacher (" not in output
+    assert "agree" not in output
+    scores = invoke("evaluate", str(folder))
+    assert "test accuracy" in scores
+    assert "teacher" not in scores
+    again = json.loads(invoke("evaluate", str(folder), "--json"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert again["student"] == {name: metrics["student"][name] for name in again["student"]}
+    assert "teacher" not in again
+    assert again["agreement"] is None
+
+
+def test_published_settings_are_for_the_dataset_and_setting(tmp_path: Path) -> None:
+    published = configuration(tmp_path, "--method=rbm", "--dataset=cpf-cora", "--setting=inductive")
+    assert published["student"]["hidden_dim"] == 256
+    assert published["student"]["num_experts"] == 4
+    default = configuration(tmp_path, "--method=rbm", "--dataset=cpf-cora", "--recipe=default")
+    assert default["student"]["hidden_dim"] is None
+    assert "no recipe 'publish'" in invoke("init", "--method=rbm", "--recipe=publish", str(tmp_path / "x"), code=2)
+
+
+def test_options_and_files_change_the_method(tmp_path: Path) -> None:
+    changed = configuration(tmp_path, "--method=nosmog", "--dataset=cpf-cora", "--student=moe", "--encoder=none")
+    assert changed["student"]["kind"] == "moe"
+    assert changed["encoder"] == [{"kind": "none"} | changed["encoder"][0]]
+    assert changed["objective"]["similarity"]["weight"] == 0.1
+    file = tmp_path / "mine.yaml"
+    file.write_text("student: {hidden_dim: 5}\ntraining: {lr: 0.5}\n", encoding="utf-8")
+    folder = tmp_path / "run"
+    teacher = ["--set=teacher.hidden_dim=8", "--set=teacher.training.epochs=4", "--set=regularizer.noise_samples=1"]
+    invoke(*QUICK, *teacher, "--method=krd", f"--config={file}", "--set=student.dropout=0.2", f"--out={folder}")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert config["student"] | {"kind": "mlp", "hidden_dim": 5, "dropout": 0.2} == config["student"]
+    assert config["training"]["lr"] == 0.5
+    assert config["regularizer"]["kind"] == "krd"
+
+
+@pytest.mark.parametrize("name", ["glm", "nosmogg"])
+def test_a_wrong_method_exits_with_2_and_the_nearest_name(name: str) -> None:
+    assert "There is no method" in invoke("distill", f"--method={name}", code=2)
