@@ -110,7 +110,7 @@ class Setup:
         self.pipeline = Pipeline(task, config, self.context, {})
         teacher, output = self.pipeline.fit_teacher()
         self.table = self.pipeline.make_table(teacher, output, self.pipeline.fit_encodings())
-        self.student = self.pipeline.build_student(teacher, self.table)
+        self.student = self.pipeline.build_student(teacher, self.table, config.student)
         self.graph = task.graph
 
     def ours(self, callback: Callback) -> Any:

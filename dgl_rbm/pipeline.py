@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
@@ -19,7 +23,9 @@ from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
+from dgl_rbm.sparse import take
 from dgl_rbm.stacked import hstack
+from dgl_rbm.students.auto import AutoConfig
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
@@ -28,7 +34,7 @@ from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.student import StudentFit, fit_student
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "validation_record"]
 
 _DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
 
@@ -68,13 +74,14 @@ class Pipeline:
         teacher, output = self.fit_teacher()
         encodings = self.fit_encodings()
         table = self.make_table(teacher, output, encodings)
-        student = self.build_student(teacher, table)
-        fit = self.fit_student(student, table)
+        student, fit, candidates = self.train_student(teacher, table)
         with self.context.stage("evaluation", unit="steps"):
             of_teacher = self.teacher_logits(teacher, output)
             logits = {"teacher": of_teacher} if output.targets is not None else {}
             logits["student"] = student_logits(student, encodings, self.task, self.context.substep)
             metrics = self.score(teacher, student, fit, logits)
+        if candidates:
+            metrics["candidates"] = candidates
         with self.context.stage("latency", unit="steps"):
             view = self.task.full()
             if "teacher" in self.latency_of:
@@ -153,12 +160,40 @@ class Pipeline:
             neighbor_targets=None if targets is None else targets.to(device),
         )
 
-    def build_student(self, teacher: Teacher, table: DistillationTable) -> Student:
-        """Return the untrained student, or the instance that was given."""
+    def train_student(
+        self, teacher: Teacher, table: DistillationTable
+    ) -> tuple[Student, StudentFit, list[dict[str, Any]]]:
+        """Return the trained student, how its training went and, where it was chosen, how its rivals did.
+
+        Each candidate is trained from the same seed and targets as if it were alone.
+        """
+        config = self.config.student
+        if not isinstance(config, AutoConfig):
+            student = self.build_student(teacher, table, config)
+            return student, self.fit_student(student, table, self.context), []
+        targets = table.neighbor_targets
+        fresh = {} if targets is None else copy.deepcopy(targets.state_dict())
+        trained, records = [], []
+        for i, candidate in enumerate(config.candidates):
+            if targets is not None:
+                targets.load_state_dict(copy.deepcopy(fresh))
+            with self.context.part(f"student-{i}", own_streams=False) as part:
+                student = self.build_student(teacher, table, candidate)
+                fit = self.fit_student(student, table, part)
+            self.context.history.extend({**entry, "candidate": i} for entry in part.history)
+            trained.append((student, fit, self.config.student))
+            records.append(validation_record(student, fit, table))
+        best = max(range(len(records)), key=lambda i: (records[i]["val_accuracy"], -records[i]["val_loss"]))
+        student, fit, chosen = trained[best]
+        # What is saved says what the student is; the rivals are in the metrics.
+        self.config = self.config.model_copy(update={"student": chosen})
+        return student, fit, records
+
+    def build_student(self, teacher: Teacher, table: DistillationTable, config: ComponentConfig) -> Student:
+        """Return the untrained student that `config` describes, or the instance that was given."""
         in_dim = table.inputs.shape[1]
         student = self.instances.get("student")
         if student is None:
-            config = self.config.student
             assert isinstance(config, StudentConfig)
             config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
             config = config.for_columns(in_dim - self.task.features.shape[1])
@@ -172,14 +207,14 @@ class Pipeline:
             )
         return student.to(self.context.device)
 
-    def fit_student(self, student: Student, table: DistillationTable) -> StudentFit:
+    def fit_student(self, student: Student, table: DistillationTable, context: RunContext) -> StudentFit:
         """Train the student in place."""
 
         def compute() -> dict[str, Any]:
-            fit = fit_student(student, table, self.context, self.config.training, self.config.objective)
+            fit = fit_student(student, table, context, self.config.training, self.config.objective)
             return {"student": student.state_dict(), "fit": vars(fit)}
 
-        state = self.context.cached("student", compute)
+        state = context.cached("student", compute)
         student.load_state_dict(state["student"])
         return StudentFit(**state["fit"])
 
@@ -229,3 +264,17 @@ class Pipeline:
             "agreement": agreement(self.task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
             "versions": versions(),
         }
+
+
+def validation_record(student: Student, fit: StudentFit, table: DistillationTable) -> dict[str, Any]:
+    """Return what a candidate is judged by, and what it costs; the loss is the mean cross-entropy in nats."""
+    labels = table.labels[table.val_idx]
+    with torch.no_grad():
+        loss = cross_entropy(student.scores(take(table.inputs, table.val_idx)), labels)
+    return {
+        "kind": student.kind,
+        "val_accuracy": fit.val_accuracy,
+        "val_loss": float(loss),
+        "best_epoch": fit.best_epoch,
+        "active_parameters": student.num_active_parameters(),
+    }

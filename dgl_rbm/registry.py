@@ -151,7 +151,7 @@ encoders: Registry[Any] = Registry(
     _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram"),
 )
 regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd", "edge_consistency"))
-students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm"))
+students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))
 
 # What a run is made of unless it is told otherwise.
 DEFAULTS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,25 @@ def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path)
     for row in comparison_rows(metrics):
         table.add_row(*row)
     console.print(table)
+    if "candidates" in metrics:
+        console.print(_candidates_table(metrics["candidates"]))
     asked = "unseen" if metrics["setting"] == "inductive" else "test"
     if metrics["agreement"] is not None:
         console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the {asked} nodes.")
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
     console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
     console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
+
+
+def _candidates_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how the students did among which validation chose; see `Pipeline.train_student`."""
+    table = Table(title="Candidates on the validation nodes", box=SIMPLE_HEAD, padding=0)
+    for i, column in enumerate(("student", "accuracy", "loss", "active parameters")):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for record in candidates:
+        scores = (f"{100 * record['val_accuracy']:.2f} %", f"{record['val_loss']:.3f}")
+        table.add_row(record["kind"], *scores, f"{record['active_parameters']:,}")
+    return table
 
 
 def print_scores(console: Console, metrics: Mapping[str, Any]) -> None:

@@ -119,14 +119,22 @@ class RunContext:
         return kept["state"]
 
     @contextmanager
-    def part(self, name: str) -> Iterator[RunContext]:
+    def part(self, name: str, *, own_streams: bool = True) -> Iterator[RunContext]:
         """Give a context for a part of the run that has the same stages as others, such as one of several teachers.
 
-        Its random streams, stages and history are its own, and its checkpoints are kept under names of their own;
-        callbacks are shared, and its times are added to the run's when it ends.
+        Its stages and history are its own, and its checkpoints are kept under names of their own; callbacks are
+        shared, and its times are added to the run's when it ends.
+
+        Parameters
+        ----------
+        name : str
+            Of the part.
+        own_streams : bool
+            Whether its random streams are its own; otherwise they are those of a run that has this part alone.
         """
         checkpoints = self.checkpoints.under(name)
-        inner = RunContext(derive_seed(self.seed, name), self.device, self.callbacks, checkpoints)
+        seed = derive_seed(self.seed, name) if own_streams else self.seed
+        inner = RunContext(seed, self.device, self.callbacks, checkpoints)
         inner._running = self._running
         try:
             yield inner
