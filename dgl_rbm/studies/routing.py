@@ -108,17 +108,22 @@ class RoutingStudy(Study):
         left = [cell for cell in cells if not is_finished(folders[cell.key])]
         options.listener.on_start(len(cells), len(cells) - len(left))
         deadline = math.inf if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
-        for cell in left:
-            start = time.perf_counter()
-            # Never zero, so that the next run says by itself that the time is up.
-            hours = None if deadline == math.inf else max(1e-9, (deadline - time.monotonic()) / 3600)
-            folder = folders[cell.key]
-            result = Distiller.from_config(cell.config).fit(
-                out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
-            )
-            result.save(folder)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            options.listener.on_cell(Outcome(cell, result.metrics, seconds=time.perf_counter() - start))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(options.threads)
+        try:
+            for cell in left:
+                start = time.perf_counter()
+                # Never zero, so that the next run says by itself that the time is up.
+                hours = None if deadline == math.inf else max(1e-9, (deadline - time.monotonic()) / 3600)
+                folder = folders[cell.key]
+                result = Distiller.from_config(cell.config).fit(
+                    out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
+                )
+                result.save(folder)
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                options.listener.on_cell(Outcome(cell, result.metrics, seconds=time.perf_counter() - start))
+        finally:
+            torch.set_num_threads(threads)
         rows = [result_row(cell, load_run(folders[cell.key]).metrics) for cell in cells]
         write_results(options.out / "results.csv", rows)
         return rows
