@@ -34,7 +34,7 @@ class SimilarityConfig(StrictConfig):
 
     weight: float = Field(default=0.0, ge=0, description="Weight of the similarity loss; 0 leaves it out.")
     rows: int = Field(
-        default=1024, ge=2, description="Most rows of a step that are compared with each other; drawn where more."
+        default=512, ge=2, description="Most rows of a step that are compared with each other; drawn where more."
     )
     normalize: bool = Field(
         default=True,
@@ -48,7 +48,7 @@ class AdversarialConfig(StrictConfig):
     weight: float = Field(default=0.0, ge=0, description="Weight of the loss on moved rows; 0 leaves it out.")
     eps: float = Field(default=0.02, gt=0, description="Most that any number of a row is moved by, ε.")
     steps: int = Field(default=5, ge=1, description="Gradient steps of ε/4 by which rows are moved.")
-    rows: int = Field(default=512, ge=1, description="Most rows of a step that are moved; drawn where more.")
+    rows: int = Field(default=256, ge=1, description="Most rows of a step that are moved; drawn where more.")
 
 
 class PseudoLabelConfig(StrictConfig):
