@@ -65,8 +65,8 @@ def test_categories_stand_side_by_side() -> None:
     panel = axes[0, 0]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["mlp", "rbm"]
     first, second = (container.lines[0] for container in panel.containers)
-    assert np.allclose(first.get_xdata(), [-0.07, 0.93])
-    assert np.allclose(second.get_xdata(), [1.07])
+    assert np.allclose(np.asarray(first.get_xdata(), dtype=float), [-0.07, 0.93])
+    assert np.allclose(np.asarray(second.get_xdata(), dtype=float), [1.07])
     assert first.get_linestyle() == "None"
 
 
