@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes, require_matplotlib
+from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes
 from dgl_rbm.comparison.record import read_record
 from dgl_rbm.comparison.render import to_html, to_latex, to_markdown
 from dgl_rbm.comparison.results import read_results
@@ -134,14 +134,12 @@ def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Pat
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
-    require_matplotlib()
     rows = read_results(folder / "results.csv")
     figures = out.with_suffix("") if figures is None else figures
     page = render_page(folder, Path(os.path.relpath(figures, out.parent)).as_posix())
     written = []
     for setting in _settings(rows):
         for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):
-            draw(rows, setting, figures / f"{name}-{setting}.png")
-            written.append(figures / f"{name}-{setting}.png")
+            written.append(draw(rows, setting, figures / f"{name}-{setting}.png"))
     write_atomic(out, page)
     return [*written, out]

@@ -11,7 +11,7 @@ from dgl_rbm.comparison.published import published_result
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.evaluation.significance import median_scores, skillings_mack
 
-__all__ = ["Summary", "accuracy_table", "comparison_tables", "cost_table", "summarize"]
+__all__ = ["Summary", "accuracy_table", "comparison_tables", "cost_table", "summarize", "summarize_teachers"]
 
 Row = Mapping[str, Any]
 
@@ -77,8 +77,16 @@ def _summary(by_seed: Mapping[int, float]) -> Summary:
     return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), dict(by_seed))
 
 
-def _teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
-    """Return the summaries of the teachers, each run of one counted once however many methods shared it."""
+def summarize_teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
+    """Return for each dataset and teacher the summary of a metric; a run that methods share counts once.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Of ``results.csv``, of one setting.
+    metric : str
+        As for `summarize`, of the teacher.
+    """
     rows = [row for row in rows if row["status"] == "ok" and row[f"teacher_{metric}"] is not None]
     names = _teacher_names(rows)
     values: dict[tuple[str, str], dict[int, float]] = {}
@@ -136,7 +144,7 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
         None where no run of this setting has the metric.
     """
     rows = [row for row in rows if row["setting"] == setting]
-    summaries, of_teachers = summarize(rows, metric), _teachers(rows, metric)
+    summaries, of_teachers = summarize(rows, metric), summarize_teachers(rows, metric)
     if not summaries:
         return None
     datasets = _distinct(row["dataset"] for row in rows)
