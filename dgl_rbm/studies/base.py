@@ -35,7 +35,7 @@ class StudyOptions:
     overrides : sequence of str
         Dotted assignments, for all runs.
     recipe : {"published", "default"}
-        As for `dgl_rbm.methods.Method.values`.
+        As for `dgl_rbm.methods.catalogue.Method.values`.
     device : str
         As for `dgl_rbm.Distiller`.
     jobs, threads : int

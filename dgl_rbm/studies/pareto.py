@@ -19,7 +19,7 @@ from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.measure import Bench, Measured, measure_students
 from dgl_rbm.studies.report import StudyReport, by_place
 
-__all__ = ["ParetoStudy"]
+__all__ = ["ParetoStudy", "Size"]
 
 # KRD's student is the perceptron; with encodings it is KRD's training of it all the same.
 _METHODS = {"mlp": "krd", "ensemble3": "ensemble3", "moe": "moe", "rbm": "rbm"}
@@ -35,8 +35,18 @@ _COSTS = {
 
 
 @dataclass(frozen=True)
-class _Size:
-    """A method at one width, with or without encodings, on one split."""
+class Size:
+    """A method at one width, with or without encodings, on one split.
+
+    Attributes
+    ----------
+    method : {"mlp", "ensemble3", "moe", "rbm"}
+    width : int
+        Of the hidden layers.
+    encodings : {"encodings", "features alone"}
+    split : str or None
+        None is the dataset's own.
+    """
 
     method: str
     width: int
@@ -45,10 +55,12 @@ class _Size:
 
     @property
     def name(self) -> str:
+        """What it is called in ``results.csv``."""
         parts = (f"{self.method}-{self.width}", self.encodings, self.split or "own split")
         return ", ".join(parts)
 
     def variant(self, recipe: RecipeName) -> VariantMaker:
+        """Return what makes the grid's variant for a dataset and setting."""
         changes = {"student": {"hidden_dim": self.width}, "encoder": _ENCODINGS[self.encodings]}
         choice = Choice(self.name, _METHODS[self.method], changes)
 
@@ -82,11 +94,11 @@ class ParetoStudy(Study):
     def choices(self) -> list[Choice]:
         return []
 
-    def sizes(self, split: str | None) -> list[_Size]:
+    def sizes(self, split: str | None) -> list[Size]:
         """Return all that is compared; of a given split alone, or of the dataset's own and one rich in labels."""
         splits = (None, _RICH) if split is None else (split,)
         return [
-            _Size(method, width, encodings, of)
+            Size(method, width, encodings, of)
             for of, encodings, width, method in product(splits, _ENCODINGS, self.values, _METHODS)
         ]
 
@@ -134,7 +146,7 @@ class ParetoStudy(Study):
         return report
 
     def _costs(
-        self, dataset: str, cells: list[Cell], sizes: list[_Size], out: Path
+        self, dataset: str, cells: list[Cell], sizes: list[Size], out: Path
     ) -> dict[tuple[str, int, str], Measured]:
         """Measure each method, width and encoding once: a split changes labels, which cost nothing."""
         first = {cell.variant: cell for cell in reversed(cells) if cell.dataset == dataset}
@@ -144,7 +156,7 @@ class ParetoStudy(Study):
         return {key: measured[name] for key, name in keys.items()}
 
 
-def _point(size: _Size, measured: Measured, test: Mapping[str, Any], val: Mapping[str, Any]) -> Row:
+def _point(size: Size, measured: Measured, test: Mapping[str, Any], val: Mapping[str, Any]) -> Row:
     return {
         "method": size.method,
         "width": size.width,
