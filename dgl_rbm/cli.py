@@ -340,6 +340,63 @@ def study(
 
 @app.command(context_settings=_HELP)
 @_command
+def tune(
+    dataset: DatasetOption = None,
+    method: MethodOption = None,
+    recipe: RecipeOption = "published",
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    regularizer: RegularizerOption = None,
+    setting: SettingOption = None,
+    split: SplitOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    seeds: Annotated[
+        str, typer.Option(help="Splits and starts that a trial is the mean of: 100-102. Report results on others.")
+    ] = "100-102",
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; the first is the configuration as it is.")] = 30,
+    space: Annotated[
+        Path | None, typer.Option(help="YAML file of what may change; by default the paper's space and a little more.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; trials that are there are kept.")] = Path(
+        "runs/tune"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Search for options on validation nodes alone. Started again after a stop, it continues."""
+    from dgl_rbm.comparison.grid import parse_seeds
+    from dgl_rbm.console.tune import best_as_json, print_best, run_search
+
+    console = _stderr()
+    resolved = _gather(
+        config,
+        overrides,
+        dataset=dataset,
+        method=method,
+        recipe=recipe,
+        teacher=teacher,
+        student=student,
+        encoder=encoder,
+        regularizer=regularizer,
+        setting=setting,
+        split=split,
+        device=device,
+    )
+    try:
+        search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished trials are kept in {out}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    if as_json:
+        typer.echo(best_as_json(search))
+    else:
+        print_best(_stdout(), search)
+
+
+@app.command(context_settings=_HELP)
+@_command
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     source: Annotated[

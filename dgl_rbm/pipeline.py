@@ -100,6 +100,13 @@ class Pipeline:
             student_logits=logits["student"],
         )
 
+    def validate(self) -> dict[str, Any]:
+        """Run the stages up to the student's training; return its `validation_record`. No test label is read."""
+        teacher, output = self.fit_teacher()
+        table = self.make_table(teacher, output, self.fit_encodings())
+        student, fit, _ = self.train_student(teacher, table)
+        return validation_record(student, fit, table)
+
     def fit_teacher(self) -> tuple[Teacher, TeacherOutput]:
         """Return the fitted teacher and its predictions for the observed graph."""
         spec = self.instances.get("teacher", self.config.teacher)

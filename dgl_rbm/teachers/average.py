@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import GraphView, ObservedGraph
@@ -19,7 +21,7 @@ from dgl_rbm.sparse import Rows
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
-__all__ = ["AverageConfig", "AverageTeacher", "likeliest_weights"]
+__all__ = ["AverageConfig", "AverageTeacher", "likeliest_temperature", "likeliest_weights"]
 
 
 class AverageTeacher(Teacher):
@@ -33,8 +35,9 @@ class AverageTeacher(Teacher):
     members : sequence of Teacher
         At least one. Each is trained with a seed of its own, so that members of one config differ.
     weights : sequence of float, or "validation", optional
-        Shares of the members, above zero; scaled to sum to one. Equal by default. ``"validation"`` chooses those
-        under which the validation labels are most probable, once all members are trained.
+        Shares of the members, above zero; scaled to sum to one. Equal by default. ``"validation"`` chooses, once all
+        members are trained, a temperature for each and then the shares, such that the validation labels are most
+        probable.
     """
 
     kind = "average"
@@ -53,6 +56,7 @@ class AverageTeacher(Teacher):
             )
         self.members = list(members)
         self.weights = [share / sum(shares) for share in shares]
+        self.temperatures = [1.0] * len(shares)
         self.hidden_dim = next((member.hidden_dim for member in members if member.hidden_dim), None)
         self.num_layers = next((member.num_layers for member in members if member.num_layers), None)
         self.predicts_single_nodes = all(member.predicts_single_nodes for member in members)
@@ -73,16 +77,19 @@ class AverageTeacher(Teacher):
             for entry in part.history:
                 context.history.append({**entry, "member": i})
         if self.fits_weights:
-            self.weights = self._validated_weights(observed, context)
+            self._fit_weights(observed, context)
 
-    def _validated_weights(self, observed: ObservedGraph, context: RunContext) -> list[float]:
+    def _fit_weights(self, observed: ObservedGraph, context: RunContext) -> None:
         asked, labels = observed.val_idx, observed.labels[observed.val_idx]
         columns = []
         for i, member in enumerate(self.members):
             with self._named(i):
-                log_probs = member.predict(observed, context).logits[asked].log_softmax(dim=1)
-            columns.append(log_probs.gather(1, labels[:, None]).double().exp())
-        return likeliest_weights(torch.cat(columns, dim=1)).tolist()
+                logits = member.predict(observed, context).logits[asked].double()
+            # A strongly regularised member is right more often than it is sure, and would get no share.
+            self.temperatures[i] = likeliest_temperature(logits, labels)
+            probabilities = torch.softmax(logits / self.temperatures[i], dim=1)
+            columns.append(probabilities.gather(1, labels[:, None]))
+        self.weights = likeliest_weights(torch.cat(columns, dim=1)).tolist()
 
     def _fitted(self, i: int, observed: ObservedGraph, part: RunContext) -> dict[str, Any]:
         self.members[i].fit(observed, part)
@@ -111,9 +118,12 @@ class AverageTeacher(Teacher):
         return sum(member.num_parameters() for member in self.members)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the members' states and weights."""
-        weights = torch.tensor(self.weights, dtype=torch.float64)
-        return {"members": [member.state_dict() for member in self.members], "weights": weights}
+        """Return the members' states, weights and temperatures."""
+        return {
+            "members": [member.state_dict() for member in self.members],
+            "weights": torch.tensor(self.weights, dtype=torch.float64),
+            "temperatures": torch.tensor(self.temperatures, dtype=torch.float64),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the members' states; raises `ArtifactError` where there are more or fewer of them."""
@@ -124,12 +134,13 @@ class AverageTeacher(Teacher):
         for i, (member, part) in enumerate(zip(self.members, states, strict=True)):
             with self._named(i):
                 member.load_state_dict(part)
-        self.weights = state["weights"].tolist()
+        self.weights, self.temperatures = state["weights"].tolist(), state["temperatures"].tolist()
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         if len(logits) == 1:
-            return logits[0]
-        parts = [rows.log_softmax(dim=1) + math.log(share) for rows, share in zip(logits, self.weights, strict=True)]
+            return logits[0] / self.temperatures[0]
+        tempered = [rows / temperature for rows, temperature in zip(logits, self.temperatures, strict=True)]
+        parts = [rows.log_softmax(dim=1) + math.log(share) for rows, share in zip(tempered, self.weights, strict=True)]
         return torch.logsumexp(torch.stack(parts), dim=0)
 
     @contextmanager
@@ -145,6 +156,28 @@ class AverageTeacher(Teacher):
                 error.hint = error.hint.replace("teacher.training.", f"teacher.members.{i}.training.")
             error.args = (error.message if error.hint is None else f"{error.message}\n{error.hint}",)
             raise
+
+
+def likeliest_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature, between 0.02 and 50, by which to divide logits so that the labels are most probable.
+
+    Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``[B, C]``.
+    labels : Tensor
+        int64 ``[B]``.
+    """
+    if not len(labels):
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(cross_entropy(logits.double() / math.exp(log_temperature), labels))
+
+    widest = math.log(50)
+    return math.exp(minimize_scalar(loss, bounds=(-widest, widest), method="bounded").x)
 
 
 def likeliest_weights(probabilities: Tensor, steps: int = 1000) -> Tensor:
@@ -190,8 +223,8 @@ class AverageConfig(TeacherConfig):
     )
     weights: list[float] | Literal["validation"] | None = Field(
         default=None,
-        description="Share of each member, above zero; null for equal shares, 'validation' for those under which the "
-        "validation labels are most probable.",
+        description="Share of each member, above zero; null for equal shares, 'validation' for those under which, each "
+        "member at its best temperature, the validation labels are most probable.",
     )
 
     @property

@@ -23,7 +23,7 @@ from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TimeBudgetError, TrainingError
 from dgl_rbm.registry import teachers
 from dgl_rbm.run_config import resolve_config
-from dgl_rbm.teachers.average import AverageTeacher, likeliest_weights
+from dgl_rbm.teachers.average import AverageTeacher, likeliest_temperature, likeliest_weights
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.callbacks import Callback
@@ -340,6 +340,34 @@ def test_likeliest_weights_are_the_best_of_a_fine_grid(pairs: list[tuple[float, 
     assert sum(weights) == pytest.approx(1)
     best = max(log_likelihood(i / 200) for i in range(201))
     assert log_likelihood(weights[0]) >= best - 1e-3 * len(pairs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(-4, 4), st.integers(0, 1)), min_size=1, max_size=12))
+def test_the_likeliest_temperature_is_the_best_of_a_fine_grid(rows: list[tuple[float, int]]) -> None:
+    def loss(temperature: float) -> float:
+        return sum(math.log(1 + math.exp((-z if label else z) / temperature)) for z, label in rows)
+
+    logits = torch.tensor([[0.0, z] for z, _ in rows])
+    temperature = likeliest_temperature(logits, torch.tensor([label for _, label in rows]))
+    grid = [math.exp(math.log(0.02) + i / 300 * math.log(50 / 0.02)) for i in range(301)]
+    assert loss(temperature) <= min(loss(t) for t in grid) + 1e-3 * len(rows)
+
+
+def test_an_unsure_member_that_is_right_gets_its_share(observed: ObservedGraph) -> None:
+    right = torch.nn.functional.one_hot(observed.labels.clamp(min=0), 2).float()
+    mistaken = right.clone()
+    mistaken[observed.val_idx[::3]] = 1 - right[observed.val_idx[::3]]
+    teacher = AverageTeacher([Fixed(0.01 * right), Fixed(2 * mistaken)], "validation")
+    teacher.fit(observed, RunContext())
+    assert teacher.temperatures[0] < 0.05
+    assert teacher.weights[0] > 0.9
+    probabilities = torch.softmax(teacher.predict(observed, RunContext()).logits, dim=1)
+    expected = sum(
+        share * torch.softmax(member.logits / temperature, dim=1)  # type: ignore[attr-defined]
+        for share, member, temperature in zip(teacher.weights, teacher.members, teacher.temperatures, strict=True)
+    )
+    torch.testing.assert_close(probabilities, expected)
 
 
 def test_weights_by_validation_read_no_other_labels(observed: ObservedGraph, tmp_path: Path) -> None:

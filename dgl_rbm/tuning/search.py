@@ -1,0 +1,229 @@
+"""Tries options on validation nodes; Optuna's tree-structured Parzen estimator chooses what to try next.
+
+No trial reads a test label. What was tried lies in one file, from which a stopped search goes on as if it had not
+stopped: each trial's choice depends on the trials before it and on its number alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dgl_rbm.config import apply_overrides
+from dgl_rbm.data.load import load_task
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.distiller import resolve_device
+from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
+from dgl_rbm.pipeline import Pipeline
+from dgl_rbm.run_config import resolve_config
+from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.checkpoint import write_atomic
+from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.seeding import derive_seed
+from dgl_rbm.training.shared import SharedParts, part_keys
+from dgl_rbm.tuning.space import Choices, Space
+
+__all__ = ["Search", "Trial"]
+
+_FILE = "trials.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of options and what it reached.
+
+    Attributes
+    ----------
+    params : dict
+        Dotted path to value; nothing for the first trial, which is the configuration as it stands.
+    accuracy, loss : float or None
+        Means over the seeds on the validation nodes, of the kept epochs; None where training failed.
+    accuracies : list of float
+        By seed.
+    seconds : float
+        All seeds together.
+    error : str or None
+        Why training failed.
+    """
+
+    params: dict[str, Any]
+    accuracy: float | None
+    loss: float | None
+    accuracies: list[float]
+    seconds: float
+    error: str | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The larger the better: accuracy first, then loss."""
+        if self.accuracy is None or self.loss is None:
+            return (-1.0, 0.0)
+        return (self.accuracy, -self.loss)
+
+
+class Search:
+    """A search for options of one dataset and setting.
+
+    Parameters
+    ----------
+    values : mapping
+        The configuration to start from, as `dgl_rbm.run_config.resolve_config` takes it; its ``seed`` seeds the search.
+    space : dict
+        What may change.
+    seeds : sequence of int
+        Each trial is the mean over these splits and starts. Report results on other seeds than these.
+    out : Path
+        Folder for the trials, shared teachers and encodings, and the best configuration.
+    callbacks : sequence of Callback
+        Told of each run's progress.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without Optuna.
+    ConfigError
+        Where an option of the space does not exist or cannot have a value, or `out` holds another search.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        space: Space,
+        seeds: Sequence[int],
+        out: Path,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.optuna = _optuna()
+        self.values, self.space, self.seeds, self.out = dict(values), space, list(seeds), out
+        self.callbacks = tuple(callbacks)
+        self.config = resolve_config(self.values)
+        for name, dimension in space.items():
+            ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
+            for value in ends:
+                self._configured({name: value}, self.config.seed)
+        self._tasks: dict[int, NodeTask] = {}
+        self.trials = self._read()
+
+    @property
+    def best(self) -> Trial:
+        """The best trial so far; the first of equal ones."""
+        return max(self.trials, key=lambda trial: trial.rank)
+
+    def run(self, count: int, listener: Callable[[int, Trial], None] = lambda number, trial: None) -> Trial:
+        """Go on until there are `count` trials; return the best of all.
+
+        Parameters
+        ----------
+        count : int
+            Trials in all, those of before included; the first is the configuration as it stands.
+        listener : callable
+            Told of the number of each trial, counted from 0, and of what it reached.
+        """
+        while len(self.trials) < count:
+            number = len(self.trials)
+            trial = self._try(self._next() if number else {})
+            self.trials.append(trial)
+            self._write()
+            listener(number, trial)
+        return self.best
+
+    def _configured(self, params: Mapping[str, Any], seed: int) -> Any:
+        assignments = [f"{name}={yaml.safe_dump(value).split(chr(10))[0]}" for name, value in params.items()]
+        return resolve_config(apply_overrides(self.values, assignments) | {"seed": seed})
+
+    def _try(self, params: dict[str, Any]) -> Trial:
+        start = time.perf_counter()
+        records: list[dict[str, Any]] = []
+        try:
+            for seed in self.seeds:
+                records.append(self._validated(params, seed))
+        except TrainingError as error:
+            return Trial(params, None, None, [], time.perf_counter() - start, error.message)
+        accuracies = [record["val_accuracy"] for record in records]
+        loss = statistics.fmean(record["val_loss"] for record in records)
+        return Trial(params, statistics.fmean(accuracies), loss, accuracies, time.perf_counter() - start)
+
+    def _validated(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        config = self._configured(params, seed)
+        device = resolve_device(config.device)
+        if seed not in self._tasks:
+            self._tasks[seed] = load_task(config.dataset, config.setting, seed)
+        context = RunContext(seed=seed, device=device, callbacks=self.callbacks)
+        pipeline = Pipeline(self._tasks[seed], config, context, {})
+        context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
+        return pipeline.validate()
+
+    def _next(self) -> dict[str, Any]:
+        """Return what to try, from the trials so far and their number."""
+        sampler_seed = derive_seed(self.config.seed, f"trial {len(self.trials)}")
+        with warnings.catch_warnings():
+            # Of options that Optuna calls experimental.
+            warnings.simplefilter("ignore")
+            sampler = self.optuna.samplers.TPESampler(seed=sampler_seed, multivariate=True)
+            study = self.optuna.create_study(direction="maximize", sampler=sampler)
+            distributions = {name: self._distribution(dimension) for name, dimension in self.space.items()}
+            for trial in self.trials[1:]:
+                failed = trial.accuracy is None
+                study.add_trial(
+                    self.optuna.trial.create_trial(
+                        params=trial.params,
+                        distributions=distributions,
+                        value=None if failed else trial.accuracy,
+                        state=self.optuna.trial.TrialState.FAIL if failed else self.optuna.trial.TrialState.COMPLETE,
+                    )
+                )
+            return dict(study.ask(distributions).params)
+
+    def _distribution(self, dimension: Any) -> Any:
+        kinds = self.optuna.distributions
+        if isinstance(dimension, Choices):
+            return kinds.CategoricalDistribution(dimension.choices)
+        kind = kinds.IntDistribution if dimension.whole else kinds.FloatDistribution
+        return kind(dimension.low, dimension.high, log=dimension.log)
+
+    def _identity(self) -> str:
+        space = {name: dimension.model_dump() for name, dimension in self.space.items()}
+        parts = [self.config.to_values(), space, self.seeds]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _read(self) -> list[Trial]:
+        path = self.out / _FILE
+        if not path.exists():
+            return []
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            identity, trials = kept["search"], [Trial(**trial) for trial in kept["trials"]]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"'{path}' is no file of trials.", hint="Remove it, or name another folder.") from None
+        if identity != self._identity():
+            raise ConfigError(
+                f"'{self.out}' holds a search of other options, seeds or space.",
+                hint="Name another folder, or give the options of that search.",
+            )
+        return trials
+
+    def _write(self) -> None:
+        kept = {"search": self._identity(), "seeds": self.seeds, "trials": [vars(trial) for trial in self.trials]}
+        write_atomic(self.out / _FILE, json.dumps(kept, indent=1))
+        best = self._configured(self.best.params, self.config.seed)
+        write_atomic(self.out / "best.yaml", yaml.safe_dump(best.to_values(), sort_keys=False, allow_unicode=True))
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise MissingDependencyError(
+            "The search needs Optuna, which is not installed.", hint="Install it with: pip install 'dgl-rbm[tune]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,112 @@
+"""Search spaces: for each option, by its dotted path, the values that it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from dgl_rbm.config import ComponentConfig, StrictConfig, read_yaml, validated
+from dgl_rbm.errors import ConfigError
+
+__all__ = ["Choices", "Range", "Space", "default_space", "read_space"]
+
+Scalar = bool | int | float | str | None
+
+
+class Choices(StrictConfig):
+    """One of several values."""
+
+    choices: list[Scalar] = Field(min_length=1, description="The values.")
+
+
+class Range(StrictConfig):
+    """A number between two; a whole one where both are."""
+
+    low: int | float = Field(description="Smallest value.")
+    high: int | float = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Whether orders of magnitude are drawn alike.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low <= self.high:
+            raise ValueError(f"low is {self.low}, above high, which is {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}; with log it must be above 0")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+Space = dict[str, Choices | Range]
+
+# The paper's appendix C: dropout, learning rate, experts, and the weights α of equation 6, β and γ of 7 and 8.
+_ALL: Space = {
+    "student.dropout": Choices(choices=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    "training.lr": Choices(choices=[0.01, 0.005, 0.001]),
+}
+_OF_STUDENT: dict[str, Space] = {
+    "moe": {"student.load_balance_weight": Range(low=0.0, high=0.05)},
+    "rbm": {
+        "student.num_experts": Range(low=3, high=8),
+        "student.commitment_weight": Range(low=0.0, high=0.1),
+        "student.load_balance_weight": Range(low=0.0, high=0.05),
+        "student.self_similarity_weight": Range(low=0.0, high=0.05),
+        "student.memory_momentum": Choices(choices=[0.9, 0.99]),
+        "student.routing": Choices(choices=["cosine", "euclidean"]),
+        "student.temperature": Choices(choices=["fixed", "learned"]),
+    },
+}
+# Beyond the paper.
+_MORE: Space = {
+    "training.averaging": Choices(choices=[0.0, 0.9, 0.98]),
+    "objective.hard_label_weight": Range(low=0.0, high=0.6),
+    "objective.temperature": Range(low=0.5, high=2.0, log=True),
+}
+
+
+def default_space(student: ComponentConfig) -> Space:
+    """Return what is searched for a student: the space of the paper's appendix C, and a little more."""
+    return {**_ALL, **_OF_STUDENT.get(student.kind, {}), **_MORE}
+
+
+def read_space(path: Path) -> Space:
+    """Read a search space from a YAML file.
+
+    Each option's dotted path stands for a list of values, or for ``low`` and ``high``, with ``log: true`` where orders
+    of magnitude are to be drawn alike.
+
+    Raises
+    ------
+    ConfigError
+        Where the file holds anything else; names every option that is wrong.
+    """
+    space: Space = {}
+    problems = []
+    for name, spec in read_yaml(path).items():
+        try:
+            if isinstance(spec, list):
+                space[str(name)] = validated(Choices, {"choices": spec}, where=str(name))
+            elif isinstance(spec, Mapping):
+                space[str(name)] = validated(Range, spec, where=str(name))
+            else:
+                problems.append(f"{name}: expected a list of values, or low and high; got {_shown(spec)}")
+        except ConfigError as error:
+            problems.append(error.message)
+    if not space and not problems:
+        problems.append("it names no option")
+    if problems:
+        raise ConfigError(
+            f"The search space '{path}':\n" + "\n".join(problems),
+            hint="Example: {student.num_experts: {low: 3, high: 8}, training.lr: [0.01, 0.001]}",
+        )
+    return space
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]

@@ -1,0 +1,164 @@
+"""The search for options: what is tried, what it is judged by, how it continues, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dgl_rbm.cli import app
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.distiller import Distiller
+from dgl_rbm.errors import ConfigError, MissingDependencyError
+from dgl_rbm.registry import students
+from dgl_rbm.run_config import resolve_config
+from dgl_rbm.tuning.search import Search, Trial
+from dgl_rbm.tuning.space import Choices, Range, default_space, read_space
+
+VALUES: dict[str, Any] = {
+    "dataset": {"kind": "synthetic", "num_nodes": 150, "num_classes": 3},
+    "teacher": {"kind": "sage", "hidden_dim": 8, "training": {"epochs": 10}},
+    "student": {"kind": "mlp", "hidden_dim": 8},
+    "encoder": "none",
+    "regularizer": "none",
+    "training": {"epochs": 6},
+}
+SPACE = {"student.dropout": Choices(choices=[0.0, 0.5]), "training.lr": Range(low=1e-4, high=0.1, log=True)}
+
+
+def comparable(trials: list[Trial]) -> list[Any]:
+    return [(trial.params, trial.accuracy, trial.loss, trial.accuracies) for trial in trials]
+
+
+def test_trials_are_means_over_seeds_of_what_runs_reach_on_validation(tmp_path: Path) -> None:
+    search = Search(VALUES, SPACE, [7, 8], tmp_path)
+    best = search.run(4)
+    assert len(search.trials) == 4
+    assert search.trials[0].params == {}
+    for trial in search.trials[1:]:
+        assert trial.params["student.dropout"] in (0.0, 0.5)
+        assert 1e-4 <= trial.params["training.lr"] <= 0.1
+    params = search.trials[2].params
+    changed = {
+        **VALUES,
+        "student": {**VALUES["student"], "dropout": params["student.dropout"]},
+        "training": {"epochs": 6, "lr": params["training.lr"]},
+    }
+    for seed, accuracy in zip((7, 8), search.trials[2].accuracies, strict=True):
+        result = Distiller.from_config(resolve_config({**changed, "seed": seed})).fit()
+        assert result.metrics["student"]["val_accuracy"] == pytest.approx(accuracy)
+    assert best.accuracy == max(trial.accuracy or 0 for trial in search.trials)
+
+
+def test_no_trial_reads_a_test_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(task: NodeTask) -> None:
+        raise AssertionError("test labels were read")
+
+    monkeypatch.setattr(NodeTask, "test_labels", refuse)
+    Search(VALUES, SPACE, [7], tmp_path).run(2)
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    whole = Search(VALUES, SPACE, [7], tmp_path / "whole")
+    whole.run(5)
+
+    def stop(number: int, trial: Trial) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    stopped = Search(VALUES, SPACE, [7], tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(5, stop)
+    resumed = Search(VALUES, SPACE, [7], tmp_path / "stopped")
+    assert comparable(resumed.trials) == comparable(whole.trials[:3])
+    resumed.run(5)
+    assert comparable(resumed.trials) == comparable(whole.trials)
+    assert (tmp_path / "whole/best.yaml").read_text() == (tmp_path / "stopped/best.yaml").read_text()
+
+
+def test_a_trial_that_diverges_is_noted_and_the_search_goes_on(tmp_path: Path) -> None:
+    search = Search(VALUES, {"training.lr": Choices(choices=[1e30])}, [7], tmp_path)
+    best = search.run(3)
+    assert best is search.trials[0]
+    assert all(trial.accuracy is None and "loss" in (trial.error or "") for trial in search.trials[1:])
+    again = Search(VALUES, {"training.lr": Choices(choices=[1e30])}, [7], tmp_path)
+    again.run(4)
+    assert len(again.trials) == 4
+
+
+@pytest.mark.parametrize("kind", [name for name in students.names() if name != "auto"])
+def test_every_default_space_names_options_of_its_student(kind: str, tmp_path: Path) -> None:
+    values = {**VALUES, "student": kind}
+    space = default_space(students.resolve(kind))
+    search = Search(values, space, [7], tmp_path)
+    assert set(search._next()) == set(space)
+
+
+def test_a_space_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("student.num_experts: {low: 3, high: 8}\ntraining.lr: {low: 1.0e-4, high: 0.1, log: true}\n")
+    space = read_space(path)
+    assert space["student.num_experts"].whole  # type: ignore[union-attr]
+    assert not space["training.lr"].whole  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("training.lr: 0.1", "expected a list of values"),
+        ("training.lr: {low: 2, high: 1}", "low is 2, above high"),
+        ("training.lr: {low: 0, high: 1, log: true}", "must be above 0"),
+        ("training.lr: []", "at least 1"),
+        ("training.lr: {lo: 1, high: 2}", "Did you mean 'low'"),
+        ("", "names no option"),
+    ],
+)
+def test_wrong_spaces_are_refused(text: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        read_space(path)
+
+
+def test_options_that_do_not_exist_or_do_not_fit_are_found_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="num_expert"):
+        Search(VALUES, {"student.num_expert": Choices(choices=[3])}, [7], tmp_path)
+    with pytest.raises(ConfigError, match="dropout"):
+        Search(VALUES, {"student.dropout": Range(low=0.0, high=1.5)}, [7], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
+    Search(VALUES, SPACE, [7], tmp_path).run(1)
+    with pytest.raises(ConfigError, match="search of other options"):
+        Search(VALUES, SPACE, [8], tmp_path)
+    (tmp_path / "trials.json").write_text("[]")
+    with pytest.raises(ConfigError, match="no file of trials"):
+        Search(VALUES, SPACE, [7], tmp_path)
+
+
+def test_without_optuna_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingDependencyError, match="Optuna") as error:
+        Search(VALUES, SPACE, [7], tmp_path)
+    assert "dgl-rbm[tune]" in (error.value.hint or "")
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text("student.dropout: [0.0, 0.4]\n")
+    arguments = ["tune", "--dataset", "synthetic", "--student", "mlp", "--encoder", "none", "--regularizer", "none"]
+    arguments += ["--set", "dataset.num_nodes=150", "--set", "training.epochs=3", "--set", "teacher.training.epochs=3"]
+    arguments += ["--seeds", "7", "--space", str(space), "--out", str(tmp_path / "out")]
+    first = CliRunner().invoke(app, [*arguments, "--trials", "2"])
+    assert first.exit_code == 0, first.output
+    assert "as it stands" in first.output
+    more = CliRunner().invoke(app, [*arguments, "--trials", "3", "--json"])
+    assert more.exit_code == 0, more.output
+    assert json.loads(more.stdout)["trials"] == 3
+    checked = CliRunner().invoke(app, ["validate", str(tmp_path / "out/best.yaml")])
+    assert checked.exit_code == 0, checked.output
