@@ -34,6 +34,13 @@ _COSTS = {
 }
 
 
+# Two tables, each narrow enough for a screen.
+_KINDS = {
+    "counted": {"active_parameters": "active parameters", "multiply_adds": "multiply-adds"},
+    "measured": {"single_us": "one node, µs", "batch_us": "batch, µs a node"},
+}
+
+
 @dataclass(frozen=True)
 class Size:
     """A method at one width, with or without encodings, on one split.
@@ -139,7 +146,7 @@ class ParetoStudy(Study):
                 for verdict in of_cost
             ]
             title = f"{place[0]}, {place[1]}, split {split or 'of the dataset'}"
-            report.tables += [_table(title, found, judged), _budgets(title, judged)]
+            report.tables += [*(_table(title, found, judged, kind) for kind in _KINDS), _budgets(title, judged)]
             teacher = _teacher(rows, place, {size.name for size in sizes if size.split == split})
             stem = "-".join((self.name, *place, (split or "own").replace("/", "_")))
             report.figures.append(_draw(found, title, teacher, options.out / f"{stem}.png"))
@@ -204,26 +211,27 @@ def _verdict_row(verdict: Verdict) -> Row:
     }
 
 
-def _table(title: str, found: list[Row], judged: Mapping[tuple[str, str], list[Verdict]]) -> TextTable:
+def _table(title: str, found: list[Row], judged: Mapping[tuple[str, str], list[Verdict]], kind: str) -> TextTable:
     """Return a row for each size of RbM: what it costs, and how it stands where that is the budget."""
+    labels = _KINDS[kind]
     body = []
     for row in (row for row in found if row["method"] == "rbm"):
         line = [Piece(f"rbm-{row['width']}, {row['encodings']}")]
         std = "" if math.isnan(row["test_std"]) else f" ± {100 * row['test_std']:.2f}"
         line.append(Piece(f"{100 * row['test_accuracy']:.2f}{std}"))
-        for cost in _COSTS:
+        for cost in labels:
             verdict = next(v for v in judged[row["encodings"], cost] if v.budget == row[cost])
             line += [Piece(f"{row[cost]:,.1f}" if cost.endswith("_us") else f"{row[cost]:,.0f}"), _judged(verdict)]
         body.append(line)
     columns = ["", "test"]
-    for label in ("active parameters", "multiply-adds", "one node, µs", "batch, µs a node"):
+    for label in labels.values():
         columns += [label, "best other"]
     notes = [
         "'best other': what the others reach for the same cost or less, each with the width that validation picks, "
         "minus what RbM reaches in the same way, in points. Bold where RbM is on the front; '(1 s.d.)' where the "
         "difference is at most the standard deviation of the two.",
     ]
-    return TextTable(f"RbM among others of its cost: {title}", columns, body, notes)
+    return TextTable(f"RbM among others of its {kind} cost: {title}", columns, body, notes)
 
 
 def _judged(verdict: Verdict) -> Piece:
@@ -239,19 +247,23 @@ def _budgets(title: str, judged: Mapping[tuple[str, str], list[Verdict]]) -> Tex
     for (encodings, cost), of_cost in judged.items():
         if not of_cost:
             continue
-        known = [verdict for verdict in of_cost if verdict.within_std is not None]
+        near = sum(bool(verdict.within_std) for verdict in of_cost)
+        unknown = sum(verdict.within_std is None for verdict in of_cost)
         worst = max(of_cost, key=lambda verdict: verdict.gap)
         behind = "never" if worst.best is None or worst.gap <= 0 else f"{100 * worst.gap:.2f} points, {worst.best.name}"
         body.append(
             [
                 Piece(f"{_COSTS[cost]}, {encodings}"),
                 Piece(f"{sum(verdict.on_front for verdict in of_cost)} of {len(of_cost)}"),
-                Piece(f"{sum(bool(verdict.within_std) for verdict in known)} of {len(known)}" if known else "–"),
+                Piece(f"{near} of {len(of_cost)}" + (f", {unknown} not known" if unknown else "")),
                 Piece(behind),
                 Piece("–" if behind == "never" else f"{worst.budget:,.0f}"),
             ]
         )
-    notes = ["Budgets are the costs of all sizes of all methods, from RbM's cheapest on."]
+    notes = [
+        "Budgets are the costs of all sizes of all methods, from RbM's cheapest on. A single seed has no standard "
+        "deviation.",
+    ]
     columns = ["", "on the front", "within 1 s.d.", "farthest behind", "at a budget of"]
     return TextTable(f"RbM at every budget: {title}", columns, body, notes)
 
