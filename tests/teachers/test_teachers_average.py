@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dgl_rbm import Distiller, make_task
 from dgl_rbm._dgl import dgl
 from dgl_rbm.artifacts import load_teacher_state
-from dgl_rbm.cli import _gather
+from dgl_rbm.commands.base import gather
 from dgl_rbm.console.describe import commented_yaml
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TimeBudgetError, TrainingError
@@ -310,7 +310,7 @@ def test_the_command_line_sets_options_of_members(tmp_path: Path) -> None:
     path.write_text("teacher: [sage, appnp]\n")
     for file, option in ((None, "sage+appnp"), (path, None)):
         overrides = ["teacher.members.1.alpha=0.2", "teacher.weights=[1, 3]"]
-        config = _gather(file, overrides, teacher=option).teacher
+        config = gather(file, overrides, teacher=option).teacher
         assert [part.kind for part in config.members] == ["sage", "appnp"]
         assert (config.members[1].alpha, config.weights) == (0.2, [1.0, 3.0])
 

@@ -1,0 +1,88 @@
+"""What all commands share: consoles, how errors are shown, and how options become a configuration."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from dgl_rbm.console.memory import explain_out_of_memory
+from dgl_rbm.errors import DglRbmError
+from dgl_rbm.registry import DEFAULTS
+
+__all__ = ["INTERRUPTED", "fail", "gather", "guarded", "stderr", "stdout"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+INTERRUPTED = 130
+
+
+def stdout() -> Console:
+    """Return where results go."""
+    # Paths and names are printed as they are, brackets included.
+    return Console(markup=False)
+
+
+def stderr() -> Console:
+    """Return where progress and errors go."""
+    return Console(stderr=True, markup=False)
+
+
+def fail(message: str, hint: str | None, code: int) -> NoReturn:
+    """Print an error without a traceback and exit."""
+    console = stderr()
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        console.print(Text(hint, style="dim"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def guarded(function: F) -> F:
+    """Print what a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except DglRbmError as error:
+            fail(error.message, error.hint, error.exit_code)
+        except OSError as error:
+            place = f"'{error.filename}': " if error.filename else ""
+            fail(f"{place}{error.strerror or error}.", None, 1)
+        except KeyboardInterrupt:
+            stderr().print("Stopped.")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            explained = explain_out_of_memory(error)
+            if explained is None:
+                raise
+            fail(*explained, 1)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
+    """Resolve a configuration: the method first, then the file, then single options, then --set."""
+    from dgl_rbm.config import apply_overrides, read_yaml
+    from dgl_rbm.methods.apply import method_values
+    from dgl_rbm.run_config import combined_teacher, list_encoders, resolve_config
+
+    values = read_yaml(config) if config is not None else {}
+    split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))
+    values |= {name: value for name, value in options.items() if value is not None}
+    if method is not None:
+        values = method_values(method, values, recipe)
+    assignments = list(overrides or [])
+    if split is not None:
+        assignments.insert(0, f'dataset.split="{split}"')
+    values = {**DEFAULTS, **values}
+    if any(re.match(r"\s*encoder\.\d", assignment) for assignment in assignments):
+        values["encoder"] = list_encoders(values["encoder"])
+    if any(re.match(r"\s*teacher\.(members|weights)\b", assignment) for assignment in assignments):
+        values["teacher"] = combined_teacher(values["teacher"])
+    return resolve_config(apply_overrides(values, assignments))

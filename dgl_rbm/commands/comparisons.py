@@ -1,0 +1,216 @@
+"""Commands of many runs: comparisons, studies, and the search for options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgl_rbm.commands.base import INTERRUPTED, fail, gather, guarded, stderr, stdout
+from dgl_rbm.console.compare_options import (
+    DEFAULT_METHODS,
+    DatasetsOption,
+    JobsOption,
+    MethodsOption,
+    SeedsOption,
+    SettingsOption,
+    ThreadsOption,
+)
+from dgl_rbm.console.options import (
+    ConfigOption,
+    DatasetOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    MaxHoursOption,
+    MethodOption,
+    RecipeOption,
+    RegularizerOption,
+    SetOption,
+    SettingOption,
+    SplitOption,
+    StudentOption,
+    TeacherOption,
+)
+from dgl_rbm.console.study_options import StudyArgument, StudyOutOption, StudySeedsOption, ValuesOption
+
+__all__ = ["compare", "report", "study", "tune"]
+
+
+@guarded
+def compare(
+    methods: MethodsOption = DEFAULT_METHODS,
+    datasets: DatasetsOption = "digits",
+    settings: SettingsOption = "transductive,inductive",
+    seeds: SeedsOption = "3",
+    recipe: RecipeOption = "published",
+    split: SplitOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    jobs: JobsOption = 1,
+    threads: ThreadsOption = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; cells that are there already are kept.")] = Path(
+        "runs/compare"
+    ),
+    max_hours: MaxHoursOption = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Markdown page to write too; `dgl-rbm report` does it later.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run several methods on several graphs, settings and seeds. Started again after a stop, it continues."""
+    from dgl_rbm.console.compare import names_of, print_tables, run_comparison
+
+    console = stderr()
+    try:
+        rows = run_comparison(
+            console,
+            methods=names_of(methods),
+            datasets=names_of(datasets),
+            settings=names_of(settings),
+            seeds=seeds,
+            recipe=recipe,
+            split=split,
+            overrides=overrides or [],
+            device=device,
+            jobs=jobs,
+            threads=threads,
+            out=out,
+            max_hours=max_hours,
+        )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished cells are kept in {out}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if page is not None:
+        from dgl_rbm.comparison.page import write_page
+
+        write_page(out, page)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        print_tables(stdout(), rows)
+        console.print(f"Saved in {out}: results.csv and the tables in Markdown, LaTeX and HTML. Next:", soft_wrap=True)
+        console.print(f"  dgl-rbm report {out} --out results.md", soft_wrap=True, highlight=False)
+    failed = sum(row["status"] != "ok" for row in rows)
+    if failed:
+        fail(f"{failed} of {len(rows)} runs failed.", f"See {out / 'errors'}; the same command tries them again.", 1)
+
+
+@guarded
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, with its results.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Markdown file to write.")] = Path("results.md"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures; by default named like the file, without its suffix.")
+    ] = None,
+) -> None:
+    """Write a page with a comparison's tables, figures, command, versions and hardware."""
+    from dgl_rbm.comparison.page import write_page
+
+    for path in write_page(folder, out, figures):
+        typer.echo(f"Wrote {path}.")
+
+
+@guarded
+def study(
+    name: StudyArgument,
+    values: ValuesOption = None,
+    datasets: DatasetsOption = "digits",
+    settings: SettingsOption = "transductive",
+    seeds: StudySeedsOption = None,
+    recipe: RecipeOption = "published",
+    split: SplitOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    jobs: JobsOption = 1,
+    threads: ThreadsOption = 1,
+    out: StudyOutOption = None,
+    max_hours: MaxHoursOption = None,
+) -> None:
+    """Run a study of the paper and write its tables and figures. Started again after a stop, it continues."""
+    from dgl_rbm.console.compare import names_of
+    from dgl_rbm.console.study import print_report, run_study
+
+    console = stderr()
+    folder = out or Path("runs") / f"study-{name}"
+    try:
+        report = run_study(
+            console,
+            name,
+            values=None if values is None else names_of(values),
+            datasets=names_of(datasets),
+            settings=names_of(settings),
+            seeds=seeds,
+            recipe=recipe,
+            split=split,
+            overrides=overrides or [],
+            device=device,
+            jobs=jobs,
+            threads=threads,
+            out=folder,
+            max_hours=max_hours,
+        )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished runs are kept in {folder}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    print_report(stdout(), report, folder)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@guarded
+def tune(
+    dataset: DatasetOption = None,
+    method: MethodOption = None,
+    recipe: RecipeOption = "published",
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    encoder: EncoderOption = None,
+    regularizer: RegularizerOption = None,
+    setting: SettingOption = None,
+    split: SplitOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    seeds: Annotated[
+        str, typer.Option(help="Splits and starts that a trial is the mean of: 100-102. Report results on others.")
+    ] = "100-102",
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; the first is the configuration as it is.")] = 30,
+    space: Annotated[
+        Path | None, typer.Option(help="YAML file of what may change; by default the paper's space and a little more.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; trials that are there are kept.")] = Path(
+        "runs/tune"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Search for options on validation nodes alone. Started again after a stop, it continues."""
+    from dgl_rbm.comparison.grid import parse_seeds
+    from dgl_rbm.console.tune import best_as_json, print_best, run_search
+
+    console = stderr()
+    resolved = gather(
+        config,
+        overrides,
+        dataset=dataset,
+        method=method,
+        recipe=recipe,
+        teacher=teacher,
+        student=student,
+        encoder=encoder,
+        regularizer=regularizer,
+        setting=setting,
+        split=split,
+        device=device,
+    )
+    try:
+        search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished trials are kept in {out}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(best_as_json(search))
+    else:
+        print_best(stdout(), search)
