@@ -79,7 +79,12 @@ def published_result(method: str, dataset: str, setting: str, teacher: str) -> P
     teacher : str
         Its kind. The paper lists methods without a teacher, ``"none"``, beside those with the teacher ``"sage"``.
     """
-    name = load_method(method).published.method if method in method_names() else method
+    name = method
+    if method in method_names():
+        reference = load_method(method).published
+        if reference is None:
+            return None
+        name = reference.method
     wanted = (published_dataset(dataset), setting, "sage" if teacher == "none" else teacher, name)
     found = [row for row in published_results() if (row.dataset, row.setting, row.teacher, row.method) == wanted]
     # The same figure stands in several tables; the first one is the comparison that it was made for.

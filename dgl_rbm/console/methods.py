@@ -40,7 +40,9 @@ def print_methods(console: Console, name: str | None, *, as_json: bool = False) 
 def _print_method(console: Console, method: Method) -> None:
     console.print(f"{method.name}: {method.summary}", highlight=False)
     console.print(f"\nPaper: {method.paper}\nSettings: {method.source}", highlight=False)
-    console.print(f"Published results: table {method.published.table}, '{method.published.method}'.", highlight=False)
+    if method.published is not None:
+        where = f"table {method.published.table}, '{method.published.method}'"
+        console.print(f"Published results: {where}.", highlight=False)
     console.print("\nOtherwise than published:", highlight=False)
     for departure in method.departures:
         console.print(f"  - {departure}", highlight=False)

@@ -157,6 +157,7 @@ class DiffusionConfig(EncoderConfig):
     """Low-dimensional features after some steps of averaging over neighbours."""
 
     kind: Literal["diffusion"] = "diffusion"
+    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
     dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
     steps: int = Field(default=1, ge=1, description="Steps of averaging over neighbours.")
     projection: Literal["svd", "random"] = Field(

@@ -32,7 +32,7 @@ class PublishedResults(StrictConfig):
 
 
 class Method(StrictConfig):
-    """A published method: which components it is made of, where it comes from, and what is done otherwise here."""
+    """A method, published or the package's own: its components, where it comes from, what is done otherwise here."""
 
     name: str = Field(description="Word on the command line; the file is called like it.")
     title: str = Field(description="Name in its paper.")
@@ -42,8 +42,12 @@ class Method(StrictConfig):
     departures: list[str] = Field(min_length=1, description="What is done otherwise than in the paper, and why.")
     extends: str | None = Field(default=None, description="Method that the components are taken from.")
     width_factor: int = Field(default=1, ge=1, description="Multiplies the width of the student's hidden layers.")
-    recipe: Literal["mlp", "moe", "rbm"] = Field(description="Family of students whose published settings apply.")
-    published: PublishedResults = Field(description="The published results of the method.")
+    recipe: Literal["mlp", "moe", "rbm"] | None = Field(
+        default=None, description="Family of students whose published settings apply; null where there are none."
+    )
+    published: PublishedResults | None = Field(
+        default=None, description="The published results of the method; null for one of this package's own."
+    )
     components: dict[str, Any] = Field(description="Component values, as in a configuration file.")
 
     @field_validator("components")
@@ -85,7 +89,7 @@ class Method(StrictConfig):
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
         if teacher in teachers.names() and result["teacher"]["kind"] not in ("none", teacher):
             result["teacher"] = {"kind": teacher}
-        if recipe == "published":
+        if recipe == "published" and self.recipe is not None:
             kind = result["teacher"]["kind"]
             row = find_recipe(dataset, setting, kind, self.recipe)
             # Without a teacher, or with one that the paper does not use, the students of the default one come nearest.

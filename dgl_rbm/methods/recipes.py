@@ -102,7 +102,13 @@ class Recipe(StrictConfig):
 
     def training_values(self) -> dict[str, Any]:
         """Return how the student is trained."""
-        return {"lr": self.student_lr, "weight_decay": self.student_weight_decay, "epochs": self.student_max_epochs}
+        return {
+            "lr": self.student_lr,
+            "weight_decay": self.student_weight_decay,
+            "epochs": self.student_max_epochs,
+            # The published code keeps the last weights, not an average of them.
+            "averaging": 0.0,
+        }
 
     def objective_values(self) -> dict[str, Any]:
         """Return the weights of the losses on labels and on the teacher's targets."""

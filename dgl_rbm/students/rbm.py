@@ -82,7 +82,7 @@ class RbM(MixtureStudent):
         dropout: float = 0.3,
         num_experts: int | Sequence[int] | Literal["auto"] = 5,
         top_k: int = 3,
-        memory_momentum: float = 0.9,
+        memory_momentum: float = 0.99,
         annealing: float = 0.05,
         annealing_epochs: int = 200,
         commitment_weight: float = 0.05,
@@ -225,7 +225,7 @@ class RbMConfig(MixtureConfig):
     pretrain_epochs: int = Field(
         default=10, ge=0, description="Epochs at the start in which every row passes through the first expert."
     )
-    memory_momentum: float = Field(default=0.9, ge=0, le=1, description="Share of a memory that one step keeps, λ0.")
+    memory_momentum: float = Field(default=0.99, ge=0, le=1, description="Share of a memory that one step keeps, λ0.")
     annealing: float = Field(
         default=0.05,
         ge=0,

@@ -44,7 +44,7 @@ class StudentTraining(StrictConfig):
     )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     averaging: float = Field(
-        default=0.0,
+        default=0.98,
         ge=0,
         lt=1,
         description="Share that a step keeps of the average of the weights; the average is validated and kept in place "

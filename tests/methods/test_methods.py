@@ -14,6 +14,7 @@ import yaml
 import dgl_rbm.methods
 from dgl_rbm import Distiller, make_task
 from dgl_rbm._dgl import dgl
+from dgl_rbm.comparison.published import published_result
 from dgl_rbm.errors import ConfigError, UnknownNameError
 from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.methods.apply import dataset_name, method_values
@@ -25,10 +26,12 @@ FOLDER = Path(dgl_rbm.methods.__file__).parent
 NAMED = sorted({recipe.dataset for recipe in recipes()})
 EXPECTED = {"glnn", "krd", "nosmog", "cohop", "moe", "ensemble3", "ensemble8", "rbm", "rbm-lp"}
 EXPECTED |= {f"{name}+" for name in ("glnn", "krd", "nosmog", "cohop")}
+OWN = {"rbm-multi", "mlp-multi", "auto-multi"}
+PUBLISHED = [name for name in method_names() if name not in OWN]
 
 
 def test_every_method_is_there() -> None:
-    assert set(method_names()) == EXPECTED
+    assert set(method_names()) == EXPECTED | OWN
     assert method_names() == sorted(method_names())
 
 
@@ -46,12 +49,21 @@ def test_every_file_is_valid_and_resolves(name: str, recipe: Any) -> None:
             resolve_config({**values, "setting": setting})
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_results_that_a_method_names_exist(name: str) -> None:
     text = files("dgl_rbm.comparison").joinpath("published_results.csv").read_text(encoding="utf-8")
     rows = {(row["paper_table"], row["method"]) for row in csv.DictReader(text.splitlines())}
     published = load_method(name).published
+    assert published is not None
     assert (published.table, published.method) in rows
+
+
+def test_methods_of_the_package_s_own_have_no_published_side() -> None:
+    for name in OWN:
+        method = load_method(name)
+        assert method.published is None
+        assert method.values("cpf-cora") == method.values(recipe="default")
+        assert published_result(name, "cpf-cora", "transductive", "sage") is None
 
 
 def test_values_are_fresh_every_time() -> None:
@@ -113,6 +125,7 @@ def test_every_option_of_a_row_reaches_the_configuration() -> None:
     assert weights == (0.1, 0.01, 0.05)
     assert student.input_attention is row.input_attention is True
     assert (config.training.lr, config.training.weight_decay, config.training.epochs) == (0.01, 1e-4, 500)
+    assert (config.training.averaging, student.memory_momentum) == (0.0, 0.9)
     assert (config.objective.hard_label_weight, config.objective.temperature) == (0.2, 0.6)
     encoder: Any = config.encoder[0]
     assert (encoder.dim, encoder.walk_length, encoder.walks_per_node, encoder.consistent) == (64, 50, 5, False)
@@ -131,7 +144,7 @@ def test_nosmogs_terms_come_from_the_row_too() -> None:
 @pytest.mark.parametrize("dataset", NAMED)
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
 def test_all_methods_share_the_teacher_of_a_dataset(dataset: str, setting: str) -> None:
-    made = [load_method(name).values(dataset, setting)["teacher"] for name in method_names()]
+    made = [load_method(name).values(dataset, setting)["teacher"] for name in PUBLISHED]
     assert all(teacher == made[0] for teacher in made if teacher["kind"] != "none" and made[0]["kind"] != "none")
     assert {teacher["kind"] for teacher in made} == {"sage", "none"}
 
@@ -161,7 +174,7 @@ def test_what_is_given_goes_first_and_keeps_the_rest() -> None:
     values = method_values("rbm", {"dataset": "cpf-cora", "student": {"num_experts": 6}, "training": {"lr": 0.5}})
     assert values["student"]["num_experts"] == 6
     assert values["student"]["pretrain_epochs"] == 12
-    assert values["training"] == {"lr": 0.5, "weight_decay": 0.0005, "epochs": 500}
+    assert values["training"] == {"lr": 0.5, "weight_decay": 0.0005, "epochs": 500, "averaging": 0.0}
     assert method_values("rbm", {"student": "rbm"})["student"] == method_values("rbm", {})["student"]
     assert method_values("rbm", {"student": "mlp"})["student"] == "mlp"
     assert method_values("rbm", {"student": {"kind": "mlp", "dropout": 0.1}})["student"] == {

@@ -157,7 +157,7 @@ def test_after_step_is_equation_4_on_the_layers_inputs() -> None:
     for depth, layer in enumerate(student.layers):
         output, routing = layer(hidden)
         memory = copy.deepcopy(layer.router.memory)
-        memory.update(hidden.detach(), routing.gates.detach(), annealed_momentum(4, 0.9, 0.5, 10))
+        memory.update(hidden.detach(), routing.gates.detach(), annealed_momentum(4, student.memory_momentum, 0.5, 10))
         expected.append(memory.vectors.detach())
         hidden = relu(student.norms[depth](output)) if depth < len(student.norms) else output
     before = memories(student)
