@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal, Union, cast
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows
-from dgl_rbm.students.layers.cluster_count import best_centres
+from dgl_rbm.students.layers.cluster_count import MOST_EXPERTS, best_centres, candidate_counts, starting_counts
 from dgl_rbm.students.layers.columns import Columns, input_columns
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.memory import ExpertMemory, annealed_momentum
@@ -24,9 +23,6 @@ __all__ = ["RbM", "RbMConfig"]
 
 _Count = Annotated[int, Field(ge=1)]
 NumExperts = Union[_Count, Literal["auto"], Annotated[list[_Count], Field(min_length=1)]]  # noqa: UP007
-
-# The numbers that the paper tries.
-_FEWEST_EXPERTS, _MOST_EXPERTS = 3, 8
 
 
 class RbM(MixtureStudent):
@@ -116,7 +112,7 @@ class RbM(MixtureStudent):
             num_layers=num_layers,
             norm=norm,
             dropout=dropout,
-            num_experts=_counts(num_experts, num_layers, pretrain_epochs),
+            num_experts=starting_counts(num_experts, num_layers, pretrain_epochs),
             load_balance_weight=load_balance_weight,
             pretrain_epochs=pretrain_epochs,
             input_attention=input_attention,
@@ -148,8 +144,10 @@ class RbM(MixtureStudent):
 
     def after_step(self) -> None:
         super().after_step()
-        for memory in self.memories():
-            memory.descend()
+        for layer in self._stack():
+            router = cast(MemoryRouter, layer.router)
+            router.cap()
+            router.memory.descend()
         if self.training and self._pending:
             momentum = annealed_momentum(self._epoch, self.memory_momentum, self.annealing, self.annealing_epochs)
             for memory, (rows, gates) in zip(self.memories(), self._pending, strict=True):
@@ -175,8 +173,7 @@ class RbM(MixtureStudent):
         layer = self._stack()[depth]
         memory, seen = self.memories()[depth], layer.router.seen(x)
         if self.chooses_experts:
-            fewest = max(_FEWEST_EXPERTS, min(layer.router.top_k, _MOST_EXPERTS))
-            centres = best_centres(seen, range(fewest, _MOST_EXPERTS + 1), directions=memory.directions)
+            centres = best_centres(seen, candidate_counts(layer.router.top_k), directions=memory.directions)
             layer.experts.resize(len(centres))
             memory.resize(len(centres))
         else:
@@ -191,25 +188,6 @@ class RbM(MixtureStudent):
                     layer.experts.resize(len(saved))
                     self.memories()[depth].resize(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _counts(num_experts: int | Sequence[int] | str, num_layers: int, pretrain_epochs: int) -> list[int]:
-    """Return the number of experts that each layer starts with."""
-    if isinstance(num_experts, int):
-        return [num_experts] * num_layers
-    if isinstance(num_experts, str):
-        if not pretrain_epochs:
-            raise ConfigError(
-                "num_experts is 'auto', which is chosen when pre-training ends, but pretrain_epochs is 0.",
-                hint="Set student.pretrain_epochs to 1 or more, or student.num_experts to a number.",
-            )
-        return [_MOST_EXPERTS] * num_layers
-    if len(num_experts) != num_layers:
-        raise ConfigError(
-            f"num_experts has {len(num_experts)} numbers, {list(num_experts)}, for {num_layers} layers.",
-            hint="Give one number for each layer, or a single one for all.",
-        )
-    return list(num_experts)
 
 
 @students.register
@@ -272,7 +250,7 @@ class RbMConfig(MixtureConfig):
     def _fewest_experts(self) -> int:
         counts = self.num_experts
         if isinstance(counts, str):
-            return _MOST_EXPERTS
+            return MOST_EXPERTS
         return counts if isinstance(counts, int) else min(counts)
 
     def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> RbM:

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.complexity import multiply_adds
+from dgl_rbm.objectives import self_similarity_loss
 from dgl_rbm.registry import students
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.stacked import StackedRows
@@ -412,3 +413,46 @@ def test_work_is_counted_by_the_columns_that_are_read() -> None:
     assert multiply_adds(whole) == (F + P) * 4 + 2 * (F + P) * C
     assert multiply_adds(apart) == P * 4 + 2 * F * C
     assert multiply_adds(make(routed=False, **OPTIONS["apart"], num_layers=1)) == F * C
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-7, 1e-3, 1.0, 100.0])
+def test_memories_of_any_length_turn_by_the_same_angle(length: float) -> None:
+    """A step that forgot their length would throw those near the origin, where rows of zeros put them, far away."""
+    unit, stretched = ExpertMemory(3, 4, directions=False), ExpertMemory(3, 4, directions=False)
+    start = normalize(rows(3, seed=2, columns=4))
+    factors = torch.tensor([[1.0], [length], [1.0]])
+    unit.reset(start)
+    stretched.reset(start * factors)
+    for memory in (unit, stretched):
+        (0.3 * self_similarity_loss(memory.vectors)).backward()
+        memory.descend()
+    assert not torch.equal(unit.vectors[1], start[1])
+    torch.testing.assert_close(stretched.vectors[1], unit.vectors[1] * length)
+
+
+def test_rows_of_zeros_are_no_end_of_an_expert() -> None:
+    torch.manual_seed(0)
+    x = rows(40, seed=6).abs()
+    x[:10] = 0
+    student = RbM(F + P, C, hidden_dim=H, num_experts=3, top_k=2, routing="euclidean", pretrain_epochs=1)
+    student.finish_pretraining(x)
+    student.train()
+    for _ in range(3):
+        torch.stack(list(student.training_forward(x).penalties.values())).sum().backward()
+        student.after_step()
+    for memory in student.memories():
+        assert float(memory.vectors.detach().norm(dim=1).max()) < 10
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_learned_scale_comes_back_from_its_cap(metric: str) -> None:
+    student = make(temperature="learned", routing=metric)
+    student.train()
+    for router in (layer.router for layer in student._stack()):
+        with torch.no_grad():
+            router.log_scale.fill_(7.0)
+    student.after_step()
+    student.training_forward(rows(30, seed=4)).heads[0].square().sum().backward()
+    for router in (layer.router for layer in student._stack()):
+        assert float(router.log_scale.detach().exp()) == pytest.approx(100)
+        assert float(router.log_scale.grad) != 0

@@ -1,4 +1,4 @@
-"""How many clusters rows fall into, by the silhouette of k-means of each number."""
+"""How many experts a layer has: as many as are given, or as the clusters that its rows fall into."""
 
 from __future__ import annotations
 
@@ -8,13 +8,54 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.sparse import Rows, norms, take
 from dgl_rbm.students.layers.kmeans import kmeans_centres, subsample
 
-__all__ = ["best_centres", "silhouette"]
+__all__ = ["MOST_EXPERTS", "best_centres", "candidate_counts", "silhouette", "starting_counts"]
+
+# The numbers that the paper tries.
+_FEWEST_EXPERTS, MOST_EXPERTS = 3, 8
 
 # Rows whose distances from each other are compared: 4 million of them.
 _MAX_ROWS = 2000
+
+
+def starting_counts(num_experts: int | Sequence[int] | str, num_layers: int, pretrain_epochs: int) -> list[int]:
+    """Return the number of experts that each layer starts with.
+
+    Parameters
+    ----------
+    num_experts : int, sequence of int, or "auto"
+        Of all layers or of each; of "auto" the most there may be.
+    num_layers, pretrain_epochs : int
+        Layers, and epochs before "auto" chooses.
+
+    Raises
+    ------
+    ConfigError
+        Where there are not as many numbers as layers, or "auto" has no pre-training to choose after.
+    """
+    if isinstance(num_experts, int):
+        return [num_experts] * num_layers
+    if isinstance(num_experts, str):
+        if not pretrain_epochs:
+            raise ConfigError(
+                "num_experts is 'auto', which is chosen when pre-training ends, but pretrain_epochs is 0.",
+                hint="Set student.pretrain_epochs to 1 or more, or student.num_experts to a number.",
+            )
+        return [MOST_EXPERTS] * num_layers
+    if len(num_experts) != num_layers:
+        raise ConfigError(
+            f"num_experts has {len(num_experts)} numbers, {list(num_experts)}, for {num_layers} layers.",
+            hint="Give one number for each layer, or a single one for all.",
+        )
+    return list(num_experts)
+
+
+def candidate_counts(top_k: int) -> range:
+    """Return the numbers of experts that "auto" tries for a router that sends each row to `top_k` of them."""
+    return range(max(_FEWEST_EXPERTS, min(top_k, MOST_EXPERTS)), MOST_EXPERTS + 1)
 
 
 def silhouette(distances: Tensor, labels: Tensor) -> float:

@@ -70,9 +70,17 @@ class ExpertMemory(nn.Module):
 
     @torch.no_grad()
     def descend(self) -> None:
-        """Take one gradient step of size 1, in place, and forget the gradient."""
-        if self.vectors.grad is not None:
-            self.vectors.sub_(self.vectors.grad)
+        """Take one gradient step of size 1, in place, and forget the gradient.
+
+        A memory of another length than one, which only one that is no direction has, turns by the angle that one of
+        length one would.
+        """
+        step = self.vectors.grad
+        if step is not None:
+            if not self.directions:
+                # A cosine's gradient grows as the length shrinks: memories of rows of zeros would be thrown far away.
+                step = step * self.vectors.square().sum(dim=1, keepdim=True)
+            self.vectors.sub_(step)
             self.vectors.grad = None
 
     @torch.no_grad()

@@ -234,6 +234,12 @@ class MemoryRouter(TopKRouter):
         scale = self.gate_scale if self.log_scale is None else float(self._scale().detach())
         return choose_experts([scale * score for score in self.cosines(self.seen(x))[0].tolist()], self.top_k)
 
+    @torch.no_grad()
+    def cap(self) -> None:
+        """Put a learned scale back to 100 where it exceeds it; beyond it has no gradient."""
+        if self.log_scale is not None:
+            self.log_scale.clamp_(max=_LOG_CAP)
+
     def _scale(self) -> Tensor:
         assert self.log_scale is not None, "the scale is learned"
         return self.log_scale.clamp(max=_LOG_CAP).exp()
