@@ -7,7 +7,7 @@ from functools import singledispatch
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.sparse import Rows, SparseRows
@@ -22,7 +22,7 @@ from dgl_rbm.students.mlp import MLP
 __all__ = [
     "Complexity",
     "complexity",
-    "entries_per_row",
+    "entries_per_column",
     "multiply_adds",
     "products_of",
     "skeleton",
@@ -50,7 +50,7 @@ class Complexity:
 
 
 @singledispatch
-def products_of(module: nn.Module, columns: float) -> float:
+def products_of(module: nn.Module, columns: Tensor) -> float:
     """Return the multiply-adds of a student's or a layer's matrix products for one row.
 
     A rule for a class of your own is added by ``@products_of.register``.
@@ -59,8 +59,9 @@ def products_of(module: nn.Module, columns: float) -> float:
     ----------
     module : nn.Module
         A student, or one of its layers.
-    columns : float
-        Entries of the row that are multiplied: its columns, or of a sparse row those that are stored.
+    columns : Tensor
+        Share of the rows in which each column is multiplied: one, or of sparse rows the share in which it is stored,
+        float64 ``[D]``.
 
     Raises
     ------
@@ -74,53 +75,63 @@ def products_of(module: nn.Module, columns: float) -> float:
 
 
 @products_of.register
-def _(module: nn.Linear, columns: float) -> float:
-    return columns * module.out_features
+def _(module: nn.Linear, columns: Tensor) -> float:
+    return float(columns.sum()) * module.out_features
 
 
 @products_of.register
-def _(module: MLP, columns: float) -> float:
-    first, *others = list(module.layers)
-    return products_of(first, columns) + sum(products_of(layer, cast(nn.Linear, layer).in_features) for layer in others)
+def _(module: MLP, columns: Tensor) -> float:
+    total = 0.0
+    for layer in cast("list[nn.Linear]", list(module.layers)):
+        total += products_of(layer, columns)
+        columns = _dense(layer.out_features)
+    return total
 
 
 @products_of.register
-def _(module: Ensemble, columns: float) -> float:
+def _(module: Ensemble, columns: Tensor) -> float:
     return sum(products_of(member, columns) for member in module.members)
 
 
 @products_of.register
-def _(module: MemoryRouter, columns: float) -> float:
-    # A router that reads a part of the columns reads no more than there are of them.
-    return min(columns, module.memory.vectors.shape[1]) * len(module.memory.vectors)
+def _(module: MemoryRouter, columns: Tensor) -> float:
+    return _read(columns, module.columns) * len(module.memory.vectors)
 
 
 @products_of.register
-def _(module: LearnedRouter, columns: float) -> float:
+def _(module: LearnedRouter, columns: Tensor) -> float:
     return products_of(module.projection, columns) + module.embeddings.numel()
 
 
-def _fed(layer: MixtureLayer, columns: float) -> float:
-    return min(columns, layer.experts.weights.shape[1])
-
-
 @products_of.register
-def _(module: MixtureLayer, columns: float) -> float:
+def _(module: MixtureLayer, columns: Tensor) -> float:
     active = min(module.router.top_k, module.experts.num_experts)
-    return products_of(module.router, columns) + active * _fed(module, columns) * module.experts.bias.shape[1]
+    return products_of(module.router, columns) + active * _of_one_expert(module, columns)
 
 
 @products_of.register
-def _(module: MixtureStudent, columns: float) -> float:
+def _(module: MixtureStudent, columns: Tensor) -> float:
     total = 0.0
     for layer in cast("list[MixtureLayer]", list(module.layers)):
-        width = layer.experts.bias.shape[1]
-        total += _fed(layer, columns) * width if module.pretraining else products_of(layer, columns)
-        columns = width
+        total += _of_one_expert(layer, columns) if module.pretraining else products_of(layer, columns)
+        columns = _dense(layer.experts.bias.shape[1])
     return total
 
 
-def multiply_adds(student: Student, *, entries: float | None = None) -> float:
+def _of_one_expert(layer: MixtureLayer, columns: Tensor) -> float:
+    return _read(columns, layer.columns) * layer.experts.bias.shape[1]
+
+
+def _read(columns: Tensor, part: slice | None) -> float:
+    """Return how many entries of a row are multiplied by what reads `part` of its columns, all of them for None."""
+    return float(columns[slice(None) if part is None else part].sum())
+
+
+def _dense(width: int) -> Tensor:
+    return torch.ones(width, dtype=torch.float64)
+
+
+def multiply_adds(student: Student, *, entries: Tensor | None = None) -> float:
     """Return the multiply-adds of the prediction of one row: those of all products of a row with a matrix.
 
     These are the products with weights, of routers also those with the experts' embeddings. What is linear in a layer's
@@ -131,27 +142,40 @@ def multiply_adds(student: Student, *, entries: float | None = None) -> float:
     ----------
     student : Student
         In the phase that is to be counted: before the end of pre-training a mixture passes rows through one expert.
-    entries : float, optional
-        Entries of an input row that are multiplied, as `entries_per_row` counts them; all F + P columns by default.
+    entries : Tensor, optional
+        Share of the rows in which each input column is multiplied, float ``[F + P]``, as `entries_per_column` counts
+        it; one of each by default.
 
     Raises
     ------
     ConfigError
         Where the student is of a class without a rule.
     """
-    return float(products_of(student, student.in_dim if entries is None else entries))
+    return products_of(student, _dense(student.in_dim) if entries is None else entries.double())
 
 
-def entries_per_row(rows: Rows) -> float:
-    """Return how many entries of a row are multiplied, in the mean: all columns, or those that sparse rows store."""
+def entries_per_column(rows: Rows) -> Tensor:
+    """Return the share of rows in which each column is multiplied: one, or where sparse rows store it.
+
+    Parameters
+    ----------
+    rows : Tensor, SparseRows or StackedRows
+        float32 ``[B, D]``.
+
+    Returns
+    -------
+    Tensor
+        float64 ``[D]``, on the CPU; its sum is the mean number of entries of a row.
+    """
     if isinstance(rows, StackedRows):
-        return sum(entries_per_row(part) for part in rows.parts)
+        return torch.cat([entries_per_column(part) for part in rows.parts])
     if isinstance(rows, SparseRows):
-        return rows.csr.values().numel() / max(1, len(rows))
-    return float(rows.shape[1])
+        stored = torch.bincount(rows.csr.col_indices().cpu(), minlength=rows.shape[1])
+        return stored.double() / max(1, len(rows))
+    return _dense(rows.shape[1])
 
 
-def complexity(student: Student, *, entries: float | None = None) -> Complexity:
+def complexity(student: Student, *, entries: Tensor | None = None) -> Complexity:
     """Return the size of a student and its work for one row; `entries` as for `multiply_adds`."""
     return Complexity(
         student.num_parameters(), student.num_active_parameters(), multiply_adds(student, entries=entries)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgl_rbm.data.load import load_task
 from dgl_rbm.encodings import Encodings
-from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_row
+from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_column
 from dgl_rbm.evaluation.latency import student_server
 from dgl_rbm.evaluation.timing import StudentTime, side_by_side
 from dgl_rbm.pipeline import Pipeline
@@ -99,7 +99,8 @@ class Bench:
 
     def complexity(self, config: DistillConfig, student: Student) -> Complexity:
         """Return a student's size and work for a row of this graph."""
-        return complexity(student, entries=entries_per_row(self.task.features) + self.encodings(config).dim)
+        encoded = torch.ones(self.encodings(config).dim, dtype=torch.float64)
+        return complexity(student, entries=torch.cat([entries_per_column(self.task.features), encoded]))
 
     def server(self, config: DistillConfig, student: Student) -> Callable[[Tensor], Tensor]:
         """Return what answers requests for nodes as if they were unseen: fetches, averages and predicts."""

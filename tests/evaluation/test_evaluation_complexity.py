@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.complexity import (
     complexity,
-    entries_per_row,
+    entries_per_column,
     multiply_adds,
     skeleton,
     width_for_active_parameters,
@@ -113,7 +113,7 @@ def test_counts_are_those_of_hooks(kind: str, in_dim: int, width: int, layers: i
         x[0, 1:] = 0
         again = LinearTwin(made)
         again(x)
-        assert multiply_adds(made, entries=1) == again.counted
+        assert multiply_adds(made, entries=torch.eye(in_dim)[0]) == again.counted
 
 
 def test_counts_by_hand() -> None:
@@ -125,7 +125,8 @@ def test_counts_by_hand() -> None:
     rbm = config_of("rbm", **mixture).build(10, 3, **sizes)
     assert multiply_adds(rbm) == 10 * 6 + 3 * 10 * 4 + 4 * 6 + 3 * 4 * 3
     # With 2 of 10 columns stored; the second layer is dense all the same.
-    assert multiply_adds(rbm, entries=2) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
+    stored = torch.tensor([0.5] * 3 + [0.0] * 6 + [0.5])
+    assert multiply_adds(rbm, entries=stored) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
     moe = config_of("moe", routing_dim=5, **mixture).build(10, 3, **sizes)
     assert multiply_adds(moe) == (10 * 5 + 5 * 6) + 3 * 10 * 4 + (4 * 5 + 5 * 6) + 3 * 4 * 3
     before = config_of("rbm", num_experts=6, pretrain_epochs=2).build(10, 3, **sizes)
@@ -144,9 +145,29 @@ def test_parameters_by_hand() -> None:
 def test_entries_of_each_form_of_rows() -> None:
     dense = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
     sparse = SparseRows.from_scipy(csr_matrix(dense.numpy()))
-    assert entries_per_row(dense) == 3
-    assert entries_per_row(sparse) == 1.5
-    assert entries_per_row(hstack(sparse, torch.zeros(2, 4))) == 5.5
+    assert entries_per_column(dense).tolist() == [1, 1, 1]
+    assert entries_per_column(sparse).tolist() == [0, 0.5, 1]
+    assert entries_per_column(hstack(sparse, torch.zeros(2, 4))).tolist() == [0, 0.5, 1, 1, 1, 1, 1]
+    assert entries_per_column(SparseRows.from_scipy(csr_matrix((0, 3), dtype="float32"))).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("route_on", ["all", "encoding", "features"])
+@pytest.mark.parametrize("feed", ["all", "features"])
+def test_stored_entries_count_where_they_are_read(route_on: str, feed: str) -> None:
+    """Of rows with 8 sparse and 3 dense columns, layers that read a part of them, by every row on its own."""
+    features = csr_matrix(torch.bernoulli(torch.full((20, 8), 0.2), generator=torch.Generator().manual_seed(0)).numpy())
+    rows = hstack(SparseRows.from_scipy(features), torch.ones(20, 3))
+    columns = {"route_on": route_on, "feed": feed, "encoding_dim": 3}
+    made = config_of("rbm", num_experts=4, top_k=2, pretrain_epochs=0, **columns).build(11, 5, num_layers=1)
+    total = 0
+    for row in range(20):
+        stored = features[row].nnz
+        read = {"all": stored + 3, "encoding": 3, "features": stored}
+        total += 4 * read[route_on] + 2 * 5 * read[feed]
+    assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(total / 20)
+    made.routed.fill_(False)
+    fed = features.nnz / 20 + (3 if feed == "all" else 0)
+    assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(5 * fed)
 
 
 def test_a_student_without_a_rule_is_named() -> None:
