@@ -12,13 +12,14 @@ from typing import Any
 
 from dgl_rbm._version import __version__
 from dgl_rbm.config import apply_overrides
-from dgl_rbm.errors import ConfigError, DglRbmError
+from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.run_config import DistillConfig, list_encoders, resolve_config
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
 
 SETTINGS = ("transductive", "inductive")
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def expand(
             raise ConfigError(f"The comparison has no {what}: expected at least one.")
     for setting in settings:
         if setting not in SETTINGS:
-            raise ConfigError(f"There is no setting '{setting}'.", hint=f"Choices: {', '.join(SETTINGS)}.")
+            raise UnknownNameError("setting", setting, SETTINGS)
     cells: dict[tuple[str, str, str, int], Cell] = {}
     for dataset, setting in itertools.product(dict.fromkeys(datasets), dict.fromkeys(settings)):
         made = [variant if isinstance(variant, Variant) else variant(dataset, setting) for variant in variants]
@@ -175,21 +176,25 @@ def parse_seeds(text: str) -> list[int]:
     Raises
     ------
     ConfigError
-        Where `text` is none of these.
+        Where `text` is none of these, or stands for more than 10,000 seeds.
     """
-    seeds: list[int] = []
+    hint = "Expected a number (10: seeds 0 to 9), 100,101 or 100-109."
     parts = [part.strip() for part in text.split(",")]
     try:
         if len(parts) == 1 and "-" not in text:
-            seeds = list(range(int(text)))
+            ranges = [range(int(text))]
         else:
-            for part in filter(None, parts):
-                first, dash, last = part.partition("-")
-                seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+            ranges = [_seed_range(part) for part in filter(None, parts)]
     except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0:
-        raise ConfigError(
-            f"seeds: '{text}' stands for no seeds.", hint="Expected a number (10: seeds 0 to 9), 100,101 or 100-109."
-        )
-    return list(dict.fromkeys(seeds))
+        ranges = []
+    # A range that runs backwards is a slip, whatever stands beside it.
+    if not ranges or any(not seeds or seeds[0] < 0 for seeds in ranges):
+        raise ConfigError(f"seeds: '{text}' stands for no seeds.", hint=hint)
+    if sum(seeds.stop - seeds.start for seeds in ranges) > _MOST_SEEDS:
+        raise ConfigError(f"seeds: '{text}' stands for more than {_MOST_SEEDS:,} seeds.", hint=hint)
+    return list(dict.fromkeys(itertools.chain.from_iterable(ranges)))
+
+
+def _seed_range(part: str) -> range:
+    first, dash, last = part.partition("-")
+    return range(int(first), int(last if dash else first) + 1)

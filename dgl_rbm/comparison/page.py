@@ -9,9 +9,10 @@ from typing import Any
 
 from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes
 from dgl_rbm.comparison.record import read_record
-from dgl_rbm.comparison.render import to_html, to_latex, to_markdown
+from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_markdown
 from dgl_rbm.comparison.results import read_results
 from dgl_rbm.comparison.tables import comparison_tables
+from dgl_rbm.errors import ArtifactError
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["render_page", "write_page", "write_tables"]
@@ -46,15 +47,20 @@ def render_page(folder: Path, figures: str) -> str:
     Raises
     ------
     ArtifactError
-        Where the folder holds no ``results.csv``.
+        Where the folder holds no ``results.csv``, or one without runs, or one that is damaged.
     """
     rows, record = read_results(folder / "results.csv"), read_record(folder)
+    if not rows:
+        raise ArtifactError(
+            f"'{folder / 'results.csv'}' holds no runs.", hint="`dgl-rbm compare` with the options of before goes on."
+        )
+    source = f"{folder.resolve().name}/results.csv"
     tables = comparison_tables(rows)
     costs = [table for table in tables if table.title.startswith("Costs")]
     accuracies = [table for table in tables if table not in costs]
     lines = [f"# {_TITLE}", ""]
     lines += [
-        f"<!-- Written by `dgl-rbm report` from `{folder.name}/results.csv`; changes are to be made there. -->",
+        f"<!-- Written by `dgl-rbm report` from `{source}`; changes are to be made there. -->",
         "",
         "All methods had the same splits and seeds. Epochs were chosen on validation nodes, and the test labels of "
         "each run were read once, at its end. The Score of a method on a graph is its mean accuracy scaled so that the "
@@ -80,8 +86,8 @@ def render_page(folder: Path, figures: str) -> str:
     if failed:
         lines += ["## Failed runs", "", "| method | graph | setting | seed | error |", "|---|---|---|---|---|"]
         for row in failed:
-            error = (row["error"] or "").replace("|", "\\|")
-            lines.append(f"| {row['method']} | {row['dataset']} | {row['setting']} | {row['seed']} | {error} |")
+            entries = (row["method"], row["dataset"], row["setting"], str(row["seed"]), row["error"] or "")
+            lines.append(f"| {' | '.join(map(escape_markdown, entries))} |")
         lines.append("")
     return "\n".join([*lines, *_origin(record)])
 
@@ -120,7 +126,7 @@ def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Pat
     out : Path
         The Markdown file.
     figures : Path, optional
-        Folder for the figures; by default the page's path without its suffix.
+        Folder for the figures; by default the page's path without its suffix, or with ``-figures`` where it has none.
 
     Returns
     -------
@@ -135,7 +141,9 @@ def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Pat
         Where matplotlib is not installed; before anything is written.
     """
     rows = read_results(folder / "results.csv")
-    figures = out.with_suffix("") if figures is None else figures
+    if figures is None:
+        # The page cannot be where the folder is.
+        figures = out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
     page = render_page(folder, Path(os.path.relpath(figures, out.parent)).as_posix())
     written = []
     for setting in _settings(rows):

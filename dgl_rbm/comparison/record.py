@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from dgl_rbm.environment import versions
 from dgl_rbm.errors import ArtifactError
 from dgl_rbm.training.checkpoint import write_atomic
@@ -17,6 +19,22 @@ from dgl_rbm.training.checkpoint import write_atomic
 __all__ = ["RECORD", "command_line", "hardware", "read_record", "write_record"]
 
 RECORD = "comparison.json"
+
+
+class _Hardware(BaseModel):
+    cpu: str
+    cores: int
+    memory_gib: float | None
+    gpus: list[str]
+    system: str
+
+
+class _Record(BaseModel):
+    """What a page needs; a record holds the names of what was compared too."""
+
+    command: str
+    versions: dict[str, str | None]
+    hardware: _Hardware
 
 
 def hardware() -> dict[str, Any]:
@@ -97,6 +115,13 @@ def read_record(out: Path) -> dict[str, Any]:
         return {}
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _Record.model_validate(record)
+    except ValidationError as error:
+        wrong = ", ".join(" -> ".join(map(str, detail["loc"])) or "all of it" for detail in error.errors())
+        raise ArtifactError(
+            f"'{path}' is no record of a comparison; missing or wrong: {wrong}.",
+            hint="`dgl-rbm compare` writes it; without one the page says nothing of command and machine.",
+        ) from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"'{path}' cannot be read: {error}.") from None
     return record

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Piece", "TextTable", "to_html", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["Piece", "TextTable", "escape_markdown", "to_html", "to_latex", "to_markdown", "to_rich"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def to_rich(table: TextTable) -> Group:
     return Group(Text(table.title, style="bold"), result, *(Text(note, style="dim") for note in table.notes), Text(""))
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return `text` as it is written in a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("<", "\\<")
 
 
@@ -72,11 +73,11 @@ def to_markdown(table: TextTable, level: int = 2) -> str:
     """Return a Markdown section with the table and its notes."""
 
     def cell(piece: Piece) -> str:
-        text = _markdown(piece.text)
+        text = escape_markdown(piece.text)
         return (text, f"**{text}**", f"<u>{text}</u>")[piece.place]
 
     lines = [f"{'#' * level} {table.title}", ""]
-    lines.append("| " + " | ".join(map(_markdown, table.columns)) + " |")
+    lines.append("| " + " | ".join(map(escape_markdown, table.columns)) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows]
     for note in table.notes:
@@ -95,6 +96,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"$<$",
     ">": r"$>$",
+    "|": r"\textbar{}",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ _VERSIONS = ("python", "dgl-rbm", "torch", "dgl", "numpy")
 
 # What a second run of the same cell measures anew; everything else comes out the same.
 TIMED_COLUMNS = (*(f"seconds_{stage}" for stage in _STAGES), "latency_us", "latency_p99_us", "latency_batch_us")
+
+_PLACE = ("method", "dataset", "setting", "seed")
+_AGAIN = "`dgl-rbm compare` with the options of before writes it again, from the cells beside it."
 
 _TEXT = (
     "method",
@@ -135,7 +139,7 @@ def read_results(path: Path) -> list[Row]:
     Raises
     ------
     ArtifactError
-        Where there is no such file, or it lacks a column.
+        Where there is no such file, it lacks a column, or a row is damaged; names the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -143,6 +147,8 @@ def read_results(path: Path) -> list[Row]:
         raise ArtifactError(
             f"'{path}' cannot be read: {error.strerror}.", hint="`dgl-rbm compare --out FOLDER` writes one."
         ) from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"'{path}' cannot be read: it is no text in UTF-8.", hint=_AGAIN) from None
     reader = csv.DictReader(text.splitlines())
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
@@ -150,14 +156,36 @@ def read_results(path: Path) -> list[Row]:
             f"'{path}' lacks the columns {', '.join(missing)}.", hint="`dgl-rbm compare` writes a file that has them."
         )
     try:
-        return [{column: _parsed(column, row[column]) for column in COLUMNS} for row in reader]
-    except ValueError as error:
-        raise ArtifactError(f"'{path}', line {reader.line_num}: {error}.") from None
+        return [_parsed_row(row) for row in reader]
+    except (ValueError, csv.Error) as error:
+        raise ArtifactError(f"'{path}', line {reader.line_num}: {error}.", hint=_AGAIN) from None
 
 
-def _parsed(column: str, text: str | None) -> Any:
+def _parsed_row(texts: Mapping[Any, Any]) -> Row:
+    """Return a row's values.
+
+    Raises
+    ------
+    ValueError
+        Where the row is not one that `write_results` wrote.
+    """
+    # So `csv.DictReader` shows values without a column, and columns without a value.
+    if None in texts or None in texts.values():
+        raise ValueError("it has more or fewer columns than the heading")
+    row = {column: _parsed(column, texts[column]) for column in COLUMNS}
+    needed = (*_PLACE, "status", *(("val_accuracy", "test_accuracy") if row["status"] == "ok" else ()))
+    for column in needed:
+        if row[column] is None:
+            raise ValueError(f"'{column}' is empty")
+    return row
+
+
+def _parsed(column: str, text: str) -> Any:
     if not text:
         return None
     if column in _TEXT or column.startswith("version_"):
         return text
-    return int(text) if column in _WHOLE else float(text)
+    value = int(text) if column in _WHOLE else float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"'{column}' is {text}, expected a finite number")
+    return value

@@ -39,11 +39,13 @@ def kept_metrics(out: Path, cell: Cell) -> dict[str, Any] | None:
     """Return the metrics of a finished cell, None where it is not there or cannot be read."""
     try:
         content = json.loads(cell_file(out, cell).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if content["cell"] != cell.digest:
+            return None
+        metrics: dict[str, Any] = content["metrics"]
+        # What gives no row is damaged, however it came to be.
+        result_row(cell, metrics)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    if not isinstance(content, dict) or content.get("cell") != cell.digest:
-        return None
-    metrics: dict[str, Any] = content["metrics"]
     return metrics
 
 

@@ -79,7 +79,7 @@ def test_an_option_of_an_encoder() -> None:
         ({"variants": []}, "no variants"),
         ({"datasets": []}, "no datasets"),
         ({"seeds": []}, "no seeds"),
-        ({"settings": ["inductif"]}, "no setting 'inductif'"),
+        ({"settings": ["inductif"]}, "no setting 'inductif'. Did you mean 'inductive'"),
         ({"datasets": ["corra"]}, "plain, corra, transductive: There is no dataset 'corra'. Did you mean 'cora'"),
         ({"variants": [variant("a"), variant("a")]}, "Two variants .* 'a'"),
         ({"overrides": ["student.width=3"]}, "student -> width"),
@@ -105,7 +105,13 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "0", "ten", "-1", "3-1", "1,x", ",", "1.5"])
+@pytest.mark.parametrize("text", ["", "0", "ten", "-1", "3-1", "1,x", ",", "1.5", "1,5-3", "-5-3"])
 def test_what_stands_for_no_seeds(text: str) -> None:
     with pytest.raises(ConfigError, match="stands for no seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["99999999999", "0-99999999999", "1,5-20000", "10001", "9" * 30])
+def test_more_seeds_than_anyone_means(text: str) -> None:
+    with pytest.raises(ConfigError, match="stands for more than 10,000 seeds"):
         parse_seeds(text)

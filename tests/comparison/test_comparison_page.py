@@ -91,6 +91,51 @@ def test_what_is_no_comparison(tmp_path: Path) -> None:
         write_page(tmp_path, tmp_path / "page.md")
 
 
+def test_results_that_were_damaged(folder: Path) -> None:
+    path = folder / "results.csv"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for damaged, complaint in (
+        (whole[:-150], r"line \d+: .*columns"),
+        (lines[0] + lines[1].replace(b",ok,", b",,"), "line 2: 'status' is empty"),
+        (lines[0] + lines[1].replace(b"\n", b",1\n"), "line 2: .*columns"),
+        (lines[0], "holds no runs"),
+        (b"", "lacks the columns"),
+        (b"\xff\xfe" + whole, "cannot be read"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=complaint):
+            render_page(folder, "figures")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"command": "x", "hardware": {}, "versions": {}}', '{"command": 3}'])
+def test_a_record_of_something_else(folder: Path, content: str) -> None:
+    (folder / "comparison.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"comparison\.json"):
+        render_page(folder, "figures")
+
+
+def test_a_page_whose_name_has_no_ending(folder: Path, tmp_path: Path) -> None:
+    written = write_page(folder, tmp_path / "page")
+    assert (tmp_path / "page").is_file()
+    assert {path.parent for path in written[:-1]} == {tmp_path / "page-figures"}
+
+
+def test_the_folder_that_one_is_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert render_page(Path(), "figures") == render_page(folder, "figures")
+
+
+def test_errors_are_text_on_the_page(folder: Path) -> None:
+    rows = [dict(row) for row in ROWS]
+    for row in rows:
+        if row["status"] != "ok":
+            row["error"] = "a|b <script> of ValueError"
+    write_results(folder / "results.csv", rows)
+    page = render_page(folder, "figures")
+    assert "a\\|b \\<script> of ValueError" in page
+
+
 def test_the_command_can_be_typed_again() -> None:
     options: dict[str, Any] = {
         "methods": "a,b",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import torch
 from dgl_rbm import Distiller
 from dgl_rbm.comparison.grid import Cell, expand
 from dgl_rbm.comparison.results import COLUMNS, TIMED_COLUMNS, read_results, result_row
-from dgl_rbm.comparison.run import Listener, _Schedule, kept_metrics, run_cells
+from dgl_rbm.comparison.run import Listener, _Schedule, cell_file, kept_metrics, run_cells
 from dgl_rbm.comparison.workers import Outcome, outcomes
 from dgl_rbm.errors import ConfigError, TimeBudgetError
 
@@ -128,11 +130,22 @@ def test_killed_in_the_middle_it_continues_to_the_same(finished: Any, tmp_path: 
     assert untimed(out) == [row for row in untimed(finished[0]) if row["setting"] == "inductive"]
 
 
-def test_a_damaged_cell_is_run_again(finished: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "no metrics", "metrics of nothing", "metrics without a student", "other"])
+def test_a_damaged_cell_is_run_again(damage: str, finished: Any, tmp_path: Path) -> None:
     cells = tiny_grid(("transductive",), (0,))
-    run_cells(cells, tmp_path, jobs=0)
-    file = next((tmp_path / "cells").glob("plain-*.json"))
-    file.write_text(file.read_text()[:100])
+    for folder in ("cells", "shared"):
+        shutil.copytree(finished[0] / folder, tmp_path / folder)
+    file = cell_file(tmp_path, cells[0])
+    text = file.read_text()
+    content = json.loads(text)
+    damaged = {
+        "cut": text[:100],
+        "no metrics": json.dumps({"cell": content["cell"]}),
+        "metrics of nothing": json.dumps({**content, "metrics": None}),
+        "metrics without a student": json.dumps({**content, "metrics": {**content["metrics"], "student": {}}}),
+        "other": json.dumps({**content, "cell": "0" * 64}),
+    }
+    file.write_text(damaged[damage])
     seen = Seen()
     run_cells(cells, tmp_path, jobs=0, listener=seen)
     assert (seen.kept, seen.cells) == (1, [cells[0].key])
