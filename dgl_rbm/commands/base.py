@@ -69,12 +69,14 @@ def guarded(function: F) -> F:
 def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the method first, then the file, then single options, then --set."""
     from dgl_rbm.config import apply_overrides, read_yaml
-    from dgl_rbm.methods.apply import method_values
+    from dgl_rbm.methods.apply import checked_recipe, method_values
     from dgl_rbm.run_config import combined_teacher, list_encoders, resolve_config
 
     values = read_yaml(config) if config is not None else {}
     split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))
     values |= {name: value for name, value in options.items() if value is not None}
+    if recipe is not None:
+        checked_recipe(recipe)
     if method is not None:
         values = method_values(method, values, recipe)
     assignments = list(overrides or [])

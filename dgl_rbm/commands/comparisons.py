@@ -64,6 +64,11 @@ def compare(
     from dgl_rbm.console.compare import names_of, print_tables, run_comparison
 
     console = stderr()
+    if page is not None:
+        from dgl_rbm.evaluation.figures import require_matplotlib
+
+        # Now rather than after hours of training.
+        require_matplotlib()
     try:
         rows = run_comparison(
             console,
@@ -212,5 +217,7 @@ def tune(
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(best_as_json(search))
-    else:
+    elif search.best.accuracy is not None:
         print_best(stdout(), search)
+    if search.best.accuracy is None:
+        fail(f"No trial could be trained to its end: {search.best.error}", None, 1)

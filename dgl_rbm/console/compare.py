@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from dgl_rbm.comparison.run import Listener
+from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
+from dgl_rbm.errors import ConfigError
 
 __all__ = ["CellProgress", "names_of", "print_tables", "run_comparison"]
 
@@ -75,16 +75,6 @@ class CellProgress(Listener):
         self.console.print(Text(line), soft_wrap=True)
 
 
-@contextmanager
-def _terminated_as_by_ctrl_c() -> Iterator[None]:
-    """Let a request to terminate, as batch systems send it, do what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def run_comparison(
     console: Console,
     *,
@@ -115,6 +105,8 @@ def run_comparison(
         )
 
     methods = method_names() if list(methods) == ["all"] else list(methods)
+    if not methods:
+        raise ConfigError("The comparison has no methods: expected at least one.", hint="Example: --methods glnn,rbm")
     cells = expand(
         [maker(name) for name in methods],
         datasets,
@@ -140,7 +132,7 @@ def run_comparison(
         }
     )
     write_record(out, command, {"methods": methods, "datasets": list(datasets), "settings": list(settings)})
-    with _terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
+    with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
         rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
     write_tables(rows, out)
     return rows

@@ -135,5 +135,5 @@ def find_components(name: str | None, component: str | None) -> list[tuple[str, 
         wanted = [(kind, name) for kind, registry in REGISTRIES.items() if name in registry.names()]
         if not wanted or component is not None:
             every = {key for registry in REGISTRIES.values() for key in registry.names()}
-            raise UnknownNameError("kind or component", name, every | set(REGISTRIES))
+            raise UnknownNameError("kind or component", name, every | set(REGISTRIES) | {"method"})
     return [(kind, key, REGISTRIES[kind].config_class(key)) for kind, key in wanted]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dgl_rbm.training.callbacks import PATIENCE_WITHIN_A_STEP, Callback
 
-__all__ = ["stop_between_steps"]
+__all__ = ["stop_between_steps", "terminated_as_by_ctrl_c"]
 
 
 class _StopAtStep(Callback):
@@ -68,3 +68,13 @@ def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminated_as_by_ctrl_c() -> Iterator[None]:
+    """Let a request to terminate, as batch systems send it, do at once what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dgl_rbm.comparison.render import to_rich
 from dgl_rbm.console.compare import CellProgress
+from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.studies.report import StudyReport
 
 __all__ = ["print_report", "run_study"]
@@ -37,7 +38,7 @@ def run_study(
     from dgl_rbm.studies.catalogue import load_study
 
     study = load_study(name, values)
-    with CellProgress(console, jobs) as progress:
+    with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
         return study.execute(
             StudyOptions(
                 out=out,

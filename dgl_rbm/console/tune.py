@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
 from dgl_rbm.tuning.search import Search, Trial
 
@@ -35,7 +36,8 @@ def run_search(
         line = f"[{number + 1}/{trials}] {_score(trial)} ({duration(trial.seconds)}): {what}"
         console.print(Text(line), soft_wrap=True)
 
-    search.run(trials, show)
+    with terminated_as_by_ctrl_c():
+        search.run(trials, show)
     return search
 
 

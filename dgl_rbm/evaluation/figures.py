@@ -28,6 +28,7 @@ __all__ = [
     "draw_points",
     "marker_of",
     "new_figure",
+    "require_matplotlib",
     "save_figure",
 ]
 
@@ -93,6 +94,17 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
     # Not through pyplot, which would open a window, and keep every figure until it is told not to.
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def require_matplotlib() -> None:
+    """Raise where no figure can be drawn; for use before long work.
+
+    Raises
+    ------
+    MissingDependencyError
+        Where matplotlib is not installed.
+    """
+    new_figure(1, 1, width=1, height=1)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -9,7 +9,7 @@ from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
 from dgl_rbm.run_config import list_encoders
 
-__all__ = ["dataset_name", "method_values"]
+__all__ = ["checked_recipe", "dataset_name", "method_values"]
 
 
 def dataset_name(spec: Any) -> str | None:
@@ -19,6 +19,19 @@ def dataset_name(spec: Any) -> str | None:
     get = spec.get if isinstance(spec, Mapping) else lambda key: getattr(spec, key, None)
     name = get("name") or get("kind")
     return None if name is None else str(name)
+
+
+def checked_recipe(name: str) -> RecipeName:
+    """Return `name`, which is that of a recipe.
+
+    Raises
+    ------
+    UnknownNameError
+        Where there is no such recipe; it names the nearest one.
+    """
+    if name not in get_args(RecipeName):
+        raise UnknownNameError("recipe", name, get_args(RecipeName))
+    return cast(RecipeName, name)
 
 
 def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:
@@ -39,13 +52,12 @@ def method_values(method: str, given: Mapping[str, Any], recipe: str = "publishe
     UnknownNameError
         Where there is no such method or recipe.
     """
-    if recipe not in get_args(RecipeName):
-        raise UnknownNameError("recipe", recipe, get_args(RecipeName))
+    name = checked_recipe(recipe)
     teacher = _kind(given.get("teacher"))
     base = load_method(method).values(
         dataset_name(given.get("dataset")),
         str(given.get("setting", "transductive")),
-        cast(RecipeName, recipe),
+        name,
         teacher=teacher,
     )
     return base | {name: _over(name, base.get(name), value) for name, value in given.items()}

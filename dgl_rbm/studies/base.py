@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from dgl_rbm.comparison.grid import Cell, Variant, VariantMaker, expand
 from dgl_rbm.comparison.run import Listener, run_cells
-from dgl_rbm.errors import ConfigError, UnknownNameError
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.methods.apply import checked_recipe
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
 from dgl_rbm.studies.report import StudyReport
 
@@ -60,8 +61,7 @@ class StudyOptions:
     listener: Listener = field(default_factory=Listener)
 
     def __post_init__(self) -> None:
-        if self.recipe not in get_args(RecipeName):
-            raise UnknownNameError("recipe", self.recipe, get_args(RecipeName))
+        checked_recipe(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,10 @@ class Study(ABC):
         TimeBudgetError
             Where the time given is used up.
         """
-        from dgl_rbm.evaluation.figures import new_figure
+        from dgl_rbm.evaluation.figures import require_matplotlib
 
         # Now rather than after hours of training.
-        new_figure(1, 1, width=1, height=1)
+        require_matplotlib()
         rows = self.run(options)
         report = self.report(rows, options)
         failed = sum(row["status"] != "ok" for row in rows)

@@ -214,6 +214,8 @@ class Search:
     def _write(self) -> None:
         kept = {"search": self._identity(), "seeds": self.seeds, "trials": [vars(trial) for trial in self.trials]}
         write_atomic(self.out / _FILE, json.dumps(kept, indent=1))
+        if self.best.accuracy is None:
+            return
         best = self._configured(self.best.params, self.config.seed)
         write_atomic(self.out / "best.yaml", yaml.safe_dump(best.to_values(), sort_keys=False, allow_unicode=True))
 

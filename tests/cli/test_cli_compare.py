@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,8 @@ def test_a_failed_run_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         (["--seeds", "some"], "'some' stands for no seeds"),
         (["--recipe", "mine"], "There is no recipe 'mine'"),
         (["--set", "training.epoch=3"], "Did you mean 'epochs'"),
-        (["--methods", ","], "no variants"),
+        (["--methods", ","], "no methods"),
+        (["--settings", "transductif"], "Did you mean 'transductive'"),
         (["--jobs", "0"], "--jobs"),
     ],
 )
@@ -84,6 +87,31 @@ def test_what_is_refused_before_anything_runs(arguments: list[str], message: str
     result = invoke("compare", "--methods", "glnn", *arguments, code=2)
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_page_that_cannot_be_drawn_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = invoke("compare", "--methods", "glnn", "--report", "page.md", code=1)
+    assert "dgl-rbm[plot]" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", [["compare", "--methods", "glnn"], ["study", "losses"]])
+def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminated(*args: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    # So that a signal which nobody takes ends this test alone.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    monkeypatch.setattr(run, "run_cells", terminated)
+    monkeypatch.setattr("dgl_rbm.studies.base.run_cells", terminated)
+    try:
+        assert "the same command continues" in " ".join(invoke(*command, code=130).stderr.split())
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,17 @@ def test_options_and_files_change_the_method(tmp_path: Path) -> None:
     assert config["regularizer"]["kind"] == "krd"
 
 
-@pytest.mark.parametrize("name", ["glm", "nosmogg"])
+@pytest.mark.parametrize("name", ["gln", "nosmogg"])
 def test_a_wrong_method_exits_with_2_and_the_nearest_name(name: str) -> None:
-    assert "There is no method" in invoke("distill", f"--method={name}", code=2)
+    output = invoke("distill", f"--method={name}", code=2)
+    assert f"There is no method '{name}'. Did you mean '{name[:2]}" in output
+
+
+@pytest.mark.parametrize("command", ["distill", "init", "tune"])
+def test_a_wrong_recipe_is_refused_without_a_method_too(command: str, tmp_path: Path) -> None:
+    output = invoke(command, "--recipe=publishd", code=2)
+    assert "There is no recipe 'publishd'. Did you mean 'published'" in output
+
+
+def test_a_misspelt_kind_of_component() -> None:
+    assert "Did you mean 'method'" in invoke("components", "metod", code=2)

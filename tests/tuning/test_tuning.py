@@ -141,6 +141,16 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
         Search(VALUES, SPACE, [7], tmp_path)
 
 
+def test_a_search_without_any_finished_trial_has_failed(tmp_path: Path) -> None:
+    arguments = ["tune", "--dataset", "synthetic", "--student", "mlp", "--encoder", "none", "--regularizer", "none"]
+    arguments += ["--set", "dataset.num_nodes=150", "--set", "training.epochs=3", "--set", "teacher.training.epochs=3"]
+    arguments += ["--set", "training.lr=1e30", "--seeds", "7", "--trials", "1", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1, result.output
+    assert "No trial" in result.stderr
+    assert "Next" not in result.output
+
+
 def test_without_optuna_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingDependencyError, match="Optuna") as error:
