@@ -220,7 +220,7 @@ def perturbed_by_gradient(
         float32 ``[B, F]``, without gradient.
     """
     # On the CPU, so that the same seed gives the same start on any device.
-    delta = (2 * torch.rand(rows.shape) - 1).mul_(radius).to(rows)
+    delta = (2 * torch.rand(rows.shape, device="cpu") - 1).mul_(radius).to(rows)
     for _ in range(steps):
         delta.requires_grad_(True)
         with torch.enable_grad():

@@ -61,8 +61,8 @@ class PseudoLabelConfig(StrictConfig):
 
 
 def _some(count: int, most: int, device: torch.device) -> Tensor | None:
-    """Return `most` of `count` positions, ascending, or None for all of them."""
-    return None if count <= most else torch.randperm(count)[:most].sort().values.to(device)
+    """Return `most` of `count` positions, ascending, or None for all of them; the same on any device."""
+    return None if count <= most else torch.randperm(count, device="cpu")[:most].sort().values.to(device)
 
 
 class SimilarityTerm(nn.Module):
@@ -102,7 +102,9 @@ class SimilarityTerm(nn.Module):
             )
         self.config = config
         target = table.teacher_hidden.shape[1]
-        self.projections = nn.ModuleList(nn.Linear(width, target) for width in widths).to(table.device)
+        # Drawn on the CPU, so that the same seed gives the same start on any device.
+        projections = [nn.Linear(width, target, device="cpu") for width in widths]
+        self.projections = nn.ModuleList(projections).to(table.device)
 
     def forward(self, hidden: list[Tensor], teacher_hidden: Tensor) -> Tensor:
         """Return the weighted loss, summed over heads.
@@ -200,7 +202,7 @@ class PseudoLabels(nn.Module):
         free[table.val_idx] = False
         self.register_buffer("free", free, persistent=False)
         self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
-        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64, device="cpu"))
 
     def due(self, epoch: int) -> bool:
         """Whether a round comes after `epoch`, counted from 1 after any pre-training."""

@@ -6,6 +6,7 @@ table, which lie on the CPU here: the same mistake would fail on a GPU, where th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.registry import students
+from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyTargets
 from dgl_rbm.regularizers.targets import ExpectedNeighborTargets, SampledNeighborTargets
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.stacked import StackedRows
 from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.student import StudentTraining, fit_student
 
@@ -88,3 +91,45 @@ def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type) ->
         loss = targets.loss(log_probs, rows) if estimator is ExpectedNeighborTargets else None
     assert metrics["krd_power"] != 1.0
     assert loss is None or loss.device.type == "cpu"
+
+
+TERMS = {
+    "similarity": {"weight": 0.5, "rows": 40},
+    "adversarial": {"weight": 0.2, "rows": 30},
+    "pseudo_labels": {"rounds": 2, "every": 2, "confidence": 0.2},
+}
+FULL_OPTIONS: list[dict[str, Any]] = [
+    {"kind": "mlp", "norm": "batch"},
+    {"kind": "ensemble"},
+    {"kind": "moe"},
+    {"kind": "rbm", "pretrain_epochs": 2, "temperature": "learned", "route_on": "encoding", "feed": "features"},
+    {"kind": "rbm", "pretrain_epochs": 2, "num_experts": [3, 4], "routing": "euclidean", "route_on": "features"},
+]
+
+
+@pytest.mark.parametrize("options", FULL_OPTIONS, ids=lambda options: options["kind"])
+@pytest.mark.parametrize("form", ["dense", "stacked"])
+def test_terms_and_options_make_every_tensor_on_the_tables_device(options: dict[str, Any], form: str) -> None:
+    fits = []
+    training = StudentTraining(epochs=5, averaging=0.9, schedule="cosine", record_routing=True)
+    objective = ObjectiveConfig.model_validate(TERMS)
+    for default in ("cpu", "meta"):
+        if options["kind"] == "rbm":
+            options = options | {"encoding_dim": 5}
+        with seeded(0, "weights"):
+            student = students.resolve(options).build(8, 3, hidden_dim=8, num_layers=2)
+        plain, context = make_table(form, ExpectedNeighborTargets), RunContext()
+        neighbors = sparse((torch.rand(90, 90, generator=torch.Generator().manual_seed(2)) < 0.05).float())
+        table = replace(
+            plain,
+            teacher_hidden=torch.rand(90, 4, generator=torch.Generator().manual_seed(2)),
+            neighbor_targets=EdgeConsistencyTargets(neighbors, 3).to(torch.device("cpu")),
+        )
+        for part in getattr(table.inputs, "parts", [table.inputs]):
+            if isinstance(part, SparseRows):
+                part.transposed()
+        with torch.device(default):
+            fit = fit_student(student, table, context, training, objective)
+        assert {value.device.type for value in student.state_dict().values()} == {"cpu"}
+        fits.append((fit, context.history, student.scores(table.inputs).tolist()))
+    assert fits[0] == fits[1]
