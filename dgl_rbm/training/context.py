@@ -93,6 +93,7 @@ class RunContext:
         with self.shared.reserved(name) as shared:
             kept = shared.load(name)
             if kept is not None:
+                self.checkpoints.discard(f"{name}-progress")
                 return self._reused(kept)
             recorded, before = len(self.history), dict(self.seconds)
             state = compute()

@@ -38,10 +38,11 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
 
 def add_teacher_files(digest: hashlib._Hash, teacher: ComponentConfig) -> None:
     """Add to `digest` the content of the files that a teacher reads: of ready logits a config only has the path."""
-    for part in (teacher, *getattr(teacher, "members", ())):
-        path = getattr(part, "path", None)
-        if path is not None and Path(path).is_file():
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    path = getattr(teacher, "path", None)
+    if path is not None and Path(path).is_file():
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    for member in getattr(teacher, "members", ()):
+        add_teacher_files(digest, member)
 
 
 def add_graph(digest: hashlib._Hash, observed: ObservedGraph) -> None:

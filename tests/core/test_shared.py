@@ -14,7 +14,9 @@ from dgl_rbm import NodeTask
 from dgl_rbm.data.load import load_task
 from dgl_rbm.run_config import resolve_config
 from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.fingerprint import fingerprint
 from dgl_rbm.training.shared import NullSharedParts, SharedParts, part_keys
 
 CPU = torch.device("cpu")
@@ -149,3 +151,26 @@ def test_the_null_object_shares_nothing(tmp_path: Path) -> None:
     context = RunContext(shared=NullSharedParts())
     assert context.cached("teacher", lambda: {"x": 1}) == {"x": 1}
     assert context.cached("teacher", lambda: {"x": 2}) == {"x": 2}
+
+
+def test_files_of_teachers_in_averages_of_averages_are_known_by_their_content(task: NodeTask, tmp_path: Path) -> None:
+    path = tmp_path / "logits.npy"
+    inner = {"kind": "average", "members": [{"kind": "logits", "path": str(path)}, "gcn"]}
+    options = {"teacher": {"kind": "average", "members": ["sage", inner]}, "regularizer": "none"}
+    config = resolve_config({"dataset": GRAPH, **options})
+    found = []
+    for content in (b"one", b"two", b"one"):
+        path.write_bytes(content)
+        found.append((keys(task, **options)["teacher"], fingerprint(config, task.observed())))
+    assert found[0] == found[2]
+    assert found[0][0] != found[1][0]
+    assert found[0][1] != found[1][1]
+
+
+def test_what_another_run_finished_leaves_no_progress_behind(tmp_path: Path) -> None:
+    own = CheckpointStore(tmp_path / "run", "print")
+    own.save("teacher-progress", {"epoch": 3})
+    parts = SharedParts(tmp_path / "shared", {"teacher": "ab" * 32})
+    RunContext(shared=parts).cached("teacher", lambda: {"x": 1})
+    assert RunContext(checkpoints=own, shared=parts).cached("teacher", lambda: {"x": 2}) == {"x": 1}
+    assert own.load("teacher-progress") is None
