@@ -15,7 +15,7 @@ from dgl_rbm.data.splits import NodeSplit, choose_unseen, draw_split, parse_spli
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.errors import ConfigError, DataError, closest, raise_problems
-from dgl_rbm.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, take
+from dgl_rbm.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
 
 __all__ = ["build_task", "compact"]
 
@@ -147,10 +147,12 @@ def _normalized(
     seen = torch.ones(len(features), dtype=torch.bool)
     seen[unseen] = False
     # Only these statistics ask for the observed rows alone, which are a copy where any node is unseen.
-    picks = (kind == "standard" or rescale) and len(unseen)
-    fitted_on = take(features, seen.nonzero().squeeze(1)) if picks else features
-    normalization = FeatureNormalization.fit(kind, fitted_on, rescale=rescale)
+    picks = kind == "standard" and len(unseen)
+    normalization = FeatureNormalization.fit(kind, take(features, seen.nonzero().squeeze(1)) if picks else features)
     rows = normalization.apply(features)
+    if rescale:
+        normalization = normalization.rescaled(norms(rows)[seen])
+        rows = rows if normalization.scale == 1 else normalization.apply(features)
     filled = _nonzeros(rows)[seen].sum() / max(1, int(seen.sum()) * rows.shape[1])
     return normalization, compact(rows, float(filled))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import ArtifactError, DataError
-from dgl_rbm.sparse import Rows, SparseRows, norms
+from dgl_rbm.sparse import Rows, SparseRows
 
 __all__ = ["FeatureNormalization"]
 
@@ -42,19 +42,13 @@ class FeatureNormalization:
     scale: float = 1.0
 
     @classmethod
-    def fit(
-        cls, kind: Literal["none", "row", "standard"], features: Any, *, rescale: bool = False
-    ) -> FeatureNormalization:
+    def fit(cls, kind: Literal["none", "row", "standard"], features: Any) -> FeatureNormalization:
         """Return the normalisation of this kind, fitted on `features` ``[N, F]`` where it has anything to fit.
 
         Parameters
         ----------
         kind : {"none", "row", "standard"}
         features : array-like
-        rescale : bool
-            Whether to choose `scale` such that rows get a root mean square length of 1 where it is below 0.5. Row-
-            normalised bags of words have lengths near 0.1: weights that start as usual then take hundreds of epochs to
-            grow, while weight decay holds them back.
 
         Raises
         ------
@@ -62,8 +56,7 @@ class FeatureNormalization:
             Where ``"standard"`` is to be fitted on no row.
         """
         rows = as_rows(features)
-        fitted = cls._standard(rows) if kind == "standard" else cls(kind)
-        return replace(fitted, scale=_scale_of(fitted.apply(rows))) if rescale else fitted
+        return cls._standard(rows) if kind == "standard" else cls(kind)
 
     @classmethod
     def _standard(cls, rows: Rows) -> FeatureNormalization:
@@ -74,6 +67,21 @@ class FeatureNormalization:
         mean = dense.mean(0, dtype=torch.float64).float()
         std = (dense - mean).square_().mean(0, dtype=torch.float64).sqrt().float()
         return cls("standard", mean, torch.where(std > 0, std, torch.ones_like(std)))
+
+    def rescaled(self, lengths: Tensor) -> FeatureNormalization:
+        """Return it with a `scale` that brings short rows to a root mean square length of 1.
+
+        Row-normalised bags of words have lengths near 0.1: weights that start as usual then take hundreds of epochs to
+        grow, while weight decay holds them back.
+
+        Parameters
+        ----------
+        lengths : Tensor
+            Of the rows as this normalisation leaves them, ``[N]``. Where they are zeros, or their root mean square is
+            0.5 or more, the scale stays.
+        """
+        length = float(lengths.double().square().mean().sqrt()) if len(lengths) else 0.0
+        return replace(self, scale=self.scale / length) if 0 < length < _SHORT else self
 
     def apply(self, rows: Any) -> Rows:
         """Return normalised float32 rows; `rows` itself is left as it is.
@@ -121,12 +129,6 @@ class FeatureNormalization:
                 f"{', '.join(_KINDS)}, 'standard' with the tensors 'mean' and 'std'."
             )
         return cls(kind, mean, std, float(state.get("scale", 1.0)))
-
-
-def _scale_of(rows: Rows) -> float:
-    """Return what brings short rows to a root mean square length of 1; 1 where they are long enough, or all zero."""
-    length = float(norms(rows).double().square().mean().sqrt()) if len(rows) else 0.0
-    return 1 / length if 0 < length < _SHORT else 1.0
 
 
 def _times(rows: Rows, scale: float) -> Rows:

@@ -378,6 +378,33 @@ def test_garbage_in_the_unseen_part_changes_nothing_observed(normalize, thin):
     assert not dirty.features.to_dense()[clean.unseen_idx].equal(clean.features.to_dense()[clean.unseen_idx])
 
 
+@pytest.mark.parametrize("normalize", ["none", "row", "standard"])
+def test_the_lengths_of_observed_rows_alone_set_the_scale(normalize):
+    rows = 0.01 * features(8)
+    options = {"setting": "inductive", "unseen_fraction": 0.6, "normalize": normalize}
+    plain, rescaled = make(features=rows, rescale=False, **options), make(features=rows, **options)
+    longer = rows.clone()
+    longer[plain.unseen_idx] *= 1000
+    lengths = [sum(value**2 for value in row) for row in plain.observed().features.tolist()]
+    expected = (sum(lengths) / len(lengths)) ** -0.5
+    # Standardised rows are long, and row-normalised ones of eight columns just below a half.
+    expected = expected if expected > 2 else 1.0
+    assert (expected == 1) == (normalize == "standard")
+    for task in (rescaled, make(features=longer, **options)):
+        assert task.normalization.scale == pytest.approx(expected)
+        torch.testing.assert_close(task.observed().features, plain.observed().features * expected)
+
+
+def test_features_are_not_copied_to_set_the_scale(monkeypatch):
+    """They may be mapped from a file larger than memory."""
+
+    def copies(*_):
+        raise AssertionError("the observed rows are copied")
+
+    monkeypatch.setattr("dgl_rbm.data.build.take", copies)
+    assert make(setting="inductive", unseen_fraction=0.6).features.equal(features())
+
+
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
 def test_corrupt_test_labels_change_nothing_observed(setting):
     corrupt = LABELS.clone()

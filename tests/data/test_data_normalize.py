@@ -97,7 +97,7 @@ def test_short_rows_are_lengthened_by_one_factor(values, kind, shrink):
     plain = FeatureNormalization.fit(kind, features).apply(features)
     length = (sum(value**2 for row in plain.tolist() for value in row) / len(values)) ** 0.5
     expected = plain / length if 0 < length < 0.5 else plain
-    rescaled = FeatureNormalization.fit(kind, features, rescale=True)
+    rescaled = FeatureNormalization.fit(kind, features).rescaled(torch.linalg.vector_norm(plain, dim=1))
     torch.testing.assert_close(rescaled.apply(features), expected, atol=1e-5, rtol=1e-4)
     again = FeatureNormalization.from_state(rescaled.state_dict())
     for rows in (features, SparseRows.from_scipy(sp.csr_matrix(features.numpy()))):
