@@ -52,8 +52,9 @@ def top_experts(gates: Tensor) -> Tensor:
 def expert_label_information(experts: Tensor, labels: Tensor) -> float:
     """Return the normalised mutual information of top expert and label: how well the expert predicts the class.
 
-    2·I(expert; label) / (H(expert) + H(label)) (Strehl and Ghosh, 2002): 1 where each determines the other, 0 where
-    they are independent. It compares students of the same number of experts; more experts than classes lower it.
+    2·I(expert; label) / (H(expert) + H(label)), also known as the V-measure (Rosenberg and Hirschberg, 2007): 1 where
+    each determines the other, 0 where they are independent. It compares students of the same number of experts; more
+    experts than classes lower it.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def expert_label_information(experts: Tensor, labels: Tensor) -> float:
     # scikit-learn takes longer to load than all else here.
     from sklearn.metrics import normalized_mutual_info_score
 
-    return float(normalized_mutual_info_score(labels.numpy(), experts.numpy()))
+    return float(normalized_mutual_info_score(labels.cpu().numpy(), experts.cpu().numpy()))
 
 
 def expert_utilisation(gates: Tensor) -> Tensor:

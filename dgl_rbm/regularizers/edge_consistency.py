@@ -35,7 +35,8 @@ class EdgeConsistencyTargets:
     """The neighbours' last predictions as targets; see `dgl_rbm.table.NeighborTargets`.
 
     In full batches these are the predictions of the same pass. In smaller ones, those of neighbours that are not in
-    the batch are the ones that they had when they last were; neighbours that never were add nothing.
+    the batch are the ones that they had when they last were; neighbours that never were add nothing. There the members
+    of an ensemble, which hand in their predictions one after the other, all follow those of the last one.
 
     Parameters
     ----------

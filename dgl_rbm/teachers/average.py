@@ -48,11 +48,11 @@ class AverageTeacher(Teacher):
         if not members:
             raise ConfigError("The teacher 'average' has no members.", hint="Give at least one: `teacher: [sage]`.")
         self.fits_weights = weights == "validation"
-        shares = [1.0] * len(members) if weights is None or isinstance(weights, str) else list(weights)
-        if len(shares) != len(members) or not all(0 < share < math.inf for share in shares):
+        shares = [1.0] * len(members) if weights is None or self.fits_weights else weights
+        if isinstance(shares, str) or len(shares) != len(members) or not all(0 < share < math.inf for share in shares):
             raise ConfigError(
-                f"The teacher 'average' was given the weights {shares} for {len(members)} members; expected one "
-                "above zero for each."
+                f"The teacher 'average' was given the weights {shares!r} for {len(members)} members; expected one "
+                "above zero for each, or 'validation'."
             )
         self.members = list(members)
         self.weights = [share / sum(shares) for share in shares]
