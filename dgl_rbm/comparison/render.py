@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -53,15 +54,62 @@ class TextTable:
 
 
 def to_rich(table: TextTable) -> Group:
-    """Return a table for a terminal, its notes below it."""
-    result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, column in enumerate(table.columns):
-        result.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    styles = ("", "bold", "underline")
-    for number, row in enumerate(table.rows, 1):
-        cells = [Text.assemble((piece.text, styles[piece.place])) for piece in row]
-        result.add_row(*cells, end_section=number == table.separated)
-    return Group(Text(table.title, style="bold"), result, *(Text(note, style="dim") for note in table.notes), Text(""))
+    """Return a table for a terminal, its notes below it.
+
+    Where the terminal is too narrow for all columns, they stand in several parts, each with the names: a number is
+    never cut.
+    """
+    notes = (Text(note, style="dim") for note in table.notes)
+    return Group(Text(table.title, style="bold"), _Fitted(table), *notes, Text(""))
+
+
+class _Fitted:
+    """The table in as many parts as the width asks for."""
+
+    def __init__(self, table: TextTable) -> None:
+        self.table = table
+        entries = [[row[i].text for row in table.rows] for i in range(len(table.columns))]
+        # Headings may be broken between words, entries not at all.
+        self.least = [
+            max(map(cell_len, [*heading.split(), *cells]), default=0)
+            for heading, cells in zip(table.columns, entries, strict=True)
+        ]
+        self.most = [max(least, cell_len(heading)) for least, heading in zip(self.least, table.columns, strict=True)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in self._parts(options.max_width):
+            yield self._part(part, options.max_width)
+
+    def _parts(self, width: int) -> list[list[int]]:
+        """Return the columns of each part, the first one in all of them."""
+        parts = [[0]]
+        for column in range(1, len(self.table.columns)):
+            if len(parts[-1]) > 1 and self._width([*parts[-1], column]) > width:
+                parts.append([0])
+            parts[-1].append(column)
+        return parts
+
+    def _width(self, columns: Sequence[int]) -> int:
+        # A space beside each entry, and the box's before, between and after the columns.
+        return sum(self.least[column] for column in columns) + 2 * len(columns) + 1
+
+    def _part(self, columns: Sequence[int], width: int) -> Table:
+        result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        spare = max(0, width - self._width(columns))
+        for column in columns:
+            more = min(spare, self.most[column] - self.least[column])
+            spare -= more
+            result.add_column(
+                Text(self.table.columns[column]),
+                justify="left" if column == 0 else "right",
+                overflow="fold",
+                width=self.least[column] + more,
+            )
+        styles = ("", "bold", "underline")
+        for number, row in enumerate(self.table.rows, 1):
+            cells = [Text.assemble((row[column].text, styles[row[column].place])) for column in columns]
+            result.add_row(*cells, end_section=number == self.table.separated)
+        return result
 
 
 def escape_markdown(text: str) -> str:
@@ -76,7 +124,7 @@ def to_markdown(table: TextTable, level: int = 2) -> str:
         text = escape_markdown(piece.text)
         return (text, f"**{text}**", f"<u>{text}</u>")[piece.place]
 
-    lines = [f"{'#' * level} {table.title}", ""]
+    lines = [f"{'#' * level} {escape_markdown(table.title)}", ""]
     lines.append("| " + " | ".join(map(escape_markdown, table.columns)) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows]

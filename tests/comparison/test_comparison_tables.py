@@ -215,3 +215,26 @@ def test_terminal() -> None:
     assert "\x1b[1m" in text
     assert "\x1b[4m4 µs" in text
     assert "A note." in text
+
+
+@pytest.mark.parametrize("width", [30, 45, 60, 80, 200])
+def test_no_number_is_cut_on_a_narrow_terminal(width: int) -> None:
+    columns = ["", *(f"heading number {i}" for i in range(9))]
+    rows = [[Piece(name), *(Piece(f"{97.25 + i:.2f} ± {j}.00") for i in range(9))] for j, name in enumerate("abc")]
+    console = Console(width=width, file=io.StringIO())
+    console.print(to_rich(TextTable("Wide", columns, rows, separated=1)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for row in rows:
+        for piece in row[1:]:
+            assert text.count(piece.text) == 1
+    # Every part of the table has the names.
+    names = [line.strip()[:1] for line in text.splitlines() if "±" in line]
+    assert "".join(names) == "abc" * (len(names) // 3)
+    assert (len(names) == 3) == (width == 200)
+
+
+def test_a_title_is_text_in_markdown() -> None:
+    table = TextTable("Costs, <b>|x", ["", "n"], [[Piece("a"), Piece("1")]])
+    assert to_markdown(table).startswith("## Costs, \\<b>\\|x\n")
