@@ -130,7 +130,7 @@ class Distiller:
     def from_method(
         cls, method: str, *, recipe: RecipeName = "published", dataset: Any = None, **overrides: Any
     ) -> Distiller:
-        """Make a distiller of a published method; see `dgl_rbm.methods`.
+        """Make a distiller of a published method; see `dgl_rbm.methods.catalogue`.
 
         Parameters
         ----------
