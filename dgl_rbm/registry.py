@@ -8,7 +8,7 @@ Other packages add components through entry points of the group ``dgl_rbm.<plura
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, get_args
 
@@ -108,6 +108,33 @@ class Registry(Generic[C]):
             f"{self.what}: expected a name, a mapping or a config, got {type(spec).__name__}.",
             hint=f"Choices: {', '.join(self.names())}.",
         )
+
+    def resolve_all(self, specs: Any, each: str) -> list[C]:
+        """Resolve a list of components, for validators of options that hold one.
+
+        Parameters
+        ----------
+        specs : sequence
+            As for `resolve`.
+        each : str
+            What one of them is called in errors.
+
+        Raises
+        ------
+        ValueError
+            Naming all that cannot be resolved, or where `specs` is no list.
+        """
+        if isinstance(specs, (str, Mapping)) or not isinstance(specs, Sequence):
+            raise ValueError(f"expected a list of {self.what}s")
+        found, problems = [], []
+        for i, spec in enumerate(specs):
+            try:
+                found.append(self.resolve(spec))
+            except ConfigError as error:
+                problems.append(f"{each} {i}: {error.message}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return found
 
     def _plugins(self) -> dict[str, Any]:
         if self._entry_points is None:

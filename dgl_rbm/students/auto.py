@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
 from dgl_rbm.config import ComponentConfig
-from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import students
 
 __all__ = ["AutoConfig"]
@@ -30,17 +28,8 @@ class AutoConfig(ComponentConfig):
     @field_validator("candidates", mode="before")
     @classmethod
     def _resolved(cls, candidates: Any) -> Any:
-        if isinstance(candidates, (str, Mapping)) or not isinstance(candidates, Sequence):
-            raise ValueError("expected a list of students")
-        found, problems = [], []
-        for i, candidate in enumerate(candidates):
-            try:
-                config = students.resolve(candidate)
-                found.append(config)
-                if isinstance(config, AutoConfig):
-                    problems.append(f"candidate {i}: 'auto' cannot be a candidate of itself")
-            except ConfigError as error:
-                problems.append(f"candidate {i}: {error.message}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        found = students.resolve_all(candidates, "candidate")
+        for i, config in enumerate(found):
+            if isinstance(config, AutoConfig):
+                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -235,17 +235,7 @@ class AverageConfig(TeacherConfig):
     @field_validator("members", mode="before")
     @classmethod
     def _resolved(cls, members: Any) -> Any:
-        if isinstance(members, (str, Mapping)) or not isinstance(members, Sequence):
-            raise ValueError("expected a list of teachers")
-        found, problems = [], []
-        for i, member in enumerate(members):
-            try:
-                found.append(teachers.resolve(member))
-            except ConfigError as error:
-                problems.append(f"member {i}: {error.message}")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return found
+        return teachers.resolve_all(members, "member")
 
     @field_validator("weights")
     @classmethod
