@@ -31,9 +31,9 @@ def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def is_public(name: str) -> bool:
-    """The command line has a page of its own, and `console` and names with an underscore serve inside only."""
+    """The command line has a page of its own; `commands`, `console` and names with an underscore serve inside only."""
     parts = name.split(".")[1:]
-    return not any(part.startswith("_") for part in parts) and parts[0] not in ("cli", "console")
+    return not any(part.startswith("_") for part in parts) and parts[0] not in ("cli", "commands", "console")
 
 
 def test_every_public_module_is_in_the_reference() -> None:
