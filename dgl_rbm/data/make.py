@@ -54,7 +54,7 @@ def make_task(
     normalize : {"none", "row", "standard"}
         See `FeatureNormalization`; ``"standard"`` is fitted on the observed nodes alone.
     rescale : bool
-        Lengthen short features, all by one factor; see `FeatureNormalization.fit`.
+        Lengthen short features, all by one factor; see `FeatureNormalization.rescaled`.
     symmetrize : bool
         Add the reverse of every edge and drop repeated edges.
     seed : int

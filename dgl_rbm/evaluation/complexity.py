@@ -187,6 +187,8 @@ def skeleton(
 ) -> Student:
     """Return a student of this shape without memory for its weights, past its pre-training, to be counted.
 
+    Where the end of pre-training chooses the number of experts, it has the most there may be.
+
     Parameters
     ----------
     config : StudentConfig
