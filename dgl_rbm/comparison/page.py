@@ -12,7 +12,7 @@ from dgl_rbm.comparison.record import read_record
 from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_markdown
 from dgl_rbm.comparison.results import read_results
 from dgl_rbm.comparison.tables import comparison_tables
-from dgl_rbm.errors import ArtifactError
+from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["render_page", "write_page", "write_tables"]
@@ -137,9 +137,13 @@ def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Pat
     ------
     ArtifactError
         Where `folder` holds no ``results.csv``.
+    ConfigError
+        Where `out` is a folder.
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; expected a file, such as {out / 'results.md'}.")
     rows = read_results(folder / "results.csv")
     if figures is None:
         # The page cannot be where the folder is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from dgl_rbm.comparison.workers import Outcome, attempt, outcomes
 from dgl_rbm.errors import ConfigError, TimeBudgetError
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["Listener", "cell_file", "kept_metrics", "run_cells"]
+__all__ = ["Listener", "cell_file", "kept_metrics", "make_folder", "run_cells"]
 
 _RESULTS = "results.csv"
 
@@ -47,6 +48,22 @@ def kept_metrics(out: Path, cell: Cell) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return metrics
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a comparison, where it is not there yet.
+
+    Raises
+    ------
+    ConfigError
+        Where it cannot be written to.
+    """
+    try:
+        (out / "cells").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}.") from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out} cannot be written to: no permission.")
 
 
 def run_cells(
@@ -96,10 +113,7 @@ def run_cells(
         raise ConfigError(f"jobs is {jobs} and threads is {threads}; expected jobs ≥ 0 and threads ≥ 1.")
     if max_hours is not None and not max_hours > 0:
         raise ConfigError(f"max_hours is {max_hours}; expected a number above 0, such as 11.5.")
-    try:
-        (out / "cells").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}.") from None
+    make_folder(out)
     deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
     rows: dict[str, Row] = {}
     for cell in cells:

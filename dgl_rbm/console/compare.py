@@ -95,7 +95,7 @@ def run_comparison(
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
-    from dgl_rbm.comparison.run import run_cells
+    from dgl_rbm.comparison.run import make_folder, run_cells
     from dgl_rbm.methods import method_names
     from dgl_rbm.methods.apply import method_values
 
@@ -131,6 +131,7 @@ def run_comparison(
             "out": out,
         }
     )
+    make_folder(out)
     write_record(out, command, {"methods": methods, "datasets": list(datasets), "settings": list(settings)})
     with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
         rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)

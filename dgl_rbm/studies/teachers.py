@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.errors import closest
 from dgl_rbm.registry import teachers
 from dgl_rbm.studies.accuracy import AccuracyStudy
 from dgl_rbm.studies.base import Choice
@@ -28,7 +29,9 @@ class TeachersStudy(AccuracyStudy):
     def check(self, value: Any) -> None:
         for kind in value.split("+"):
             if kind not in teachers.names():
-                raise ValueError(f"there is no teacher '{kind}'; choices: {', '.join(teachers.names())}")
+                near = closest(kind, teachers.names())
+                guess = f"; did you mean '{near}'" if near else ""
+                raise ValueError(f"there is no teacher '{kind}'{guess}; choices: {', '.join(teachers.names())}")
 
     def choices(self) -> list[Choice]:
         return [

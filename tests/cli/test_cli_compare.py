@@ -114,6 +114,13 @@ def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkey
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    result = invoke("compare", "--methods", "glnn", "--out", "taken", code=2)
+    assert "--out taken cannot be written to" in result.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ import pytest
 from dgl_rbm.comparison.page import render_page, write_page, write_tables
 from dgl_rbm.comparison.record import command_line, hardware, read_record, write_record
 from dgl_rbm.comparison.results import read_results, write_results
-from dgl_rbm.errors import ArtifactError, MissingDependencyError
+from dgl_rbm.errors import ArtifactError, ConfigError, MissingDependencyError
 
 from .test_comparison_tables import ROWS
 
@@ -119,6 +119,11 @@ def test_a_page_whose_name_has_no_ending(folder: Path, tmp_path: Path) -> None:
     written = write_page(folder, tmp_path / "page")
     assert (tmp_path / "page").is_file()
     assert {path.parent for path in written[:-1]} == {tmp_path / "page-figures"}
+
+
+def test_a_page_cannot_be_a_folder(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder; expected a file, such as .*results\.md"):
+        write_page(folder, tmp_path)
 
 
 def test_the_folder_that_one_is_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_unknown_studies_and_values_are_named(tmp_path: Path) -> None:
         load_study("experts", ["0"])
     with pytest.raises(ConfigError, match="0 ≤ Δ < 1"):
         load_study("annealing", ["1"])
-    with pytest.raises(ConfigError, match="no teacher 'sagge'"):
+    with pytest.raises(ConfigError, match="no teacher 'sagge'; did you mean 'sage'"):
         load_study("teachers", ["gcn+sagge"])
     with pytest.raises(ConfigError, match="has no values"):
         load_study("experts", [])
