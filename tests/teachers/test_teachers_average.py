@@ -252,7 +252,7 @@ def test_teachers_that_are_built_by_hand_are_checked_too() -> None:
         AverageTeacher([])
     with pytest.raises(ConfigError, match=r"weights \[1.0\] for 2 members"):
         AverageTeacher([Fixed(torch.zeros(1, 2))] * 2, [1.0])
-    with pytest.raises(ConfigError, match="weights 'valid' for 2 members; .*or 'validation'"):
+    with pytest.raises(ConfigError, match=r"weights 'valid' for 2 members; .*or 'validation'"):
         AverageTeacher([Fixed(torch.zeros(1, 2))] * 2, "valid")  # type: ignore[arg-type]
 
 
