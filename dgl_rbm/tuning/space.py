@@ -45,6 +45,8 @@ class Range(StrictConfig):
 
 Space = dict[str, Choices | Range]
 
+_EXAMPLE = "Example: {student.num_experts: {low: 3, high: 8}, training.lr: [0.01, 0.001]}"
+
 # The paper's appendix C: dropout, learning rate, experts, and the weights α of equation 6, β and γ of 7 and 8.
 _ALL: Space = {
     "student.dropout": Choices(choices=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
@@ -84,8 +86,10 @@ def read_space(path: Path) -> Space:
     Raises
     ------
     ConfigError
-        Where the file holds anything else; names every option that is wrong.
+        Where there is no such file, or it holds anything else; names every option that is wrong.
     """
+    if not path.exists():
+        raise ConfigError(f"There is no search space '{path}'.", hint=_EXAMPLE)
     space: Space = {}
     problems = []
     for name, spec in read_yaml(path).items():
@@ -103,7 +107,7 @@ def read_space(path: Path) -> Space:
     if problems:
         raise ConfigError(
             f"The search space '{path}':\n" + "\n".join(problems),
-            hint="Example: {student.num_experts: {low: 3, high: 8}, training.lr: [0.01, 0.001]}",
+            hint=_EXAMPLE,
         )
     return space
 

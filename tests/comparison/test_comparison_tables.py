@@ -14,6 +14,7 @@ from rich.console import Console
 from dgl_rbm.comparison.render import Piece, TextTable, to_html, to_latex, to_markdown, to_rich
 from dgl_rbm.comparison.results import COLUMNS
 from dgl_rbm.comparison.tables import accuracy_table, comparison_tables, cost_table, summarize
+from dgl_rbm.studies.catalogue import load_study
 
 
 def row(method: str, dataset: str, seed: int, accuracy: float | None, **changes: Any) -> dict[str, Any]:
@@ -182,6 +183,15 @@ def test_latex() -> None:
     opened = re.findall(r"\\begin\{(\w+)\}", text)
     assert opened == ["table", "tabular"] == re.findall(r"\\end\{(\w+)\}", text)[::-1]
     assert text.count("{") == text.count("}")
+
+
+def test_what_pdflatex_has_no_letters_for_is_written_in_commands() -> None:
+    names = [choice.name for choice in load_study("annealing").choices()]
+    notes = ["'–' where 3 ≤ µ × 2 ± 1 | α"]
+    text = to_latex(TextTable("Annealing", ["", "n"], [[Piece(name), Piece("1")] for name in names], notes))
+    assert text.isascii()
+    assert r"$\Delta$ = 0.05 & 1 \\" in text
+    assert r"3 $\leq$ $\mu$ $\times$ 2 $\pm$ 1 \textbar{} $\alpha$" in text
 
 
 def test_html() -> None:

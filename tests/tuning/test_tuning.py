@@ -124,6 +124,12 @@ def test_wrong_spaces_are_refused(text: str, complaint: str, tmp_path: Path) -> 
         read_space(path)
 
 
+def test_a_space_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"There is no search space '.*none\.yaml'") as error:
+        read_space(tmp_path / "none.yaml")
+    assert "training.lr: [" in (error.value.hint or "")
+
+
 def test_options_that_do_not_exist_or_do_not_fit_are_found_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="num_expert"):
         Search(VALUES, {"student.num_expert": Choices(choices=[3])}, [7], tmp_path)
