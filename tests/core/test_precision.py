@@ -200,7 +200,8 @@ def test_what_decides_on_experts_sees_float32(kind: str, monkeypatch: pytest.Mon
 def test_scores_on_digits_are_close_to_those_in_float32(kind: str) -> None:
     accuracy = {}
     for precision in ("float32", "bf16"):
-        # Few steps, too few for averaged weights: where rows go to experts each has shapes of its own, and a CPU makes a kernel for every one.
+        # Few steps, too few for averaged weights: where rows go to experts each has shapes of its own, and a CPU makes
+        # a kernel for every one.
         training = {"epochs": 30, "averaging": 0.0, "precision": precision}
         teacher = {"kind": "sage", "hidden_dim": 32, "training": {"epochs": 30, "precision": precision}}
         result = Distiller(teacher=teacher, student=kind, training=training, device="cpu").fit("digits")
