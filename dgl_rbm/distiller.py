@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dgl_rbm.config import ComponentConfig
@@ -26,6 +25,7 @@ from dgl_rbm.teachers.base import Teacher
 from dgl_rbm.training.callbacks import Callback, TimeBudget
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.device import resolve_device
 from dgl_rbm.training.fingerprint import fingerprint
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.shared import SharedParts, part_keys
@@ -283,28 +283,3 @@ class Distiller:
             return load_task(dataset, config.setting, config.seed), config
         task = task_from_graph(graph, **fields, split=split, setting=config.setting, seed=config.seed)
         return task, config.model_copy(update={"dataset": CustomConfig.of(graph)})
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device that `name` means.
-
-    Raises
-    ------
-    ConfigError
-        Where torch does not know it or sees no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"There is no device '{name}'.", hint="Choices: auto, cpu, cuda, cuda:N.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"The device '{name}' is not supported.", hint="Choices: auto, cpu, cuda, cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"The device '{name}' was asked for, but torch sees {torch.cuda.device_count()} GPUs.",
-            hint="Use --device cpu, or see `dgl-rbm doctor`.",
-        )
-    # With its number: 'cuda' and 'cuda:0' are not equal, and torch 2.2 does not take the former everywhere.
-    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device

@@ -16,7 +16,7 @@ from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.environment import versions
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import agreement, score, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
@@ -180,18 +180,27 @@ class Pipeline:
             return student, self.fit_student(student, table, self.context), []
         targets = table.neighbor_targets
         fresh = {} if targets is None else copy.deepcopy(targets.state_dict())
-        trained, records = [], []
+        trained: list[tuple[tuple[float, float], Student, StudentFit, ComponentConfig]] = []
+        records: list[dict[str, Any]] = []
         for i, candidate in enumerate(config.candidates):
             if targets is not None:
                 targets.load_state_dict(copy.deepcopy(fresh))
-            with self.context.part(f"student-{i}", own_streams=False) as part:
-                student = self.build_student(teacher, table, candidate)
-                fit = self.fit_student(student, table, part)
+            try:
+                with self.context.part(f"student-{i}", own_streams=False) as part:
+                    student = self.build_student(teacher, table, candidate)
+                    fit = self.fit_student(student, table, part)
+            except TrainingError as error:
+                if i + 1 == len(config.candidates) and not trained:
+                    raise
+                # The others may do well under options that this one cannot be trained with.
+                records.append({"kind": candidate.kind, "val_accuracy": None, "error": error.message})
+                continue
             self.context.history.extend({**entry, "candidate": i} for entry in part.history)
-            trained.append((student, fit, self.config.student))
-            records.append(validation_record(student, fit, table))
-        best = max(range(len(records)), key=lambda i: (records[i]["val_accuracy"], -records[i]["val_loss"]))
-        student, fit, chosen = trained[best]
+            record = validation_record(student, fit, table)
+            records.append(record)
+            rank = (record["val_accuracy"], -record["val_loss"])
+            trained.append((rank, student, fit, self.config.student))
+        _, student, fit, chosen = max(trained, key=lambda entry: entry[0])
         # What is saved says what the student is; the rivals are in the metrics.
         self.config = self.config.model_copy(update={"student": chosen})
         return student, fit, records

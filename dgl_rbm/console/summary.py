@@ -45,6 +45,9 @@ def _candidates_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
     for i, column in enumerate(("student", "accuracy", "loss", "active parameters")):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for record in candidates:
+        if record["val_accuracy"] is None:
+            table.add_row(record["kind"], "diverged", "", "")
+            continue
         scores = (f"{100 * record['val_accuracy']:.2f} %", f"{record['val_loss']:.3f}")
         table.add_row(record["kind"], *scores, f"{record['active_parameters']:,}")
     return table

@@ -21,13 +21,13 @@ import yaml
 from dgl_rbm.config import apply_overrides
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
-from dgl_rbm.distiller import resolve_device
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.pipeline import Pipeline
 from dgl_rbm.run_config import resolve_config
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import write_atomic
 from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.device import resolve_device
 from dgl_rbm.training.seeding import derive_seed
 from dgl_rbm.training.shared import SharedParts, part_keys
 from dgl_rbm.tuning.space import Choices, Space

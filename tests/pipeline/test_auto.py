@@ -12,7 +12,7 @@ from rich.console import Console
 from dgl_rbm import NodeTask
 from dgl_rbm.artifacts import load_run
 from dgl_rbm.console.summary import print_comparison
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.run_config import resolve_config
 from dgl_rbm.training.callbacks import Callback
 from tests.pipeline.conftest import quick_distiller
@@ -75,6 +75,20 @@ def test_a_stopped_choice_continues_to_the_same_result(tmp_path: Path) -> None:
     for name, tensor in expected.student.state_dict().items():
         assert torch.equal(tensor, resumed.student.state_dict()[name]), name
     assert resumed.history == expected.history
+
+
+def test_a_candidate_that_diverges_is_left_out(task: NodeTask, tmp_path: Path) -> None:
+    diverging = {"kind": "rbm", "hidden_dim": 8, "commitment_weight": 1e39}
+    result = automatic(diverging, NARROW).fit(task)
+    failed, kept = result.metrics["candidates"]
+    assert failed["val_accuracy"] is None
+    assert "loss" in failed["error"]
+    assert result.metrics["student"]["kind"] == kept["kind"] == "mlp"
+    console = Console(record=True, width=120)
+    print_comparison(console, result.metrics, tmp_path)
+    assert "diverged" in console.export_text()
+    with pytest.raises(TrainingError):
+        automatic(diverging, diverging).fit(task)
 
 
 def test_a_saved_run_is_that_of_the_winner(task: NodeTask, tmp_path: Path) -> None:
