@@ -15,7 +15,8 @@ from dgl_rbm.console.summary import print_comparison
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.run_config import resolve_config
 from dgl_rbm.training.callbacks import Callback
-from tests.pipeline.conftest import quick_distiller
+
+from .conftest import quick_distiller
 
 WIDE, NARROW = {"kind": "mlp", "hidden_dim": 16}, {"kind": "mlp", "hidden_dim": 2}
 CANDIDATES: list[Any] = [NARROW, {"kind": "rbm", "hidden_dim": 8}, WIDE]
