@@ -47,7 +47,7 @@ def without_test_scores(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         role: {k: v for k, v in metrics[role].items() if "test" not in k and "production" not in k and k not in timed}
         for role in ("teacher", "student")
-    } | {"agreement": metrics["agreement"]}
+    } | {"agreement": metrics["agreement"], "candidates": metrics.get("candidates")}
 
 
 @pytest.mark.parametrize(("student", "encoder", "regularizer"), COMBINATIONS)
