@@ -36,8 +36,6 @@ from dgl_rbm.training.student import StudentFit, fit_student
 
 __all__ = ["Pipeline", "validation_record"]
 
-_DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
-
 
 class Pipeline:
     """One run under way: each method is a stage, and hands plain values to the next.
@@ -211,7 +209,7 @@ class Pipeline:
         student = self.instances.get("student")
         if student is None:
             assert isinstance(config, StudentConfig)
-            config = config.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+            config = config.sized(teacher.hidden_dim, teacher.num_layers)
             config = config.for_columns(in_dim - self.task.features.shape[1])
             self.config = self.config.model_copy(update={"student": config})
             with seeded(self.config.seed, "student-weights"):

@@ -15,7 +15,18 @@ from typing import Any, Generic, TypeVar, get_args
 from dgl_rbm.config import ComponentConfig, validated
 from dgl_rbm.errors import ConfigError, UnknownNameError
 
-__all__ = ["DEFAULTS", "REGISTRIES", "Registry", "datasets", "encoders", "regularizers", "students", "teachers"]
+__all__ = [
+    "DEFAULTS",
+    "DEFAULT_DEPTH",
+    "DEFAULT_WIDTH",
+    "REGISTRIES",
+    "Registry",
+    "datasets",
+    "encoders",
+    "regularizers",
+    "students",
+    "teachers",
+]
 
 C = TypeVar("C", bound=ComponentConfig)
 
@@ -179,6 +190,9 @@ encoders: Registry[Any] = Registry(
 )
 regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd", "edge_consistency"))
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))
+
+# Sizes of a student that has no teacher to take them from, or one that shows none.
+DEFAULT_WIDTH, DEFAULT_DEPTH = 256, 2
 
 # What a run is made of unless it is told otherwise.
 DEFAULTS = {

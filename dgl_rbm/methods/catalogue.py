@@ -13,15 +13,13 @@ from pydantic import Field, field_validator
 from dgl_rbm.config import StrictConfig, validated
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.recipes import Recipe, encoder_options, find_recipe
-from dgl_rbm.registry import DEFAULTS, teachers
+from dgl_rbm.registry import DEFAULT_WIDTH, DEFAULTS, teachers
 
 __all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
 
 RecipeName = Literal["published", "default"]
 
 _SECTIONS = ("teacher", "student", "encoder", "regularizer", "objective", "training")
-# Width of a student without a teacher to take it from; the pipeline has the same.
-_DEFAULT_WIDTH = 256
 
 
 class PublishedResults(StrictConfig):
@@ -135,7 +133,7 @@ def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> 
 
 
 def _teacher_width(teacher: Mapping[str, Any]) -> int:
-    return getattr(teachers.resolve(teacher), "hidden_dim", None) or _DEFAULT_WIDTH
+    return getattr(teachers.resolve(teacher), "hidden_dim", None) or DEFAULT_WIDTH
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.sparse import Rows, rows_not_finite, take
 from dgl_rbm.students.layers.derived import Serving
 
@@ -192,9 +193,12 @@ class StudentConfig(ComponentConfig):
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
 
-    def sized(self, hidden_dim: int, num_layers: int) -> StudentConfig:
-        """Return a copy with these sizes where this config leaves them null."""
-        sizes = {"hidden_dim": self.hidden_dim or hidden_dim, "num_layers": self.num_layers or num_layers}
+    def sized(self, hidden_dim: int | None, num_layers: int | None) -> StudentConfig:
+        """Return a copy with these sizes, a teacher's, where this config leaves them null; defaults where both do."""
+        sizes = {
+            "hidden_dim": self.hidden_dim or hidden_dim or DEFAULT_WIDTH,
+            "num_layers": self.num_layers or num_layers or DEFAULT_DEPTH,
+        }
         return self.model_copy(update=sizes)
 
     def for_columns(self, encoding_dim: int) -> StudentConfig:

@@ -28,8 +28,6 @@ __all__ = ["REPEATS", "Bench", "Measured", "measure_students"]
 
 REPEATS = 200
 
-_DEFAULT_WIDTH, _DEFAULT_DEPTH = 256, 2
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -86,7 +84,7 @@ class Bench:
         with seeded(config.seed, "teacher-weights"):
             teacher = as_teacher(cast(Any, config.teacher), self.task.features.shape[1], self.task.num_classes)
         assert isinstance(config.student, StudentConfig)
-        sized = config.student.sized(teacher.hidden_dim or _DEFAULT_WIDTH, teacher.num_layers or _DEFAULT_DEPTH)
+        sized = config.student.sized(teacher.hidden_dim, teacher.num_layers)
         return sized.for_columns(self.encodings(config).dim)
 
     def student(self, config: DistillConfig, shape: StudentConfig) -> Student:
