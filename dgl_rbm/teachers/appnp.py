@@ -155,10 +155,10 @@ class APPNP(LayeredGNN):
         return state.chunk(2, dim=1)[0] if depth + 1 == self.num_layers else state
 
     def diffuse(self, graph: Any, start: Tensor) -> Tensor:
-        """Return what all steps make of the rows `start`, ``[N, K]``, on a whole graph that is annotated."""
+        """Return what all steps make of the rows `start`, ``[N, K]``, on a whole graph."""
         state = torch.cat([start, start], dim=1)
-        for step in self.layers:
-            state = step(graph, state)
+        for step, part in zip(self.layers, self._one_per_layer(graph), strict=True):
+            state = step(part, state)
         return state.chunk(2, dim=1)[0]
 
 
@@ -206,10 +206,6 @@ class AppnpTeacher(GNNTeacher):
                 hidden.append(before)
             context.substep(int(ids[-1]) + 1, len(view))
         graph = laid_out(view.graph, device, placement.aggregation, self.module.annotate)
-        if placement.aggregation == "dgl":
-            local = graph.local_var()
-            self.module.annotate(graph, local)
-            graph = local
         logits = self.module.diffuse(graph, torch.cat(scores)).cpu()
         return TeacherOutput(logits, self.module.diffuse(graph, torch.cat(hidden)).cpu() if hidden else None)
 
