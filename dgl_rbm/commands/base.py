@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,7 +17,7 @@ from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.errors import DglRbmError
 from dgl_rbm.registry import DEFAULTS
 
-__all__ = ["INTERRUPTED", "fail", "gather", "guarded", "stderr", "stdout"]
+__all__ = ["INTERRUPTED", "fail", "gather", "guarded", "kept_on_interrupt", "stderr", "stdout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130
@@ -64,6 +65,16 @@ def guarded(function: F) -> F:
             fail(*explained, 1)
 
     return wrapper  # type: ignore[return-value]
+
+
+@contextmanager
+def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[None]:
+    """End a Ctrl-C with what is kept, and where, and with the exit code for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Finished {what} are kept in {folder}; the same command continues.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dgl_rbm.commands.base import INTERRUPTED, fail, gather, guarded, stderr, stdout
+from dgl_rbm.commands.base import fail, gather, guarded, kept_on_interrupt, stderr, stdout
 from dgl_rbm.console.compare_options import (
     DEFAULT_METHODS,
     DatasetsOption,
@@ -69,7 +69,7 @@ def compare(
 
         # Now rather than after hours of training.
         require_matplotlib()
-    try:
+    with kept_on_interrupt(console, "cells", out):
         rows = run_comparison(
             console,
             methods=names_of(methods),
@@ -85,9 +85,6 @@ def compare(
             out=out,
             max_hours=max_hours,
         )
-    except KeyboardInterrupt:
-        console.print(f"Stopped. Finished cells are kept in {out}; the same command continues.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
     if page is not None:
         from dgl_rbm.comparison.page import write_page
 
@@ -140,7 +137,7 @@ def study(
 
     console = stderr()
     folder = out or Path("runs") / f"study-{name}"
-    try:
+    with kept_on_interrupt(console, "runs", folder):
         report = run_study(
             console,
             name,
@@ -157,9 +154,6 @@ def study(
             out=folder,
             max_hours=max_hours,
         )
-    except KeyboardInterrupt:
-        console.print(f"Stopped. Finished runs are kept in {folder}; the same command continues.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
     print_report(stdout(), report, folder)
     if report.failed:
         raise typer.Exit(1)
@@ -210,11 +204,8 @@ def tune(
         split=split,
         device=device,
     )
-    try:
+    with kept_on_interrupt(console, "trials", out):
         search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. Finished trials are kept in {out}; the same command continues.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(best_as_json(search))
     elif search.best.accuracy is not None:
