@@ -32,6 +32,7 @@ from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.selection import selection_score
 from dgl_rbm.training.student import StudentFit, fit_student
 
 __all__ = ["Pipeline", "validation_record"]
@@ -178,7 +179,7 @@ class Pipeline:
             return student, self.fit_student(student, table, self.context), []
         targets = table.neighbor_targets
         fresh = {} if targets is None else copy.deepcopy(targets.state_dict())
-        trained: list[tuple[tuple[float, float], Student, StudentFit, ComponentConfig]] = []
+        trained: list[tuple[float, Student, StudentFit, ComponentConfig]] = []
         records: list[dict[str, Any]] = []
         for i, candidate in enumerate(config.candidates):
             if targets is not None:
@@ -196,7 +197,7 @@ class Pipeline:
             self.context.history.extend({**entry, "candidate": i} for entry in part.history)
             record = validation_record(student, fit, table)
             records.append(record)
-            rank = (record["val_accuracy"], -record["val_loss"])
+            rank = selection_score(record["val_accuracy"], record["val_loss"], self.config.training.select_by)
             trained.append((rank, student, fit, self.config.student))
         _, student, fit, chosen = max(trained, key=lambda entry: entry[0])
         # What is saved says what the student is; the rivals are in the metrics.

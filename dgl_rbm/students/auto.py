@@ -21,8 +21,8 @@ class AutoConfig(ComponentConfig):
         default=["mlp", "ensemble", "moe", "rbm"],
         min_length=1,
         validate_default=True,
-        description="The students to train: names, or options with 'kind'. The one of the best validation accuracy is "
-        "kept; of equal ones, the one of the lowest validation loss.",
+        description="The students to train: names, or options with 'kind'. The one of the best validation "
+        "score (`training.select_by`) is kept; of equal ones, the first.",
     )
 
     @field_validator("candidates", mode="before")

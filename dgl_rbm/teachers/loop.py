@@ -23,6 +23,7 @@ from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.optimizer import make_adam
+from dgl_rbm.training.selection import selection_score
 
 __all__ = ["Steps", "TrainingRun", "steps"]
 
@@ -198,7 +199,7 @@ class TrainingRun(EpochLoop):
             count += len(labels)
             self._report(self.steps.num_training + count)
         metrics = {"val_accuracy": right / count, "val_loss": loss / count}
-        self.note(-metrics["val_loss"] if self.options.select_by == "loss" else metrics["val_accuracy"])
+        self.note(selection_score(metrics["val_accuracy"], metrics["val_loss"], self.options.select_by))
         return metrics
 
     def _report(self, nodes: int) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.precision import Precision
 from dgl_rbm.teachers.sampling import SamplingDevice
+from dgl_rbm.training.selection import SelectBy
 
 __all__ = ["TeacherTraining"]
 
@@ -22,10 +23,11 @@ class TeacherTraining(StrictConfig):
     patience: int = Field(
         default=50, ge=1, description="Stop after this many epochs without a better validation score."
     )
-    select_by: Literal["loss", "accuracy"] = Field(
+    select_by: SelectBy = Field(
         default="loss",
-        description="Validation score that chooses the epoch to keep. The accuracy may be best in an early epoch "
-        "whose probabilities are still nearly uniform, and such soft labels teach a student little.",
+        description="Validation score that chooses the epoch to keep: 'accuracy', 'loss', or 'both'. The accuracy may "
+        "be best in an early epoch whose probabilities are still nearly uniform, and such soft labels teach a student "
+        "little.",
     )
     eval_every: int = Field(default=1, ge=1, description="Epochs between looks at the validation nodes.")
     sampler: Literal["auto", "full", "neighbor"] = Field(

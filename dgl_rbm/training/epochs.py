@@ -105,12 +105,14 @@ class EpochLoop(ABC):
         if self.best_epoch:
             self.module.load_state_dict(self._best_state)
 
-    def note(self, score: float, *, candidate: bool = True) -> None:
-        """Note this epoch's validation score; keep the module's state where it is the best of the candidates."""
+    def note(self, score: float, *, candidate: bool = True) -> bool:
+        """Note this epoch's validation score; keep the module's state, and return True, where it is the best so far."""
         self._evaluated_epoch = self.epoch
-        if candidate and score > self.best_score:
+        best = candidate and score > self.best_score
+        if best:
             self.best_score, self.best_epoch = score, self.epoch
             self._best_state = copy.deepcopy(self.candidate().state_dict())
+        return best
 
     def candidate(self) -> nn.Module:
         """Return what is evaluated after an epoch, and kept where it is the best: `module`, or an average of it."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
@@ -24,6 +25,7 @@ from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective
 from dgl_rbm.training.optimizer import make_adam
 from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.selection import SelectBy, selection_score
 
 __all__ = ["StudentFit", "StudentTraining", "fit_student"]
 
@@ -54,7 +56,12 @@ class StudentTraining(StrictConfig):
         default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
     )
     patience: int = Field(
-        default=100, ge=1, description="Stop after this many epochs without a better validation accuracy."
+        default=100, ge=1, description="Stop after this many epochs without a better validation score."
+    )
+    select_by: SelectBy = Field(
+        default="both",
+        description="Validation score that chooses the epoch to keep, and the student among candidates: 'accuracy', "
+        "'loss', or 'both', which is the accuracy less 0.3 times the mean cross-entropy in nats.",
     )
     precision: Precision = Field(
         default="float32",
@@ -113,7 +120,7 @@ def fit_student(
     check_precision(training.precision, table.device, where="training.precision")
     loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig())
     loop.run()
-    return StudentFit(loop.best_epoch, loop.best_score, loop.epoch)
+    return StudentFit(loop.best_epoch, loop.best_accuracy, loop.epoch)
 
 
 class _StudentRun(EpochLoop):
@@ -140,6 +147,7 @@ class _StudentRun(EpochLoop):
         self.val_inputs = take(table.inputs, table.val_idx)
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
         self.training = training
+        self.best_accuracy = 0.0
         self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
 
     def train_epoch(self) -> dict[str, float]:
@@ -182,13 +190,17 @@ class _StudentRun(EpochLoop):
         metrics: dict[str, float] = {}
         student = self.candidate()
         if targets is not None and targets.reads_labels_of(self.epoch):
-            predicted = student.scores(table.inputs).argmax(dim=1)
-            metrics |= targets.end_epoch(self.epoch, predicted)
-            predicted = predicted[table.val_idx]
+            scores = student.scores(table.inputs)
+            metrics |= targets.end_epoch(self.epoch, scores.argmax(dim=1))
+            scores = scores[table.val_idx]
         else:
-            predicted = student.scores(self.val_inputs).argmax(dim=1)
-        metrics["val_accuracy"] = float((predicted == table.labels[table.val_idx]).float().mean())
-        self.note(metrics["val_accuracy"], candidate=not self.student.pretraining)
+            scores = student.scores(self.val_inputs)
+        labels = table.labels[table.val_idx]
+        metrics["val_accuracy"] = float((scores.argmax(dim=1) == labels).float().mean())
+        metrics["val_loss"] = float(cross_entropy(scores, labels))
+        score = selection_score(metrics["val_accuracy"], metrics["val_loss"], self.training.select_by)
+        if self.note(score, candidate=not self.student.pretraining):
+            self.best_accuracy = metrics["val_accuracy"]
         metrics |= self.objective.end_epoch(self.epoch - self.student.pretrain_epochs, student)
         metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
@@ -208,6 +220,7 @@ class _StudentRun(EpochLoop):
             "targets": {} if targets is None else targets.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "routing": self.routing.state_dict(),
+            "best_accuracy": self.best_accuracy,
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -217,6 +230,7 @@ class _StudentRun(EpochLoop):
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.routing.load_state_dict(state["routing"])
+        self.best_accuracy = state["best_accuracy"]
 
     def _set_learning_rate(self) -> None:
         done = max(0, self.epoch - self.student.pretrain_epochs) / self.training.epochs

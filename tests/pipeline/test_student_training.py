@@ -20,6 +20,7 @@ from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.objective import ObjectiveConfig, distillation_objective
 from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.selection import SelectBy
 from dgl_rbm.training.student import StudentTraining, _StudentRun, fit_student
 
 # `auto` trains some of the others and is no student of its own.
@@ -130,18 +131,22 @@ def build(kind: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
-@pytest.mark.parametrize("batch_size", [None, 7])
-def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: int | None) -> None:
+@pytest.mark.parametrize(("batch_size", "select_by"), [(None, "both"), (7, "accuracy"), (None, "loss")])
+def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: int | None, select_by: SelectBy) -> None:
     table, context = make_table(), RunContext()
     student = build(kind)
-    fit = fit_student(student, table, context, StudentTraining(epochs=60, batch_size=batch_size))
+    options = StudentTraining(epochs=100, batch_size=batch_size, select_by=select_by)
+    fit = fit_student(student, table, context, options)
     assert fit.val_accuracy > 0.8
-    labels = student.predict(table.inputs)[table.val_idx]
-    assert float((labels == table.labels[table.val_idx]).float().mean()) == pytest.approx(fit.val_accuracy)
-    curve = {entry["step"]: entry["val_accuracy"] for entry in context.history}
-    assert curve[fit.best_epoch] == pytest.approx(fit.val_accuracy)
-    routed = [value for step, value in curve.items() if step > student.pretrain_epochs]
-    assert fit.val_accuracy == pytest.approx(max(routed))
+    logits, labels = student.logits(table.inputs)[table.val_idx], table.labels[table.val_idx]
+    assert float((logits.argmax(dim=1) == labels).float().mean()) == pytest.approx(fit.val_accuracy)
+    best = next(entry for entry in context.history if entry["step"] == fit.best_epoch)
+    assert best["val_accuracy"] == pytest.approx(fit.val_accuracy)
+    assert best["val_loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-4)
+    weights = {"accuracy": (1, 0), "loss": (0, 1), "both": (1, 0.3)}[select_by]
+    routed = [entry for entry in context.history if entry["step"] > student.pretrain_epochs]
+    scores = [weights[0] * entry["val_accuracy"] - weights[1] * entry["val_loss"] for entry in routed]
+    assert scores[routed.index(best)] == max(scores)
     assert not student.pretraining
 
 
