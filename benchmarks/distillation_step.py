@@ -109,7 +109,8 @@ class Setup:
         task = load_task(config.dataset, "transductive", seed)
         self.pipeline = Pipeline(task, config, self.context, {})
         teacher, output = self.pipeline.fit_teacher()
-        self.table = self.pipeline.make_table(teacher, output, self.pipeline.fit_encodings())
+        encodings = self.pipeline.fit_encodings(teacher, output)
+        self.table = self.pipeline.make_table(teacher, output, encodings)
         self.student = self.pipeline.build_student(teacher, self.table, config.student)
         self.graph = task.graph
 

@@ -71,7 +71,7 @@ class Pipeline:
     def execute(self) -> DistillationResult:
         """Run every stage."""
         teacher, output = self.fit_teacher()
-        encodings = self.fit_encodings()
+        encodings = self.fit_encodings(teacher, output)
         table = self.make_table(teacher, output, encodings)
         student, fit, candidates = self.train_student(teacher, table)
         with self.context.stage("evaluation", unit="steps"):
@@ -102,7 +102,7 @@ class Pipeline:
     def validate(self) -> dict[str, Any]:
         """Run the stages up to the student's training; return its `validation_record`. No test label is read."""
         teacher, output = self.fit_teacher()
-        table = self.make_table(teacher, output, self.fit_encodings())
+        table = self.make_table(teacher, output, self.fit_encodings(teacher, output))
         student, fit, _ = self.train_student(teacher, table)
         return validation_record(student, fit, table)
 
@@ -135,8 +135,8 @@ class Pipeline:
         hidden: Tensor | None = self.context.cached("hidden", compute)["hidden"]
         return hidden
 
-    def fit_encodings(self) -> Encodings:
-        """Return the encodings of the observed nodes."""
+    def fit_encodings(self, teacher: Teacher | None = None, output: TeacherOutput | None = None) -> Encodings:
+        """Return the encodings of the observed nodes; teacher and output are needed where an encoder reads them."""
         parts: list[WeighedEncoder] = []
         for i, config in enumerate(self.config.encoder):
             if f"encoder {i}" in self.instances:
@@ -144,6 +144,8 @@ class Pipeline:
             else:
                 assert isinstance(config, EncoderConfig)
                 parts.append(WeighedEncoder.from_config(config))
+        if teacher is not None and output is not None:
+            parts = [part.reading(teacher, output) for part in parts]
         state = self.context.cached("encodings", lambda: fit_encodings(parts, self.observed, self.context).state_dict())
         return Encodings.from_state(state)
 

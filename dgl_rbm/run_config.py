@@ -60,6 +60,11 @@ class DistillConfig(StrictConfig):
         default="auto", description="Where to train: auto (a GPU where torch sees one), cpu, cuda or cuda:N."
     )
 
+    @property
+    def encodings_read_teacher(self) -> bool:
+        """Whether the encodings depend on the teacher, so that it must be fitted before them."""
+        return any(getattr(encoder, "reads_teacher", False) for encoder in self.encoder)
+
     def to_values(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in a YAML file."""
         return self.model_dump(mode="json")
@@ -164,6 +169,9 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         if config.objective.similarity.weight and not getattr(teacher, "has_predictions", True):
             problems.append("objective.similarity: the teacher 'none' has no states to compare the student's with.")
             hints.append("Name a teacher, or set objective.similarity.weight to 0.")
+        if config.encodings_read_teacher and not getattr(teacher, "has_predictions", True):
+            problems.append("encoder: 'soft_labels' reads the teacher's predictions, and 'none' makes none.")
+            hints.append("Name a teacher, or use the encoder 'label_propagation', which reads the training labels.")
     if config is None or problems:
         raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)
     return config

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
 __all__ = ["Encoder", "EncoderConfig", "EncoderOutput"]
@@ -37,13 +39,33 @@ class Encoder(ABC):
 
     kind: str = "custom"
 
+    def reading(self, teacher: Teacher, output: TeacherOutput) -> Encoder:
+        """Return the encoder that reads this fitted teacher; itself, unless it makes something of a teacher.
+
+        Parameters
+        ----------
+        teacher : Teacher
+            Fitted to the observed graph.
+        output : TeacherOutput
+            What it predicts of the observed nodes.
+        """
+        return self
+
     @abstractmethod
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
         """Encode the observed nodes inside the stage ``"encoder"``."""
 
 
 class EncoderConfig(ComponentConfig):
-    """Options that all encoders share."""
+    """Options that all encoders share.
+
+    Attributes
+    ----------
+    reads_teacher : bool
+        Whether the encodings depend on the teacher.
+    """
+
+    reads_teacher: ClassVar[bool] = False
 
     consistent: bool = Field(
         default=True,

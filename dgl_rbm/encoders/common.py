@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgl_rbm.data.structure import compressed, row_windows
 from dgl_rbm.encoders.base import EncoderOutput
-from dgl_rbm.sparse import SparseRows, matmul, transpose_matmul
+from dgl_rbm.sparse import SparseRows, matmul, take, transpose_matmul
 
 __all__ = ["NeighborMean", "encoder_output", "in_neighbors"]
 
@@ -78,6 +78,26 @@ class NeighborMean:
             float32 ``[N, P]``.
         """
         return matmul(self.neighbors, vectors).div_(self._divisor)
+
+    def among(self, ids: Tensor, vectors: Tensor, present: Tensor) -> Tensor:
+        """Return the means over those neighbours alone that are present; zeros where none is.
+
+        Parameters
+        ----------
+        ids : Tensor
+            Nodes whose neighbours are asked for, int64 ``[B]``.
+        vectors : Tensor
+            float32 ``[N, P]``; zero for every node that is not present.
+        present : Tensor
+            bool ``[N]``.
+
+        Returns
+        -------
+        Tensor
+            float32 ``[B, P]``.
+        """
+        neighbors = take(self.neighbors, ids)
+        return matmul(neighbors, vectors).div_(matmul(neighbors, present[:, None].float()).clamp(min=1))
 
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``M.T @ vectors``, float32 ``[N, P]``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.sparse import Rows, norms
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
 __all__ = ["WeighedEncoder", "encode_nodes", "fit_encodings"]
@@ -32,6 +33,10 @@ class WeighedEncoder:
     def from_config(cls, config: EncoderConfig) -> WeighedEncoder:
         """Build the encoder that `config` describes."""
         return cls(config.build(), config.standardize, config.weight)
+
+    def reading(self, teacher: Teacher, output: TeacherOutput) -> WeighedEncoder:
+        """Return the encoder that reads this teacher; see `Encoder.reading`."""
+        return replace(self, encoder=self.encoder.reading(teacher, output))
 
 
 def fit_encodings(encoders: Sequence[WeighedEncoder], observed: ObservedGraph, context: RunContext) -> Encodings:

@@ -66,13 +66,15 @@ class Bench:
 
     def encodings(self, config: DistillConfig) -> Encodings:
         """Return the encodings that students of `config` read."""
-        key = str(config.to_values()["encoder"])
+        values = config.to_values()
+        key = str([values["encoder"], values["teacher"] if config.encodings_read_teacher else None])
         if key not in self._encodings:
             device = torch.device("cpu")
             context = RunContext(seed=config.seed, device=device)
             pipeline = Pipeline(self.task, config, context, {})
             context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
-            self._encodings[key] = pipeline.fit_encodings()
+            fitted = pipeline.fit_teacher() if config.encodings_read_teacher else ()
+            self._encodings[key] = pipeline.fit_encodings(*fitted)
         return self._encodings[key]
 
     def in_dim(self, config: DistillConfig) -> int:

@@ -55,10 +55,11 @@ def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.devi
         return hashlib.sha256(json.dumps([*common, *parts], sort_keys=True).encode()).hexdigest()
 
     teacher = [values["teacher"], files.hexdigest()]
+    read = teacher if config.encodings_read_teacher else []
     return {
         "teacher": key("teacher", *teacher),
         "hidden": key("hidden", *teacher),
-        "encodings": key("encodings", values["encoder"]),
+        "encodings": key("encodings", values["encoder"], *read),
         "reliability": key("reliability", *teacher, values["regularizer"]),
     }
 

@@ -1,0 +1,125 @@
+r"""The teacher's predictions around a node as an encoding: what one read per neighbour can tell of its class.
+
+Let M take means over neighbours and :math:`p_u` be the teacher's class probabilities of node u. The stored vectors are
+the :math:`p_u`, and a node's encoding is their mean over its neighbours, for known and unseen nodes alike. The
+package's own; propagating a trained model's predictions goes back to Huang et al., "Combining label propagation and
+simple models out-performs graph neural networks" (ICLR 2021), who do so at prediction time.
+
+A node takes part in its neighbours' predictions by its own features, and in training that tells the student something
+which no unseen node has told anyone. So the nodes are split into folds; a fold's encodings are made of what the teacher
+predicts of the other nodes in the graph without the fold, as if the fold had never been seen.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from dgl_rbm.data.structure import induced
+from dgl_rbm.data.task import GraphView, ObservedGraph
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.common import NeighborMean
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.registry import encoders
+from dgl_rbm.sparse import take
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.context import RunContext
+
+__all__ = ["SoftLabelConfig", "SoftLabelEncoder"]
+
+
+class SoftLabelEncoder(Encoder):
+    """Mean of the teacher's class probabilities over a node's neighbours; P = C.
+
+    Parameters
+    ----------
+    folds : int
+        Parts that the observed nodes are split into, at random; no more than there are nodes are made. With 0 nothing
+        is hidden, and one prediction of the whole graph does.
+    """
+
+    kind = "soft_labels"
+
+    def __init__(self, *, folds: int = 5) -> None:
+        self.folds = folds
+        self._teacher: Teacher | None = None
+        self._probabilities = torch.empty(0)
+
+    def reading(self, teacher: Teacher, output: TeacherOutput) -> SoftLabelEncoder:
+        bound = copy.copy(self)
+        bound._teacher, bound._probabilities = teacher, torch.softmax(output.logits, dim=1)
+        return bound
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
+        """Take means of the predictions of the teacher that `reading` was told of.
+
+        Raises
+        ------
+        ConfigError
+            Where there is no teacher, or it predicts nothing.
+        """
+        if self._teacher is None or not self._probabilities.shape[1]:
+            raise ConfigError(
+                "The encoder 'soft_labels' reads a teacher's predictions, and there are none.",
+                hint="Name a teacher, or use the encoder 'label_propagation', which reads labels.",
+            )
+        folds = min(self.folds, len(observed))
+        with context.stage("encoder", max(1, folds), unit="predictions") as stage:
+            mean = NeighborMean(observed.graph)
+            if not folds:
+                encodings = mean(self._probabilities)
+                stage.step(1)
+            else:
+                encodings = torch.empty_like(self._probabilities)
+                fold_of = torch.randperm(len(observed)) % folds
+                for fold in range(folds):
+                    hidden = fold_of == fold
+                    predicted = self._predicted_without(hidden, observed, self._teacher, context)
+                    encodings[hidden] = mean.among(hidden.nonzero().squeeze(1), predicted, ~hidden)
+                    stage.step(fold + 1)
+        return EncoderOutput(vectors=self._probabilities, encodings=encodings)
+
+    def _predicted_without(
+        self, hidden: Tensor, observed: ObservedGraph, teacher: Teacher, context: RunContext
+    ) -> Tensor:
+        """Return the teacher's probabilities in the graph without the `hidden` nodes, ``[N, C]``; zeros for these."""
+        kept = (~hidden).nonzero().squeeze(1)
+        predicted = torch.zeros_like(self._probabilities)
+        if len(kept):
+            view = GraphView(
+                graph=induced(observed.graph, (~hidden).numpy()),
+                features=take(observed.features, kept),
+                node_ids=observed.node_ids[kept],
+            )
+            predicted[kept] = torch.softmax(teacher.predict(view, context).logits, dim=1)
+        return predicted
+
+
+@encoders.register
+class SoftLabelConfig(EncoderConfig):
+    """Mean of the teacher's class probabilities over a node's neighbours."""
+
+    reads_teacher: ClassVar[bool] = True
+
+    kind: Literal["soft_labels"] = "soft_labels"
+    folds: int = Field(
+        default=5,
+        ge=0,
+        description="Parts that the nodes are split into; each part's encodings are made of what the teacher predicts "
+        "of the others without it, so that no node's own features reach its encoding. 0 hides nothing.",
+    )
+
+    @field_validator("consistent")
+    @classmethod
+    def _not_its_own_target(cls, consistent: bool) -> bool:
+        if not consistent:
+            raise ValueError("a known node's own vector is the very prediction that the student is to learn")
+        return consistent
+
+    def build(self) -> SoftLabelEncoder:
+        """Make the encoder."""
+        return SoftLabelEncoder(folds=self.folds)

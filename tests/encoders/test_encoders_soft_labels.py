@@ -1,0 +1,142 @@
+"""The encoder that reads the teacher's predictions around a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgl_rbm.data.task import GraphView, ObservedGraph
+from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encoders.soft_labels import SoftLabelEncoder
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.registry import encoders, teachers
+from dgl_rbm.run_config import resolve_config
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.teachers.none import NoTeacher
+from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.seeding import seeded
+
+NODES, CLASSES = 7, 2
+some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=25)
+FEATURES = torch.randn(NODES, CLASSES, generator=torch.Generator().manual_seed(1))
+
+
+class SumsNeighbors(Teacher):
+    """Predicts a node from its own features and those of its in-neighbours, so that everyone shapes its neighbours."""
+
+    def __init__(self) -> None:
+        self.views: list[list[int]] = []
+
+    def fit(self, observed: ObservedGraph, context: RunContext) -> None:
+        pass
+
+    def predict(self, view: GraphView, context: RunContext, **options: Any) -> TeacherOutput:
+        self.views.append(view.node_ids.tolist())
+        assert isinstance(view.features, torch.Tensor)
+        logits = view.features.clone()
+        for u, v in zip(*(ends.tolist() for ends in view.graph.edges()), strict=True):
+            logits[v] += view.features[u]
+        return TeacherOutput(logits)
+
+
+def predictions(edges: list[tuple[int, int]], present: set[int]) -> dict[int, torch.Tensor]:
+    """Return what `SumsNeighbors` says of the nodes that are present, one by one."""
+    result = {}
+    for v in present:
+        logits = FEATURES[v].clone()
+        for u, w in edges:
+            if w == v and u in present:
+                logits += FEATURES[u]
+        result[v] = torch.softmax(logits, dim=0)
+    return result
+
+
+def fitted(observed: ObservedGraph, folds: int, seed: int = 0) -> tuple[Any, SumsNeighbors]:
+    teacher = SumsNeighbors()
+    output = teacher.predict(observed, RunContext())
+    return SoftLabelEncoder(folds=folds).reading(teacher, output).fit(observed, RunContext(seed=seed)), teacher
+
+
+@given(some_edges, st.sampled_from([0, 1, 2, 3, 20]))
+def test_a_fold_gets_the_mean_of_what_is_predicted_without_it(
+    observed_graph: Callable[..., Any], edges: list[tuple[int, int]], folds: int
+) -> None:
+    observed = observed_graph(edges, NODES, features=FEATURES)
+    output, teacher = fitted(observed, folds)
+    everyone = predictions(edges, set(range(NODES)))
+    torch.testing.assert_close(output.vectors, torch.stack([everyone[v] for v in range(NODES)]))
+    # The graphs that the teacher was asked about tell the folds; whoever is missing belongs to that fold.
+    hidden_sets = [set(range(NODES)) - set(ids) for ids in teacher.views[1:]] or [set()]
+    if folds > 1:
+        assert sorted(v for hidden in hidden_sets for v in hidden) == list(range(NODES))
+        assert len(hidden_sets) == min(folds, NODES)
+    for hidden in hidden_sets:
+        said = predictions(edges, set(range(NODES)) - hidden)
+        for v in hidden or range(NODES):
+            around = [said[u] for u, w in edges if w == v and u != v and u in said]
+            expected = torch.stack(around).mean(dim=0) if around else torch.zeros(CLASSES)
+            torch.testing.assert_close(output.encodings[v], expected)
+
+
+def test_own_features_reach_a_nodes_encoding_only_without_folds(observed_graph: Callable[..., Any]) -> None:
+    edges = [(0, 1), (1, 0), (1, 2), (2, 1)]
+    changed = FEATURES.clone()
+    changed[0] += 5
+    for folds, reaches in ((NODES, False), (0, True)):
+        first, second = (fitted(observed_graph(edges, NODES, features=x), folds)[0] for x in (FEATURES, changed))
+        assert torch.equal(first.encodings[0], second.encodings[0]) != reaches
+        assert not torch.equal(first.encodings[2], second.encodings[2])
+
+
+def test_the_seed_draws_the_folds(observed_graph: Callable[..., Any]) -> None:
+    edges = [(u, v) for u in range(NODES) for v in range(NODES) if u != v]
+    observed = observed_graph(edges, NODES, features=FEATURES)
+    first, again, other = (fitted(observed, 2, seed)[0].encodings for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_unseen_nodes_get_the_mean_of_the_stored_predictions(observed_graph: Callable[..., Any]) -> None:
+    observed = observed_graph([(0, 1), (1, 0)], NODES, features=FEATURES)
+    teacher = SumsNeighbors()
+    output = teacher.predict(observed, RunContext())
+    part = WeighedEncoder(SoftLabelEncoder(), standardize=False).reading(teacher, output)
+    encodings = fit_encodings([part], observed, RunContext())
+    expected = torch.softmax(output.logits, dim=1)[[0, 2]].mean(dim=0)
+    torch.testing.assert_close(encodings.from_neighbors([[0, 2]])[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["sage", "gcn", "appnp"])
+def test_trained_teachers_are_read(kind: str, observed_graph: Callable[..., Any]) -> None:
+    edges = [(0, 1), (1, 0), (1, 2), (2, 1), (5, 5)]
+    observed = observed_graph(edges, NODES, features=FEATURES, labels=[0, 1, 0, 1, 0, 1, 0], train=[0, 1], val=[2])
+    with seeded(0, "teacher"):
+        teacher = teachers.resolve(kind).build(CLASSES, CLASSES)
+    context = RunContext()
+    encoder = SoftLabelEncoder(folds=3).reading(teacher, teacher.predict(observed, context))
+    output = encoder.fit(observed, context)
+    torch.testing.assert_close(output.vectors.sum(dim=1), torch.ones(NODES))
+    sums = output.encodings.sum(dim=1)
+    assert bool(((sums - 1).abs() < 1e-5).logical_or(sums == 0).all())
+    assert not output.encodings[3:].any()
+
+
+def test_without_predictions_there_is_nothing_to_read(observed_graph: Callable[..., Any]) -> None:
+    observed = observed_graph([], 2, features=torch.eye(2))
+    with pytest.raises(ConfigError, match="reads a teacher's predictions"):
+        SoftLabelEncoder().fit(observed, RunContext())
+    none = SoftLabelEncoder().reading(NoTeacher(), NoTeacher().predict(observed, RunContext()))
+    with pytest.raises(ConfigError, match="reads a teacher's predictions"):
+        none.fit(observed, RunContext())
+    with pytest.raises(ConfigError, match="soft_labels"):
+        resolve_config({"teacher": "none", "encoder": "soft_labels", "regularizer": "none"})
+
+
+def test_a_known_nodes_own_prediction_is_no_encoding() -> None:
+    with pytest.raises(ConfigError, match="very prediction that the student is to learn"):
+        encoders.resolve({"kind": "soft_labels", "consistent": False})
