@@ -18,7 +18,7 @@ from dgl_rbm.encodings import Encodings
 from dgl_rbm.environment import versions
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
-from dgl_rbm.evaluation.scores import agreement, score, student_logits
+from dgl_rbm.evaluation.scores import accuracy, agreement, score, student_inputs, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
@@ -99,12 +99,25 @@ class Pipeline:
             student_logits=logits["student"],
         )
 
-    def validate(self) -> dict[str, Any]:
-        """Run the stages up to the student's training; return its `validation_record`. No test label is read."""
+    def validate(self, held_out: Tensor | None = None) -> dict[str, Any]:
+        """Run the stages up to the student's training; return its `validation_record`. No test label is read.
+
+        Parameters
+        ----------
+        held_out : Tensor, optional
+            Labels of the task's test nodes, int64, where these are held-out validation nodes: accuracy and loss are
+            theirs then.
+        """
         teacher, output = self.fit_teacher()
-        table = self.make_table(teacher, output, self.fit_encodings(teacher, output))
+        encodings = self.fit_encodings(teacher, output)
+        table = self.make_table(teacher, output, encodings)
         student, fit, _ = self.train_student(teacher, table)
-        return validation_record(student, fit, table)
+        record = validation_record(student, fit, table)
+        if held_out is not None:
+            scores = student.logits(student_inputs(encodings, self.task, self.task.test_idx))
+            record["val_accuracy"] = accuracy(scores.argmax(dim=1), held_out)
+            record["val_loss"] = float(cross_entropy(scores, held_out))
+        return record
 
     def fit_teacher(self) -> tuple[Teacher, TeacherOutput]:
         """Return the fitted teacher and its predictions for the observed graph."""

@@ -180,6 +180,13 @@ def tune(
     space: Annotated[
         Path | None, typer.Option(help="YAML file of what may change; by default the paper's space and a little more.")
     ] = None,
+    hide: Annotated[
+        float,
+        typer.Option(
+            help="Share of the validation nodes that nothing is trained or chosen on, and that trials are judged by. "
+            "In the inductive setting they are hidden as unseen nodes are."
+        ),
+    ] = 0.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; trials that are there are kept.")] = Path(
         "runs/tune"
     ),
@@ -205,7 +212,7 @@ def tune(
         device=device,
     )
     with kept_on_interrupt(console, "trials", out):
-        search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out)
+        search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out, hide=hide)
     if as_json:
         typer.echo(best_as_json(search))
     elif search.best.accuracy is not None:

@@ -21,13 +21,13 @@ _SHOWN = 5
 
 
 def run_search(
-    console: Console, config: Any, *, seeds: Sequence[int], trials: int, space: Path | None, out: Path
+    console: Console, config: Any, *, seeds: Sequence[int], trials: int, space: Path | None, out: Path, hide: float
 ) -> Search:
     """Search from a resolved configuration; a line for each trial goes to `console`."""
     from dgl_rbm.tuning.space import default_space, read_space
 
     dimensions = default_space(config.student) if space is None else read_space(space)
-    search = Search(config.to_values(), dimensions, seeds, out)
+    search = Search(config.to_values(), dimensions, seeds, out, hide)
     if search.trials:
         console.print(f"{len(search.trials)} trials are kept from before.")
 
@@ -43,7 +43,8 @@ def run_search(
 
 def print_best(console: Console, search: Search) -> None:
     """Print the best trials beside the configuration as it stood."""
-    table = Table(title="Best on the validation nodes", title_justify="left")
+    nodes = "held-out validation nodes" if search.hide else "validation nodes"
+    table = Table(title=f"Best on the {nodes}", title_justify="left")
     for title in ("trial", "accuracy", "loss", "options"):
         table.add_column(title, overflow="fold")
     ranked = sorted(enumerate(search.trials), key=lambda pair: pair[1].rank, reverse=True)[:_SHOWN]

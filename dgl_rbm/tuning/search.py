@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dgl_rbm.config import apply_overrides
+from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
@@ -46,7 +47,8 @@ class Trial:
     params : dict
         Dotted path to value; nothing for the first trial, which is the configuration as it stands.
     accuracy, loss : float or None
-        Means over the seeds on the validation nodes, of the kept epochs; None where training failed.
+        Means over the seeds on the validation nodes, or on those of them that are held out, of the kept epochs; None
+        where training failed.
     accuracies : list of float
         By seed.
     seconds : float
@@ -83,6 +85,9 @@ class Search:
         Each trial is the mean over these splits and starts. Report results on other seeds than these.
     out : Path
         Folder for the trials, shared teachers and encodings, and the best configuration.
+    hide : float
+        Share of the validation nodes that are held out, in ``[0, 1)``: trials are judged by these alone, which in the
+        inductive setting are hidden as unseen nodes are; see `dgl_rbm.data.hold_out.hide_validation`.
     callbacks : sequence of Callback
         Told of each run's progress.
 
@@ -100,9 +105,13 @@ class Search:
         space: Space,
         seeds: Sequence[int],
         out: Path,
+        hide: float = 0.0,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.optuna = _optuna()
+        if not 0 <= hide < 1:
+            raise ConfigError(f"The share of validation nodes to hide is {hide}; expected at least 0 and less than 1.")
+        self.hide = hide
         self.values, self.space, self.seeds, self.out = dict(values), space, list(seeds), out
         self.callbacks = tuple(callbacks)
         self.config = resolve_config(self.values)
@@ -156,11 +165,13 @@ class Search:
         config = self._configured(params, seed)
         device = resolve_device(config.device)
         if seed not in self._tasks:
-            self._tasks[seed] = load_task(config.dataset, config.setting, seed)
+            task = load_task(config.dataset, config.setting, seed)
+            self._tasks[seed] = hide_validation(task, self.hide, seed) if self.hide else task
         context = RunContext(seed=seed, device=device, callbacks=self.callbacks)
-        pipeline = Pipeline(self._tasks[seed], config, context, {})
+        task = self._tasks[seed]
+        pipeline = Pipeline(task, config, context, {})
         context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
-        return pipeline.validate()
+        return pipeline.validate(task.test_labels() if self.hide else None)
 
     def _next(self) -> dict[str, Any]:
         """Return what to try, from the trials so far and their number."""
@@ -192,7 +203,7 @@ class Search:
 
     def _identity(self) -> str:
         space = {name: dimension.model_dump() for name, dimension in self.space.items()}
-        parts = [self.config.to_values(), space, self.seeds]
+        parts = [self.config.to_values(), space, self.seeds, self.hide]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> list[Trial]:

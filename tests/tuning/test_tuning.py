@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dgl_rbm.cli import app
+from dgl_rbm.data.hold_out import hide_validation
+from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.distiller import Distiller
 from dgl_rbm.errors import ConfigError, MissingDependencyError
@@ -52,6 +54,39 @@ def test_trials_are_means_over_seeds_of_what_runs_reach_on_validation(tmp_path: 
         result = Distiller.from_config(resolve_config({**changed, "seed": seed})).fit()
         assert result.metrics["student"]["val_accuracy"] == pytest.approx(accuracy)
     assert best.accuracy == max(trial.accuracy or 0 for trial in search.trials)
+
+
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+def test_hidden_validation_nodes_judge_and_train_nothing(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = VALUES | {"setting": setting, "encoder": "diffusion"}
+    search = Search(values, SPACE, [7], tmp_path / "one", hide=0.5)
+    trial = search.run(1)
+    # A run on the same reduced task, whose test nodes are the hidden ones, scores the same.
+    config = resolve_config(values | {"seed": 7})
+    task = hide_validation(load_task(config.dataset, config.setting, 7), 0.5, 7)
+    result = Distiller.from_config(config).fit(task)
+    assert result.metrics["student"]["test_accuracy"] == pytest.approx(trial.accuracy)
+
+    # The labels of the hidden nodes move the judgement and nothing else.
+    def with_wrong_labels(task: NodeTask, share: float, seed: int) -> NodeTask:
+        held = hide_validation(task, share, seed)
+        held._labels[held.test_idx] = (held._labels[held.test_idx] + 1) % held.num_classes
+        return held
+
+    monkeypatch.setattr("dgl_rbm.tuning.search.hide_validation", with_wrong_labels)
+    again = Search(values, SPACE, [7], tmp_path / "two", hide=0.5).run(1)
+    assert again.accuracy is not None
+    assert again.accuracy != trial.accuracy
+    names = [sorted(path.name for path in (tmp_path / part / "shared").iterdir()) for part in ("one", "two")]
+    # Found by what they depend on: teachers and encodings are the same.
+    assert names[0] == names[1]
+
+
+def test_a_share_to_hide_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 0 and less than 1"):
+        Search(VALUES, SPACE, [7], tmp_path, hide=1.0)
 
 
 def test_no_trial_reads_a_test_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
