@@ -56,7 +56,7 @@ class StudentTraining(StrictConfig):
         default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
     )
     patience: int = Field(
-        default=100, ge=1, description="Stop after this many epochs without a better validation score."
+        default=50, ge=1, description="Stop after this many epochs without a better validation score."
     )
     select_by: SelectBy = Field(
         default="both",
