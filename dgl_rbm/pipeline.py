@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from dgl_rbm.choice import choose, validation_record
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import NodeTask
+from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.environment import versions
-from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import accuracy, agreement, score, student_inputs, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
-from dgl_rbm.sparse import take
 from dgl_rbm.stacked import hstack
 from dgl_rbm.students.auto import AutoConfig
 from dgl_rbm.students.base import Student, StudentConfig
-from dgl_rbm.table import DistillationTable
+from dgl_rbm.table import DistillationTable, NeighborTargets
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.seeding import seeded
-from dgl_rbm.training.selection import selection_score
 from dgl_rbm.training.student import StudentFit, fit_student
 
-__all__ = ["Pipeline", "validation_record"]
+__all__ = ["Pipeline"]
 
 
 class Pipeline:
@@ -67,6 +66,8 @@ class Pipeline:
         self.task, self.config, self.context, self.instances = task, config, context, instances
         self.latency_of = latency_of
         self.observed = task.observed()
+        self.encoder_candidates: list[dict[str, Any]] = []
+        self._targets: tuple[NeighborTargets | None, dict[str, Tensor]] | None = None
 
     def execute(self) -> DistillationResult:
         """Run every stage."""
@@ -81,6 +82,8 @@ class Pipeline:
             metrics = self.score(teacher, student, fit, logits)
         if candidates:
             metrics["candidates"] = candidates
+        if self.encoder_candidates:
+            metrics["encoder"]["candidates"] = self.encoder_candidates
         with self.context.stage("latency", unit="steps"):
             view = self.task.full()
             if "teacher" in self.latency_of:
@@ -149,9 +152,29 @@ class Pipeline:
         return hidden
 
     def fit_encodings(self, teacher: Teacher | None = None, output: TeacherOutput | None = None) -> Encodings:
-        """Return the encodings of the observed nodes; teacher and output are needed where an encoder reads them."""
+        """Return the encodings of the observed nodes; teacher and output are needed where an encoder reads them.
+
+        Where validation chooses the encoder, the configuration names the chosen one from here on, and
+        `encoder_candidates` says how its rivals did.
+        """
+        auto = self.config.encoder[0]
+        if isinstance(auto, AutoEncoderConfig):
+            return self._chosen_encodings(auto, teacher, output)
+
+        def compute() -> dict[str, Any]:
+            return self._encoded(self.config.encoder, teacher, output, self.context).state_dict()
+
+        return Encodings.from_state(self.context.cached("encodings", compute))
+
+    def _encoded(
+        self,
+        configs: Sequence[ComponentConfig],
+        teacher: Teacher | None,
+        output: TeacherOutput | None,
+        context: RunContext,
+    ) -> Encodings:
         parts: list[WeighedEncoder] = []
-        for i, config in enumerate(self.config.encoder):
+        for i, config in enumerate(configs):
             if f"encoder {i}" in self.instances:
                 parts.append(WeighedEncoder(self.instances[f"encoder {i}"]))
             else:
@@ -159,17 +182,36 @@ class Pipeline:
                 parts.append(WeighedEncoder.from_config(config))
         if teacher is not None and output is not None:
             parts = [part.reading(teacher, output) for part in parts]
-        state = self.context.cached("encodings", lambda: fit_encodings(parts, self.observed, self.context).state_dict())
-        return Encodings.from_state(state)
+        return fit_encodings(parts, self.observed, context)
+
+    def _chosen_encodings(
+        self, auto: AutoEncoderConfig, teacher: Teacher | None, output: TeacherOutput | None
+    ) -> Encodings:
+        if teacher is None or output is None:
+            teacher, output = self.fit_teacher()
+
+        def train(i: int, candidate: ComponentConfig) -> tuple[Encodings, dict[str, Any]]:
+            with self.context.part(f"encoder-{i}", own_streams=False) as part:
+                state = part.cached("encodings", lambda: self._encoded([candidate], teacher, output, part).state_dict())
+                encodings = Encodings.from_state(state)
+                table = self.make_table(teacher, output, encodings)
+                student, _ = self._built(teacher, table, auto.judge)
+                record = validation_record(student, self.fit_student(student, table, part), table)
+            return encodings, record | {"kind": candidate.kind}
+
+        def compute() -> dict[str, Any]:
+            chosen, encodings, records = choose(auto.candidates, train, self.config.training.select_by)
+            return {"chosen": chosen, "encodings": encodings.state_dict(), "candidates": records}
+
+        state = self.context.cached("encodings", compute)
+        self.encoder_candidates = state["candidates"]
+        # What is saved says which encoder it is; the rivals are in the metrics.
+        self.config = self.config.model_copy(update={"encoder": [auto.candidates[state["chosen"]]]})
+        return Encodings.from_state(state["encodings"])
 
     def make_table(self, teacher: Teacher, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
-        """Return all that the student is trained on."""
-        regularizer: Regularizer | None = self.instances.get("regularizer")
-        if regularizer is None:
-            assert isinstance(self.config.regularizer, RegularizerConfig)
-            regularizer = self.config.regularizer.build()
-        targets = regularizer.prepare(self.observed, teacher, output, self.config.objective.temperature, self.context)
-        device = self.context.device
+        """Return all that the student is trained on; each table has its neighbour targets as they are at the start."""
+        device, learns = self.context.device, self.config.training.learn_validation
         return DistillationTable(
             inputs=hstack(self.observed.features, encodings.values).to(device),
             labels=self.observed.labels.to(device),
@@ -178,8 +220,25 @@ class Pipeline:
             num_classes=self.task.num_classes,
             teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
-            neighbor_targets=None if targets is None else targets.to(device),
+            neighbor_targets=self._neighbor_targets(teacher, output),
+            teaches_validation=self.task.setting == "transductive" if learns is None else learns,
         )
+
+    def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> NeighborTargets | None:
+        """Return the regularizer's targets, prepared once for all tables, in the state in which they were prepared."""
+        if self._targets is None:
+            regularizer: Regularizer | None = self.instances.get("regularizer")
+            if regularizer is None:
+                assert isinstance(self.config.regularizer, RegularizerConfig)
+                regularizer = self.config.regularizer.build()
+            temperature = self.config.objective.temperature
+            prepared = regularizer.prepare(self.observed, teacher, output, temperature, self.context)
+            targets = None if prepared is None else prepared.to(self.context.device)
+            self._targets = targets, {} if targets is None else copy.deepcopy(targets.state_dict())
+        targets, fresh = self._targets
+        if targets is not None:
+            targets.load_state_dict(copy.deepcopy(fresh))
+        return targets
 
     def train_student(
         self, teacher: Teacher, table: DistillationTable
@@ -194,27 +253,17 @@ class Pipeline:
             return student, self.fit_student(student, table, self.context), []
         targets = table.neighbor_targets
         fresh = {} if targets is None else copy.deepcopy(targets.state_dict())
-        trained: list[tuple[float, Student, StudentFit, ComponentConfig]] = []
-        records: list[dict[str, Any]] = []
-        for i, candidate in enumerate(config.candidates):
+
+        def train(i: int, candidate: ComponentConfig) -> tuple[tuple[Any, ...], dict[str, Any]]:
             if targets is not None:
                 targets.load_state_dict(copy.deepcopy(fresh))
-            try:
-                with self.context.part(f"student-{i}", own_streams=False) as part:
-                    student = self.build_student(teacher, table, candidate)
-                    fit = self.fit_student(student, table, part)
-            except TrainingError as error:
-                if i + 1 == len(config.candidates) and not trained:
-                    raise
-                # The others may do well under options that this one cannot be trained with.
-                records.append({"kind": candidate.kind, "val_accuracy": None, "error": error.message})
-                continue
+            with self.context.part(f"student-{i}", own_streams=False) as part:
+                student = self.build_student(teacher, table, candidate)
+                fit = self.fit_student(student, table, part)
             self.context.history.extend({**entry, "candidate": i} for entry in part.history)
-            record = validation_record(student, fit, table)
-            records.append(record)
-            rank = selection_score(record["val_accuracy"], record["val_loss"], self.config.training.select_by)
-            trained.append((rank, student, fit, self.config.student))
-        _, student, fit, chosen = max(trained, key=lambda entry: entry[0])
+            return (student, fit, self.config.student), validation_record(student, fit, table)
+
+        _, (student, fit, chosen), records = choose(config.candidates, train, self.config.training.select_by)
         # What is saved says what the student is; the rivals are in the metrics.
         self.config = self.config.model_copy(update={"student": chosen})
         return student, fit, records
@@ -224,18 +273,25 @@ class Pipeline:
         in_dim = table.inputs.shape[1]
         student = self.instances.get("student")
         if student is None:
-            assert isinstance(config, StudentConfig)
-            config = config.sized(teacher.hidden_dim, teacher.num_layers)
-            config = config.for_columns(in_dim - self.task.features.shape[1])
+            student, config = self._built(teacher, table, config)
             self.config = self.config.model_copy(update={"student": config})
-            with seeded(self.config.seed, "student-weights"):
-                student = config.build(in_dim, self.task.num_classes)
         elif (student.in_dim, student.num_classes) != (in_dim, self.task.num_classes):
             raise ConfigError(
                 f"The student given reads {student.in_dim} columns and knows {student.num_classes} classes; "
                 f"this task has {in_dim} columns (features and encodings) and {self.task.num_classes} classes.",
             )
         return student.to(self.context.device)
+
+    def _built(
+        self, teacher: Teacher, table: DistillationTable, config: ComponentConfig
+    ) -> tuple[Student, ComponentConfig]:
+        """Return a student of the sizes that `config` leaves to the teacher and the table, and its whole config."""
+        in_dim = table.inputs.shape[1]
+        assert isinstance(config, StudentConfig)
+        config = config.sized(teacher.hidden_dim, teacher.num_layers)
+        config = config.for_columns(in_dim - self.task.features.shape[1])
+        with seeded(self.config.seed, "student-weights"):
+            return config.build(in_dim, self.task.num_classes).to(self.context.device), config
 
     def fit_student(self, student: Student, table: DistillationTable, context: RunContext) -> StudentFit:
         """Train the student in place."""
@@ -294,17 +350,3 @@ class Pipeline:
             "agreement": agreement(self.task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
             "versions": versions(),
         }
-
-
-def validation_record(student: Student, fit: StudentFit, table: DistillationTable) -> dict[str, Any]:
-    """Return what a candidate is judged by, and what it costs; the loss is the mean cross-entropy in nats."""
-    labels = table.labels[table.val_idx]
-    with torch.no_grad():
-        loss = cross_entropy(student.scores(take(table.inputs, table.val_idx)), labels)
-    return {
-        "kind": student.kind,
-        "val_accuracy": fit.val_accuracy,
-        "val_loss": float(loss),
-        "best_epoch": fit.best_epoch,
-        "active_parameters": student.num_active_parameters(),
-    }

@@ -186,7 +186,7 @@ teachers: Registry[Any] = Registry(
 encoders: Registry[Any] = Registry(
     "encoder",
     "dgl_rbm.encoders",
-    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels"),
+    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels", "auto"),
 )
 regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd", "edge_consistency"))
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))

@@ -159,6 +159,9 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         hints.append("Use the regularizer 'none'.")
     if any(not getattr(member, "has_predictions", True) for member in getattr(teacher, "members", ())):
         problems.append("teacher: 'none' cannot be one of several teachers, since it predicts nothing.")
+    if len(resolved["encoder"]) > 1 and any(encoder.kind == "auto" for encoder in resolved["encoder"]):
+        problems.append("encoder: 'auto' chooses one encoder and cannot stand beside others.")
+        hints.append("Name the others among its candidates.")
     config: DistillConfig | None = None
     try:
         config = validated(DistillConfig, resolved, where="")
@@ -170,7 +173,7 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
             problems.append("objective.similarity: the teacher 'none' has no states to compare the student's with.")
             hints.append("Name a teacher, or set objective.similarity.weight to 0.")
         if config.encodings_read_teacher and not getattr(teacher, "has_predictions", True):
-            problems.append("encoder: 'soft_labels' reads the teacher's predictions, and 'none' makes none.")
+            problems.append("encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.")
             hints.append("Name a teacher, or use the encoder 'label_propagation', which reads the training labels.")
     if config is None or problems:
         raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)

@@ -70,6 +70,8 @@ class DistillationTable:
         Targets from the neighbourhood, where a regularizer gives them.
     num_classes : int
         C.
+    teaches_validation : bool
+        Whether the student also learns from the targets of the validation rows.
     """
 
     inputs: Rows
@@ -80,6 +82,7 @@ class DistillationTable:
     teacher_logits: Tensor | None = None
     teacher_hidden: Tensor | None = None
     neighbor_targets: NeighborTargets | None = None
+    teaches_validation: bool = True
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
@@ -90,6 +93,14 @@ class DistillationTable:
         mask = torch.zeros(len(self), dtype=torch.bool, device=self.device)
         mask[self.train_idx] = True
         return mask
+
+    @cached_property
+    def taught_idx(self) -> Tensor:
+        """The rows that a student is trained on, int64, ascending."""
+        taught = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        if not self.teaches_validation:
+            taught[self.val_idx] = False
+        return taught.nonzero().squeeze(1)
 
     @property
     def device(self) -> torch.device:

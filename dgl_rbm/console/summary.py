@@ -29,8 +29,10 @@ def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path)
     for row in comparison_rows(metrics):
         table.add_row(*row)
     console.print(table)
+    if "candidates" in metrics["encoder"]:
+        console.print(_candidates_table(metrics["encoder"]["candidates"], "encoder"))
     if "candidates" in metrics:
-        console.print(_candidates_table(metrics["candidates"]))
+        console.print(_candidates_table(metrics["candidates"], "student"))
     asked = "unseen" if metrics["setting"] == "inductive" else "test"
     if metrics["agreement"] is not None:
         console.print(f"Teacher and student agree on {100 * metrics['agreement']:.2f} % of the {asked} nodes.")
@@ -39,10 +41,10 @@ def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path)
     console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
 
 
-def _candidates_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how the students did among which validation chose; see `Pipeline.train_student`."""
+def _candidates_table(candidates: Sequence[Mapping[str, Any]], what: str) -> Table:
+    """Return how the candidates did among which validation chose; see `dgl_rbm.choice.choose`."""
     table = Table(title="Candidates on the validation nodes", box=SIMPLE_HEAD, padding=0)
-    for i, column in enumerate(("student", "accuracy", "loss", "active parameters")):
+    for i, column in enumerate((what, "accuracy", "loss", "active parameters")):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for record in candidates:
         if record["val_accuracy"] is None:

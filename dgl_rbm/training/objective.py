@@ -74,7 +74,7 @@ def distillation_objective(
     labels = table.labels[rows]
     labelled = table.is_train[rows]
     # Every batch estimates the mean over all labelled rows, also where it holds few or none of them.
-    label_scale = len(table) / (len(rows) * max(1, len(table.train_idx)))
+    label_scale = len(table.taught_idx) / (len(rows) * max(1, len(table.train_idx)))
     hard_weight, soft_weight = objective.hard_label_weight, 1 - objective.hard_label_weight
     if table.teacher_logits is None:
         hard_weight = soft_weight = 1.0

@@ -55,7 +55,10 @@ def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.devi
         return hashlib.sha256(json.dumps([*common, *parts], sort_keys=True).encode()).hexdigest()
 
     teacher = [values["teacher"], files.hexdigest()]
-    read = teacher if config.encodings_read_teacher else []
+    read: list[Any] = teacher if config.encodings_read_teacher else []
+    if any(encoder.kind == "auto" for encoder in config.encoder):
+        # A student is trained to choose among them.
+        read = [*teacher, *(values[part] for part in ("regularizer", "objective", "training"))]
     return {
         "teacher": key("teacher", *teacher),
         "hidden": key("hidden", *teacher),

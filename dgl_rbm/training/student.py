@@ -68,6 +68,12 @@ class StudentTraining(StrictConfig):
         description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
         "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
     )
+    learn_validation: bool | None = Field(
+        default=None,
+        description="Whether the student also learns from the teacher's predictions of the validation nodes, never "
+        "from their labels. null is yes in the transductive setting, whose test nodes it learns from likewise, and no "
+        "in the inductive one: the validation nodes then show what unseen nodes will get.",
+    )
     record_routing: bool = Field(
         default=False,
         description="Whether the history says of every epoch of a student that routes how the gates are shared among "
@@ -116,6 +122,11 @@ def fit_student(
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
     if not len(table.val_idx):
         raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
+    if not len(table.taught_idx):
+        raise ConfigError(
+            "Every row of the table is a validation row, and the student is not to learn from these.",
+            hint="Set training.learn_validation to true.",
+        )
     training = training or StudentTraining()
     check_precision(training.precision, table.device, where="training.precision")
     loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig())
@@ -148,7 +159,11 @@ class _StudentRun(EpochLoop):
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
         self.training = training
         self.best_accuracy = 0.0
-        self.batch_size = training.batch_size or (len(table) if len(table) <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
+        self.rows = table.taught_idx
+        count = len(self.rows)
+        self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
+        # Picked once where every step takes all of them.
+        self.inputs = take(table.inputs, self.rows) if self.batch_size >= count < len(table) else table.inputs
 
     def train_epoch(self) -> dict[str, float]:
         self.student.train()
@@ -156,9 +171,9 @@ class _StudentRun(EpochLoop):
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
         self._set_learning_rate()
         sums: dict[str, float] = {}
-        done = 0
+        done, total = 0, len(self.rows)
         for rows in self._batches():
-            inputs = self.table.inputs if len(rows) == len(self.table) else take(self.table.inputs, rows)
+            inputs = self.inputs if len(rows) == total else take(self.table.inputs, rows)
             loss, parts = self.objective(self._forward, inputs, rows)
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(
@@ -172,9 +187,9 @@ class _StudentRun(EpochLoop):
             if self.averaged is not None:
                 self.averaged.update()
             for name, value in (parts | {"loss": loss.detach()}).items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / len(self.table)
+                sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / total
             done += len(rows)
-            self.context.substep(done, len(self.table))
+            self.context.substep(done, total)
         return sums
 
     def _forward(self, inputs: Rows) -> StudentOutput:
@@ -239,10 +254,11 @@ class _StudentRun(EpochLoop):
             group["lr"] = self.training.lr * share
 
     def _batches(self) -> Iterator[Tensor]:
-        if self.batch_size >= len(self.table):
-            yield torch.arange(len(self.table), device=self.table.device)
+        if self.batch_size >= len(self.rows):
+            yield self.rows
         else:
-            yield from torch.randperm(len(self.table)).to(self.table.device).split(self.batch_size)
+            order = torch.randperm(len(self.rows)).to(self.table.device)
+            yield from self.rows[order].split(self.batch_size)
 
 
 def _new_optimizer(student: Student, objective: StudentObjective, training: StudentTraining) -> torch.optim.Optimizer:

@@ -200,6 +200,7 @@ class PseudoLabels(nn.Module):
         self.config = config
         free = ~table.is_train
         free[table.val_idx] = False
+        self.taught = len(table.taught_idx)
         self.register_buffer("free", free, persistent=False)
         self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
         self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64, device="cpu"))
@@ -230,6 +231,6 @@ class PseudoLabels(nn.Module):
         """
         labels = self.labels[rows]
         given = labels >= 0
-        scale = len(self.labels) / (len(rows) * max(1, int((self.labels >= 0).sum())))
+        scale = self.taught / (len(rows) * max(1, int((self.labels >= 0).sum())))
         losses = [hard_label_loss(torch.log_softmax(logits[given], dim=1), labels[given]) for logits in heads]
         return self.config.weight * scale * torch.stack(losses).sum()

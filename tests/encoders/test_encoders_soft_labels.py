@@ -133,7 +133,7 @@ def test_without_predictions_there_is_nothing_to_read(observed_graph: Callable[.
     none = SoftLabelEncoder().reading(NoTeacher(), NoTeacher().predict(observed, RunContext()))
     with pytest.raises(ConfigError, match="reads a teacher's predictions"):
         none.fit(observed, RunContext())
-    with pytest.raises(ConfigError, match="soft_labels"):
+    with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
         resolve_config({"teacher": "none", "encoder": "soft_labels", "regularizer": "none"})
 
 

@@ -17,8 +17,10 @@ from dgl_rbm._dgl import dgl
 from dgl_rbm.encoders.base import Encoder, EncoderOutput
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
 from dgl_rbm.evaluation.scores import accuracy, macro_f1, score
+from dgl_rbm.pipeline import Pipeline
 from dgl_rbm.registry import encoders, regularizers, students, teachers
 from dgl_rbm.students.mlp import MLP
+from dgl_rbm.table import DistillationTable
 
 from .conftest import NODES, community_arrays, community_task, quick_distiller
 
@@ -454,3 +456,20 @@ def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: Distillat
     write_state(folder / "student.safetensors", state, student=json.dumps(config), **header)
     with pytest.raises(ArtifactError, match=r"kind 'residual'[\s\S]*Import the module that registers it"):
         load_run(folder)
+
+
+@pytest.mark.parametrize(("setting", "teaches"), [("transductive", True), ("inductive", False)])
+def test_the_setting_says_whether_validation_nodes_teach(
+    setting: str, teaches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[DistillationTable] = []
+    make = Pipeline.make_table
+
+    def noted(self: Pipeline, *parts: Any) -> DistillationTable:
+        tables.append(make(self, *parts))
+        return tables[-1]
+
+    monkeypatch.setattr(Pipeline, "make_table", noted)
+    for given in (None, True, False):
+        quick_distiller(student="mlp", training={"epochs": 2, "learn_validation": given}).fit(community_task(setting))
+    assert [table.teaches_validation for table in tables] == [teaches, True, False]

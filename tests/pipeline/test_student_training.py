@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def reference_loss(
         teacher = torch.softmax(table.teacher_logits[row] / temperature, 0)
         for c in range(CLASSES):
             soft += float(teacher[c] * (teacher[c] / student[c]).log())
-    scale = len(table) / (len(rows) * len(table.train_idx))
+    taught = len(table) if table.teaches_validation else len(table) - len(table.val_idx)
+    scale = taught / (len(rows) * len(table.train_idx))
     total = weight * scale * hard + (1 - weight) * soft / len(rows)
     if table.neighbor_targets is not None:
         target = -torch.log_softmax(logits / temperature, 1)[:, 0].sum()
@@ -233,6 +235,33 @@ def test_neighbour_targets_are_told_of_the_epochs_that_they_read() -> None:
     assert [entry.get("told") for entry in context.history] == [1.0, None, 3.0]
 
 
+@pytest.mark.parametrize("kind", STUDENTS)
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: int | None) -> None:
+    table = replace(make_table(targets=ConstantTargets()), teaches_validation=False)
+    assert table.taught_idx.tolist() == [*range(9), *range(18, 30)]
+    assert table.teacher_logits is not None
+    others = table.teacher_logits.clone()
+    others[table.val_idx] = others[table.val_idx].flip(1)
+    training = StudentTraining(epochs=8, batch_size=batch_size)
+    students = [build(kind), build(kind), build(kind)]
+    for student, logits, teaches in zip(
+        students, (table.teacher_logits, others, others), (False, False, True), strict=True
+    ):
+        fit_student(student, replace(table, teacher_logits=logits, teaches_validation=teaches), RunContext(), training)
+    first, second, taught = (student.logits(table.inputs) for student in students)
+    assert torch.equal(first, second)
+    assert not torch.equal(second, taught)
+
+
+def test_the_objective_of_taught_rows_equals_a_loop_over_them() -> None:
+    table = replace(make_table(), teaches_validation=False)
+    logits = torch.randn(21, CLASSES, generator=torch.Generator().manual_seed(4))
+    config = ObjectiveConfig(hard_label_weight=0.4, temperature=2.0)
+    loss, _ = distillation_objective(StudentOutput([logits]), table, table.taught_idx, config)
+    assert float(loss) == pytest.approx(reference_loss(logits, table, table.taught_idx.tolist(), 0.4, 2.0), rel=1e-5)
+
+
 def test_patience_ends_training() -> None:
     fit = fit_student(build("mlp"), make_table(), RunContext(), StudentTraining(epochs=400, patience=5))
     assert fit.epochs - fit.best_epoch == 5
@@ -254,3 +283,7 @@ def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
     no_validation = DistillationTable(full.inputs, full.labels, full.train_idx, empty, CLASSES)
     with pytest.raises(ConfigError, match="no validation rows"):
         fit_student(build("mlp"), no_validation, RunContext())
+    only = torch.arange(len(full))
+    only_validation = replace(make_table(), train_idx=empty, val_idx=only, teaches_validation=False)
+    with pytest.raises(ConfigError, match=r"Every row of the table is a validation row"):
+        fit_student(build("mlp"), only_validation, RunContext())

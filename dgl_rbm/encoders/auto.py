@@ -1,0 +1,53 @@
+"""Several encoders to choose from: a quick student is trained on the encodings of each, and validation decides."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.registry import encoders, students
+
+__all__ = ["AutoEncoderConfig"]
+
+
+@encoders.register
+class AutoEncoderConfig(ComponentConfig):
+    """The encoder whose encodings help a student most on the validation nodes."""
+
+    kind: Literal["auto"] = Field(default="auto", description="The best of several encoders on the validation nodes.")
+    candidates: list[SerializeAsAny[ComponentConfig]] = Field(
+        default=["diffusion", "soft_labels", "none"],
+        min_length=1,
+        validate_default=True,
+        description="The encoders to try: names, or options with 'kind'. The one of the best validation score "
+        "(`training.select_by`) is kept; of equal ones, the first.",
+    )
+    judge: SerializeAsAny[ComponentConfig] = Field(
+        default="mlp",  # type: ignore[assignment]
+        validate_default=True,
+        description="The student that is trained on the encodings of each, a quick one.",
+    )
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _resolved(cls, candidates: Any) -> Any:
+        found = encoders.resolve_all(candidates, "candidate")
+        for i, config in enumerate(found):
+            if isinstance(config, AutoEncoderConfig):
+                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
+        return found
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_student(cls, judge: Any) -> Any:
+        (found,) = students.resolve_all([judge], "judge")
+        if found.kind == "auto":
+            raise ValueError("the judge is one student, not 'auto'")
+        return found
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the encodings of a candidate depend on the teacher."""
+        return any(getattr(candidate, "reads_teacher", False) for candidate in self.candidates)
