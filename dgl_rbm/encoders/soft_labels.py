@@ -7,7 +7,8 @@ simple models out-performs graph neural networks" (ICLR 2021), who do so at pred
 
 A node takes part in its neighbours' predictions by its own features, and in training that tells the student something
 which no unseen node has told anyone. So the nodes are split into folds; a fold's encodings are made of what the teacher
-predicts of the other nodes in the graph without the fold, as if the fold had never been seen.
+predicts of the other nodes in the graph without the fold, as if the fold had never been seen. The validation nodes are
+a fold of their own: theirs are then what unseen nodes will have, and choices that are made on them are made for these.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class SoftLabelEncoder(Encoder):
     Parameters
     ----------
     folds : int
-        Parts that the observed nodes are split into, at random; no more than there are nodes are made. With 0 nothing
-        is hidden, and one prediction of the whole graph does.
+        Parts that the observed nodes are split into, at random, beside the validation nodes; no more than there are
+        nodes are made. With 0 nothing is hidden, and one prediction of the whole graph does.
     """
 
     kind = "soft_labels"
@@ -67,20 +68,25 @@ class SoftLabelEncoder(Encoder):
                 "The encoder 'soft_labels' reads a teacher's predictions, and there are none.",
                 hint="Name a teacher, or use the encoder 'label_propagation', which reads labels.",
             )
-        folds = min(self.folds, len(observed))
-        with context.stage("encoder", max(1, folds), unit="predictions") as stage:
+        held_out = [observed.val_idx] if len(observed.val_idx) else []
+        others = torch.ones(len(observed), dtype=torch.bool)
+        others[observed.val_idx] = False
+        nodes = others.nonzero().squeeze(1)
+        count = min(self.folds, len(nodes))
+        with context.stage("encoder", count + len(held_out) if self.folds else 1, unit="predictions") as stage:
             mean = NeighborMean(observed.graph)
-            if not folds:
+            if not self.folds:
                 encodings = mean(self._probabilities)
                 stage.step(1)
-            else:
-                encodings = torch.empty_like(self._probabilities)
-                fold_of = torch.randperm(len(observed)) % folds
-                for fold in range(folds):
-                    hidden = fold_of == fold
-                    predicted = self._predicted_without(hidden, observed, self._teacher, context)
-                    encodings[hidden] = mean.among(hidden.nonzero().squeeze(1), predicted, ~hidden)
-                    stage.step(fold + 1)
+                return EncoderOutput(vectors=self._probabilities, encodings=encodings)
+            nodes = nodes[torch.randperm(len(nodes))]
+            encodings = torch.empty_like(self._probabilities)
+            for done, fold in enumerate([*(nodes[i::count] for i in range(count)), *held_out]):
+                hidden = torch.zeros(len(observed), dtype=torch.bool)
+                hidden[fold] = True
+                predicted = self._predicted_without(hidden, observed, self._teacher, context)
+                encodings[fold] = mean.among(fold, predicted, ~hidden)
+                stage.step(done + 1)
         return EncoderOutput(vectors=self._probabilities, encodings=encodings)
 
     def _predicted_without(
@@ -109,8 +115,9 @@ class SoftLabelConfig(EncoderConfig):
     folds: int = Field(
         default=5,
         ge=0,
-        description="Parts that the nodes are split into; each part's encodings are made of what the teacher predicts "
-        "of the others without it, so that no node's own features reach its encoding. 0 hides nothing.",
+        description="Parts that the nodes are split into, beside the validation nodes; each part's encodings are made "
+        "of what the teacher predicts of the others without it, so that no node's own features reach its encoding. 0 "
+        "hides nothing.",
     )
 
     @field_validator("consistent")

@@ -83,6 +83,18 @@ def test_a_fold_gets_the_mean_of_what_is_predicted_without_it(
             torch.testing.assert_close(output.encodings[v], expected)
 
 
+def test_validation_nodes_are_a_fold_of_their_own(observed_graph: Callable[..., Any]) -> None:
+    edges = [(u, v) for u in range(NODES) for v in range(NODES) if u != v]
+    observed = observed_graph(edges, NODES, features=FEATURES, labels=[0, 1] * 3 + [0], train=[0], val=[2, 5])
+    output, teacher = fitted(observed, 2)
+    hidden = [set(range(NODES)) - set(ids) for ids in teacher.views[1:]]
+    assert len(hidden) == 3
+    assert hidden[-1] == {2, 5}
+    # Just what they would have as unseen nodes.
+    said = predictions(edges, set(range(NODES)) - {2, 5})
+    torch.testing.assert_close(output.encodings[2], torch.stack(list(said.values())).mean(dim=0))
+
+
 def test_own_features_reach_a_nodes_encoding_only_without_folds(observed_graph: Callable[..., Any]) -> None:
     edges = [(0, 1), (1, 0), (1, 2), (2, 1)]
     changed = FEATURES.clone()

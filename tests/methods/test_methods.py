@@ -26,7 +26,7 @@ FOLDER = Path(dgl_rbm.methods.__file__).parent
 NAMED = sorted({recipe.dataset for recipe in recipes()})
 EXPECTED = {"glnn", "krd", "nosmog", "cohop", "moe", "ensemble3", "ensemble8", "rbm", "rbm-lp"}
 EXPECTED |= {f"{name}+" for name in ("glnn", "krd", "nosmog", "cohop")}
-OWN = {"rbm-multi", "mlp-multi", "auto-multi"}
+OWN = {"rbm-multi", "mlp-multi", "auto-multi", "rbm-features", "mlp-features"}
 PUBLISHED = [name for name in method_names() if name not in OWN]
 
 
