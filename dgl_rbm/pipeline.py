@@ -16,10 +16,10 @@ from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encodings import Encodings
-from dgl_rbm.environment import versions
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
-from dgl_rbm.evaluation.scores import accuracy, agreement, score, student_inputs, student_logits
+from dgl_rbm.evaluation.record import run_metrics
+from dgl_rbm.evaluation.scores import accuracy, student_inputs, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
@@ -79,7 +79,7 @@ class Pipeline:
             of_teacher = self.teacher_logits(teacher, output)
             logits = {"teacher": of_teacher} if output.targets is not None else {}
             logits["student"] = student_logits(student, encodings, self.task, self.context.substep)
-            metrics = self.score(teacher, student, fit, logits)
+            metrics = run_metrics(self.task, self.config, teacher, student, fit, logits, self.context.seconds)
         if candidates:
             metrics["candidates"] = candidates
         if self.encoder_candidates:
@@ -197,6 +197,8 @@ class Pipeline:
                 table = self.make_table(teacher, output, encodings)
                 student, _ = self._built(teacher, table, auto.judge)
                 record = validation_record(student, self.fit_student(student, table, part), table)
+                # The judge's training is a part of the choice of the encoder.
+                part.seconds = {"encoder": sum(part.seconds.values())}
             return encodings, record | {"kind": candidate.kind}
 
         def compute() -> dict[str, Any]:
@@ -311,42 +313,3 @@ class Pipeline:
         full = teacher.predict(self.task.full(), self.context).logits
         full[self.observed.node_ids] = output.logits
         return full
-
-    def score(
-        self, teacher: Teacher, student: Student, fit: StudentFit, logits: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        """Return the metrics; the test labels are read here and nowhere else.
-
-        Without a teacher there are no scores of it, and the agreement with it is None.
-        """
-        scores = score(self.task, logits)
-        seconds = self.context.seconds
-        return {
-            "dataset": self.task.name,
-            "setting": self.task.setting,
-            "seed": self.config.seed,
-            "nodes": self.task.graph.num_nodes(),
-            "edges": self.task.graph.num_edges(),
-            "teacher": {
-                "kind": teacher.kind,
-                **scores.get("teacher", {}),
-                "parameters": teacher.num_parameters(),
-                "seconds": seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
-            },
-            "student": {
-                "kind": student.kind,
-                **scores["student"],
-                "parameters": student.num_parameters(),
-                "active_parameters": student.num_active_parameters(),
-                "best_epoch": fit.best_epoch,
-                "epochs": fit.epochs,
-                "seconds": seconds.get("student", 0.0),
-            },
-            "encoder": {
-                "kind": "+".join(config.kind for config in self.config.encoder),
-                "seconds": seconds.get("encoder", 0.0),
-            },
-            "regularizer": {"kind": self.config.regularizer.kind, "seconds": seconds.get("regularizer", 0.0)},
-            "agreement": agreement(self.task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
-            "versions": versions(),
-        }

@@ -101,6 +101,9 @@ def test_runs_share_the_choice_where_all_that_it_depends_on_is_the_same(tmp_path
 
 def test_a_saved_run_holds_the_chosen_encoder_and_says_how_the_others_did(tmp_path: Path, task: NodeTask) -> None:
     result = automatic(student="mlp").fit(task)
+    spent = result.metrics["seconds"]
+    # The judges' trainings are the encoder's time and not the student's.
+    assert 0 < spent["student"] < spent["encoder"]
     result.save(tmp_path)
     saved = load_run(tmp_path)
     kinds = [part["kind"] for part in result.config.to_values()["encoder"]]
