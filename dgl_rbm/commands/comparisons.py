@@ -88,7 +88,7 @@ def compare(
     if page is not None:
         from dgl_rbm.comparison.page import write_page
 
-        write_page(out, page)
+        write_page([out], page)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:
@@ -102,16 +102,18 @@ def compare(
 
 @guarded
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, with its results.csv.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of comparisons, with their results.csv; their runs are put together.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Markdown file to write.")] = Path("results.md"),
     figures: Annotated[
         Path | None, typer.Option(help="Folder for the figures; by default named like the file, without its suffix.")
     ] = None,
 ) -> None:
-    """Write a page with a comparison's tables, figures, command, versions and hardware."""
+    """Write a page with the tables, figures, commands, versions and hardware of one or more comparisons."""
     from dgl_rbm.comparison.page import write_page
 
-    for path in write_page(folder, out, figures):
+    for path in write_page(folders, out, figures):
         typer.echo(f"Wrote {path}.")
 
 

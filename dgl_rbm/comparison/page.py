@@ -1,4 +1,4 @@
-"""The page of a comparison: tables, figures, command, versions and hardware, from what its folder holds."""
+"""The page of comparisons: tables, figures, commands, versions and hardware, from what their folders hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes
 from dgl_rbm.comparison.record import read_record
 from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_markdown
-from dgl_rbm.comparison.results import read_results
+from dgl_rbm.comparison.results import Row, read_results
 from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.training.checkpoint import write_atomic
@@ -33,28 +33,49 @@ def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["setting"] for row in rows if row["status"] == "ok"))
 
 
-def render_page(folder: Path, figures: str) -> str:
+def _read_rows(folders: Sequence[Path]) -> list[Row]:
+    """Return the runs of all folders, no run twice."""
+    rows: list[Row] = []
+    found: dict[tuple[Any, ...], Path] = {}
+    for folder in folders:
+        of_folder = read_results(folder / "results.csv")
+        if not of_folder:
+            raise ArtifactError(
+                f"'{folder / 'results.csv'}' holds no runs.",
+                hint="`dgl-rbm compare` with the options of before goes on.",
+            )
+        for row in of_folder:
+            run = tuple(row[name] for name in ("method", "dataset", "setting", "seed"))
+            if run in found:
+                raise ConfigError(
+                    f"'{found[run]}' and '{folder}' both hold the run {', '.join(map(str, run))}.",
+                    hint="Give folders of different methods, graphs, settings or seeds.",
+                )
+        found |= {tuple(row[name] for name in ("method", "dataset", "setting", "seed")): folder for row in of_folder}
+        rows += of_folder
+    return rows
+
+
+def render_page(folders: Sequence[Path], figures: str) -> str:
     """Return the page in Markdown.
 
     Parameters
     ----------
-    folder : Path
-        Of the comparison: ``results.csv``, ``comparison.json``, and where there is one ``notes.md``, text of your own
-        that is put below the tables of accuracies.
+    folders : sequence of Path
+        Of the comparisons, whose runs are put together: ``results.csv``, ``comparison.json``, and where there is one
+        ``notes.md``, text of your own that is put below the tables of accuracies.
     figures : str
         Folder of the figures, as the page is to name it.
 
     Raises
     ------
     ArtifactError
-        Where the folder holds no ``results.csv``, or one without runs, or one that is damaged.
+        Where a folder holds no ``results.csv``, or one without runs, or one that is damaged.
+    ConfigError
+        Where two folders hold the same run.
     """
-    rows, record = read_results(folder / "results.csv"), read_record(folder)
-    if not rows:
-        raise ArtifactError(
-            f"'{folder / 'results.csv'}' holds no runs.", hint="`dgl-rbm compare` with the options of before goes on."
-        )
-    source = f"{folder.resolve().name}/results.csv"
+    rows, records = _read_rows(folders), [read_record(folder) for folder in folders]
+    source = "`, `".join(f"{folder.resolve().name}/results.csv" for folder in folders)
     tables = comparison_tables(rows)
     costs = [table for table in tables if table.title.startswith("Costs")]
     accuracies = [table for table in tables if table not in costs]
@@ -69,9 +90,9 @@ def render_page(folder: Path, figures: str) -> str:
     ]
     for table in accuracies:
         lines += [to_markdown(table)]
-    notes = folder / _NOTES
-    if notes.is_file():
-        lines += [notes.read_text(encoding="utf-8").strip(), ""]
+    for notes in (folder / _NOTES for folder in folders):
+        if notes.is_file():
+            lines += [notes.read_text(encoding="utf-8").strip(), ""]
     lines += ["## Figures", ""]
     for setting in _settings(rows):
         lines += [
@@ -89,40 +110,41 @@ def render_page(folder: Path, figures: str) -> str:
             entries = (row["method"], row["dataset"], row["setting"], str(row["seed"]), row["error"] or "")
             lines.append(f"| {' | '.join(map(escape_markdown, entries))} |")
         lines.append("")
-    return "\n".join([*lines, *_origin(record)])
+    return "\n".join([*lines, *_origin([record for record in records if record])])
 
 
-def _origin(record: Mapping[str, Any]) -> list[str]:
-    """Return how the results were made."""
-    if not record:
+def _origin(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how the results were made; a machine that made several comparisons is described after the last of them."""
+    if not records:
         return []
+    lines = ["## How these were made", ""]
+    places = [_place(record) for record in records]
+    for i, (record, place) in enumerate(zip(records, places, strict=True)):
+        # Not among the blocks that the documentation's tests run.
+        lines += ["```text", record["command"], "```", ""]
+        if places[i + 1 : i + 2] != [place]:
+            lines += [place, ""]
+    return lines
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    """Return the sentence about machine and versions."""
     machine, versions = record["hardware"], record["versions"]
     parts = [f"{machine['cpu']}, {machine['cores']} cores"]
     if machine["memory_gib"] is not None:
         parts.append(f"{machine['memory_gib']:g} GiB of memory")
     parts += machine["gpus"] or ["no GPU"]
-    return [
-        "## How these were made",
-        "",
-        # Not among the blocks that the documentation's tests run.
-        "```text",
-        record["command"],
-        "```",
-        "",
-        f"On {', '.join(parts)}, {machine['system']}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ".",
-        "",
-    ]
+    found = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"On {', '.join(parts)}, {machine['system']}; {found}."
 
 
-def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Path]:
+def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) -> list[Path]:
     """Write the page and its figures.
 
     Parameters
     ----------
-    folder : Path
-        Of the comparison.
+    folders : sequence of Path
+        See `render_page`.
     out : Path
         The Markdown file.
     figures : Path, optional
@@ -136,19 +158,19 @@ def write_page(folder: Path, out: Path, figures: Path | None = None) -> list[Pat
     Raises
     ------
     ArtifactError
-        Where `folder` holds no ``results.csv``.
+        Where a folder holds no ``results.csv``.
     ConfigError
-        Where `out` is a folder.
+        Where `out` is a folder, or two folders hold the same run.
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; expected a file, such as {out / 'results.md'}.")
-    rows = read_results(folder / "results.csv")
+    rows = _read_rows(folders)
     if figures is None:
         # The page cannot be where the folder is.
         figures = out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
-    page = render_page(folder, Path(os.path.relpath(figures, out.parent)).as_posix())
+    page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())
     written = []
     for setting in _settings(rows):
         for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):

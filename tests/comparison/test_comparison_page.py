@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "docs" / "results.md"
-    written = write_page(folder, out)
+    written = write_page([folder], out)
     assert written[-1] == out
     page = out.read_text(encoding="utf-8")
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
@@ -50,19 +50,47 @@ def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
     # The same from the same files, in any other place.
     elsewhere = tmp_path / "elsewhere" / "comparison"
     shutil.copytree(folder, elsewhere)
-    assert render_page(elsewhere, "results") == page
+    assert render_page([elsewhere], "results") == page
+
+
+def test_several_comparisons_on_one_page(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_results(other / "results.csv", [{**row, "dataset": "wine"} for row in ROWS])
+    write_record(other, "dgl-rbm compare --methods a --datasets wine", {"methods": ["a"]})
+    (folder / "notes.md").write_text("First.", encoding="utf-8")
+    (other / "notes.md").write_text("Second.", encoding="utf-8")
+    page = render_page([folder, other], "figures")
+    assert "comparison/results.csv`, `other/results.csv" in page
+    assert re.search(r"\| *digits \|.* wine \|", page)
+    assert page.index("First.") < page.index("Second.") < page.index("## Figures")
+    origin = page[page.index("## How these were made") :]
+    assert origin.index("--methods a,b,c") < origin.index("--datasets wine") < origin.index("torch ")
+    # One machine, said once; another one is said for each.
+    assert origin.count("GiB of memory") == 1
+    record = json.loads((other / "comparison.json").read_text(encoding="utf-8"))
+    record["hardware"]["cpu"] = "Another"
+    (other / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
+    origin = render_page([folder, other], "figures").split("## How these were made")[1]
+    assert origin.count("GiB of memory") == 2
+
+
+def test_a_run_that_two_folders_hold_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    with pytest.raises(ConfigError, match=r"both hold the run .*digits, transductive"):
+        render_page([folder, other], "figures")
 
 
 def test_text_of_your_own(folder: Path) -> None:
     (folder / "notes.md").write_text("## What we think\n\nNot much.\n", encoding="utf-8")
-    page = render_page(folder, "figures")
+    page = render_page([folder], "figures")
     assert page.index("## Validation") < page.index("## What we think") < page.index("## Figures")
 
 
 def test_without_matplotlib_nothing_is_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match="matplotlib") as error:
-        write_page(folder, tmp_path / "page.md")
+        write_page([folder], tmp_path / "page.md")
     assert "dgl-rbm[plot]" in str(error.value.hint)
     assert not (tmp_path / "page.md").exists()
 
@@ -76,19 +104,19 @@ def test_results_come_back_as_they_were_written(folder: Path) -> None:
 
 def test_what_is_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot be read"):
-        write_page(tmp_path, tmp_path / "page.md")
+        write_page([tmp_path], tmp_path / "page.md")
     (tmp_path / "results.csv").write_text("method,seed\na,0\n")
     with pytest.raises(ArtifactError, match="lacks the columns dataset"):
-        write_page(tmp_path, tmp_path / "page.md")
+        write_page([tmp_path], tmp_path / "page.md")
     write_results(tmp_path / "results.csv", ROWS)
     text = (tmp_path / "results.csv").read_text().replace("0.94", "many")
     (tmp_path / "results.csv").write_text(text)
     with pytest.raises(ArtifactError, match="line 5"):
-        write_page(tmp_path, tmp_path / "page.md")
+        write_page([tmp_path], tmp_path / "page.md")
     write_results(tmp_path / "results.csv", ROWS)
     (tmp_path / "comparison.json").write_text("{")
     with pytest.raises(ArtifactError, match=r"comparison\.json"):
-        write_page(tmp_path, tmp_path / "page.md")
+        write_page([tmp_path], tmp_path / "page.md")
 
 
 def test_results_that_were_damaged(folder: Path) -> None:
@@ -105,30 +133,30 @@ def test_results_that_were_damaged(folder: Path) -> None:
     ):
         path.write_bytes(damaged)
         with pytest.raises(ArtifactError, match=complaint):
-            render_page(folder, "figures")
+            render_page([folder], "figures")
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"command": "x", "hardware": {}, "versions": {}}', '{"command": 3}'])
 def test_a_record_of_something_else(folder: Path, content: str) -> None:
     (folder / "comparison.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"comparison\.json"):
-        render_page(folder, "figures")
+        render_page([folder], "figures")
 
 
 def test_a_page_whose_name_has_no_ending(folder: Path, tmp_path: Path) -> None:
-    written = write_page(folder, tmp_path / "page")
+    written = write_page([folder], tmp_path / "page")
     assert (tmp_path / "page").is_file()
     assert {path.parent for path in written[:-1]} == {tmp_path / "page-figures"}
 
 
 def test_a_page_cannot_be_a_folder(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a folder; expected a file, such as .*results\.md"):
-        write_page(folder, tmp_path)
+        write_page([folder], tmp_path)
 
 
 def test_the_folder_that_one_is_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    assert render_page(Path(), "figures") == render_page(folder, "figures")
+    assert render_page([Path()], "figures") == render_page([folder], "figures")
 
 
 def test_errors_are_text_on_the_page(folder: Path) -> None:
@@ -137,7 +165,7 @@ def test_errors_are_text_on_the_page(folder: Path) -> None:
         if row["status"] != "ok":
             row["error"] = "a|b <script> of ValueError"
     write_results(folder / "results.csv", rows)
-    page = render_page(folder, "figures")
+    page = render_page([folder], "figures")
     assert "a\\|b \\<script> of ValueError" in page
 
 
@@ -168,7 +196,7 @@ def test_the_machine() -> None:
 
 def test_the_documented_results_are_those_that_are_checked_in() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page == render_page(CHECKED_IN, "results"), (
+    assert page == render_page([CHECKED_IN], "results"), (
         "docs/results.md is not what `dgl-rbm report benchmarks/results/comparison --out docs/results.md` writes"
     )
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page):
