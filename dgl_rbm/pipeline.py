@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -189,16 +190,16 @@ class Pipeline:
     ) -> Encodings:
         if teacher is None or output is None:
             teacher, output = self.fit_teacher()
+        # Before the choice, whose record is not to hold the time of a part that is kept on its own.
+        self._neighbor_targets(teacher, output)
 
         def train(i: int, candidate: ComponentConfig) -> tuple[Encodings, dict[str, Any]]:
-            with self.context.part(f"encoder-{i}", own_streams=False) as part:
+            with self._judged(i) as part:
                 state = part.cached("encodings", lambda: self._encoded([candidate], teacher, output, part).state_dict())
                 encodings = Encodings.from_state(state)
                 table = self.make_table(teacher, output, encodings)
                 student, _ = self._built(teacher, table, auto.judge)
                 record = validation_record(student, self.fit_student(student, table, part), table)
-                # The judge's training is a part of the choice of the encoder.
-                part.seconds = {"encoder": sum(part.seconds.values())}
             return encodings, record | {"kind": candidate.kind}
 
         def compute() -> dict[str, Any]:
@@ -211,9 +212,20 @@ class Pipeline:
         self.config = self.config.model_copy(update={"encoder": [auto.candidates[state["chosen"]]]})
         return Encodings.from_state(state["encodings"])
 
+    @contextmanager
+    def _judged(self, i: int) -> Iterator[RunContext]:
+        """Give the context of a candidate for the encoder; its judge's training is a part of the choice."""
+        with self.context.part(f"encoder-{i}", own_streams=False) as part:
+            try:
+                yield part
+            finally:
+                part.seconds = {"encoder": sum(part.seconds.values())}
+
     def make_table(self, teacher: Teacher, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
         """Return all that the student is trained on; each table has its neighbour targets as they are at the start."""
         device, learns = self.context.device, self.config.training.learn_validation
+        # Whether the test nodes' soft labels are learnt too. Without a teacher there are none, of no node.
+        asked_alike = self.task.setting == "transductive" or output.targets is None
         return DistillationTable(
             inputs=hstack(self.observed.features, encodings.values).to(device),
             labels=self.observed.labels.to(device),
@@ -223,7 +235,7 @@ class Pipeline:
             teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
             neighbor_targets=self._neighbor_targets(teacher, output),
-            teaches_validation=self.task.setting == "transductive" if learns is None else learns,
+            teaches_validation=asked_alike if learns is None else learns,
         )
 
     def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> NeighborTargets | None:

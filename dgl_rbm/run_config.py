@@ -62,8 +62,8 @@ class DistillConfig(StrictConfig):
 
     @property
     def encodings_read_teacher(self) -> bool:
-        """Whether the encodings depend on the teacher, so that it must be fitted before them."""
-        return any(getattr(encoder, "reads_teacher", False) for encoder in self.encoder)
+        """Whether the encodings depend on the teacher: by what they are made of, or by how they are chosen."""
+        return any(encoder.kind == "auto" or getattr(encoder, "reads_teacher", False) for encoder in self.encoder)
 
     def to_values(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in a YAML file."""
@@ -172,9 +172,14 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         if config.objective.similarity.weight and not getattr(teacher, "has_predictions", True):
             problems.append("objective.similarity: the teacher 'none' has no states to compare the student's with.")
             hints.append("Name a teacher, or set objective.similarity.weight to 0.")
-        if config.encodings_read_teacher and not getattr(teacher, "has_predictions", True):
+        reading = [encoder.kind for encoder in config.encoder if getattr(encoder, "reads_teacher", False)]
+        if reading and not getattr(teacher, "has_predictions", True):
             problems.append("encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.")
-            hints.append("Name a teacher, or use the encoder 'label_propagation', which reads the training labels.")
+            hints.append(
+                "Name candidates without them: --set 'encoder.0.candidates=[diffusion, none]'"
+                if reading == ["auto"]
+                else "Name a teacher, or use the encoder 'label_propagation', which reads the training labels."
+            )
     if config is None or problems:
         raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
@@ -22,7 +23,8 @@ class AutoEncoderConfig(ComponentConfig):
         min_length=1,
         validate_default=True,
         description="The encoders to try: names, or options with 'kind'. The one of the best validation score "
-        "(`training.select_by`) is kept; of equal ones, the first.",
+        "(`training.select_by`) is kept; of equal ones, the first. In inductive runs, encoders that are fitted with "
+        "the validation nodes in the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides them.",
     )
     judge: SerializeAsAny[ComponentConfig] = Field(
         default="mlp",  # type: ignore[assignment]
@@ -42,6 +44,8 @@ class AutoEncoderConfig(ComponentConfig):
     @field_validator("judge", mode="before")
     @classmethod
     def _one_student(cls, judge: Any) -> Any:
+        if isinstance(judge, Mapping):
+            judge = {"kind": "mlp", **judge}
         (found,) = students.resolve_all([judge], "judge")
         if found.kind == "auto":
             raise ValueError("the judge is one student, not 'auto'")

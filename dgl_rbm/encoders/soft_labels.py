@@ -20,6 +20,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from dgl_rbm._dgl import dgl
 from dgl_rbm.data.structure import induced
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
@@ -41,11 +42,23 @@ class SoftLabelEncoder(Encoder):
     folds : int
         Parts that the observed nodes are split into, at random, beside the validation nodes; no more than there are
         nodes are made. With 0 nothing is hidden, and one prediction of the whole graph does.
+
+    Raises
+    ------
+    ConfigError
+        Where `folds` is 1, which would hide all nodes at once, or negative.
+
+    Notes
+    -----
+    A teacher that looks its predictions up, as ``logits`` does, says the same of a node whether its neighbours are
+    hidden or not: what it once read of them stays in the encodings, in training more than for unseen nodes.
     """
 
     kind = "soft_labels"
 
     def __init__(self, *, folds: int = 5) -> None:
+        if folds < 0 or folds == 1:
+            raise ConfigError(f"folds is {folds}; expected at least 2, or 0 to hide nothing.")
         self.folds = folds
         self._teacher: Teacher | None = None
         self._probabilities = torch.empty(0)
@@ -101,8 +114,24 @@ class SoftLabelEncoder(Encoder):
                 features=take(observed.features, kept),
                 node_ids=observed.node_ids[kept],
             )
-            predicted[kept] = torch.softmax(teacher.predict(view, context).logits, dim=1)
+            predicted[kept] = torch.softmax(self._asked(teacher, view, context), dim=1)
         return predicted
+
+    def _asked(self, teacher: Teacher, view: GraphView, context: RunContext) -> Tensor:
+        """Return the teacher's logits of a part of the graph, for which a module of the user's may not be made."""
+        try:
+            logits = teacher.predict(view, context).logits
+            problem = None if len(logits) == len(view) else f"it returned {len(logits)} rows"
+        except (RuntimeError, ValueError, IndexError, dgl.DGLError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem is not None:
+            raise ConfigError(
+                f"The encoder 'soft_labels' asked the teacher '{teacher.kind}' about {len(view)} of "
+                f"{len(self._probabilities)} nodes, the others being hidden; {problem}",
+                hint="Such a part may have nodes without edges; DGL's convolutions take them with "
+                "allow_zero_in_degree=True. Or set the encoder's `folds` to 0, or use the encoder 'diffusion'.",
+            )
+        return logits
 
 
 @encoders.register
@@ -119,6 +148,13 @@ class SoftLabelConfig(EncoderConfig):
         "of what the teacher predicts of the others without it, so that no node's own features reach its encoding. 0 "
         "hides nothing.",
     )
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold would hide all nodes at once; expected at least 2, or 0 to hide nothing")
+        return folds
 
     @field_validator("consistent")
     @classmethod

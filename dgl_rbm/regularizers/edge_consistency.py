@@ -35,7 +35,7 @@ class EdgeConsistencyTargets:
     """The neighbours' last predictions as targets; see `dgl_rbm.table.NeighborTargets`.
 
     In full batches these are the predictions of the same pass. In smaller ones, those of neighbours that are not in
-    the batch are the ones that they had when they last were; neighbours that never were add nothing. There the members
+    the batch are the ones that they had when they last were; neighbours that never were do not count. There the members
     of an ensemble, which hand in their predictions one after the other, all follow those of the last one.
 
     Parameters
@@ -51,8 +51,8 @@ class EdgeConsistencyTargets:
     def __init__(self, neighbors: SparseRows, num_classes: int, *, weight: float = 1.0) -> None:
         self.weight = weight
         self._neighbors = neighbors
-        self._degree = matmul(neighbors, torch.ones(len(neighbors), 1)).clamp_(min=1)
-        self._predicted = torch.zeros(len(neighbors), num_classes)
+        # The last column says who has a prediction.
+        self._predicted = torch.zeros(len(neighbors), num_classes + 1)
 
     def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """Return the weighted divergence from the neighbours' mean prediction, summed over rows.
@@ -60,12 +60,13 @@ class EdgeConsistencyTargets:
         The rows' predictions are kept for their neighbours. Rows without neighbours add nothing.
         """
         with torch.no_grad():
-            self._predicted[rows] = log_probs.detach().exp().to(self._predicted)
+            self._predicted[rows, :-1] = log_probs.detach().exp().to(self._predicted)
+            self._predicted[rows, -1] = 1.0
             if len(rows) == len(self._predicted):
-                means = matmul(self._neighbors, self._predicted)[rows]
+                sums = matmul(self._neighbors, self._predicted)[rows]
             else:
-                means = matmul(take(self._neighbors, rows), self._predicted)
-            means = means / self._degree[rows]
+                sums = matmul(take(self._neighbors, rows), self._predicted)
+            means = sums[:, :-1] / sums[:, -1:].clamp(min=1)
             entropy = torch.special.entr(means).sum()
         return self.weight * (soft_cross_entropy(log_probs, means) - entropy)
 
@@ -73,7 +74,6 @@ class EdgeConsistencyTargets:
         """Return the targets on `device`."""
         moved = copy.copy(self)
         moved._neighbors = self._neighbors.to(device)
-        moved._degree = self._degree.to(device)
         # A copy in any case: two runs must not write to the same predictions.
         moved._predicted = self._predicted.to(device, copy=True)
         return moved

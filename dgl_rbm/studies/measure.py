@@ -67,7 +67,9 @@ class Bench:
     def encodings(self, config: DistillConfig) -> Encodings:
         """Return the encodings that students of `config` read."""
         values = config.to_values()
-        key = str([values["encoder"], values["teacher"] if config.encodings_read_teacher else None])
+        # What any choice among encoders depends on, too.
+        parts = ("encoder", "teacher", "regularizer", "objective", "training")
+        key = str([values[part] for part in (parts if config.encodings_read_teacher else parts[:1])])
         if key not in self._encodings:
             device = torch.device("cpu")
             context = RunContext(seed=config.seed, device=device)

@@ -58,7 +58,7 @@ def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.devi
     read: list[Any] = teacher if config.encodings_read_teacher else []
     if any(encoder.kind == "auto" for encoder in config.encoder):
         # A student is trained to choose among them.
-        read = [*teacher, *(values[part] for part in ("regularizer", "objective", "training"))]
+        read = [*teacher, *(values[part] for part in ("regularizer", "objective", "training", "setting"))]
     return {
         "teacher": key("teacher", *teacher),
         "hidden": key("hidden", *teacher),

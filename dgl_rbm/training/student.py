@@ -70,9 +70,10 @@ class StudentTraining(StrictConfig):
     )
     learn_validation: bool | None = Field(
         default=None,
-        description="Whether the student also learns from the teacher's predictions of the validation nodes, never "
-        "from their labels. null is yes in the transductive setting, whose test nodes it learns from likewise, and no "
-        "in the inductive one: the validation nodes then show what unseen nodes will get.",
+        description="Whether the validation nodes are rows that the student is trained on, with the teacher's "
+        "predictions as targets, never their labels. null is yes in the transductive setting, where test nodes are "
+        "too, and no in the inductive one: the validation nodes then show what unseen nodes will get. Without a "
+        "teacher null is always yes.",
     )
     record_routing: bool = Field(
         default=False,
@@ -131,6 +132,11 @@ def fit_student(
     check_precision(training.precision, table.device, where="training.precision")
     loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig())
     loop.run()
+    if not loop.best_epoch:
+        raise TrainingError(
+            "The student's loss on the validation rows was not finite in any epoch.",
+            hint=f"Try a lower learning rate, such as --set training.lr={training.lr / 10:g}.",
+        )
     return StudentFit(loop.best_epoch, loop.best_accuracy, loop.epoch)
 
 

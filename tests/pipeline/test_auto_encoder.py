@@ -16,6 +16,7 @@ from dgl_rbm.console.summary import print_comparison
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import encoders
 from dgl_rbm.run_config import resolve_config
+from dgl_rbm.training.shared import part_keys
 
 from .conftest import community_task, quick_distiller
 from .test_leaks import with_garbage_test_labels, with_garbage_unseen_part
@@ -99,6 +100,24 @@ def test_runs_share_the_choice_where_all_that_it_depends_on_is_the_same(tmp_path
     assert counts == [4, 1, 4]
 
 
+def test_what_is_reused_is_counted_once(tmp_path: Path, task: NodeTask) -> None:
+    runs = [automatic(student=student).fit(task, shared=tmp_path) for student in ("mlp", "rbm")]
+    first, second = (run.metrics["seconds"] for run in runs)
+    for stage in ("regularizer", "encoder", "teacher"):
+        assert second[stage] == pytest.approx(first[stage], abs=1e-3), stage
+
+
+def test_the_setting_is_a_part_of_what_a_choice_depends_on() -> None:
+    observed = community_task().observed()
+    keys = [
+        part_keys(resolve_config({"encoder": encoder, "setting": setting}), observed, torch.device("cpu"))["encodings"]
+        for encoder in ("auto", "soft_labels")
+        for setting in ("transductive", "inductive")
+    ]
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[3]
+
+
 def test_a_saved_run_holds_the_chosen_encoder_and_says_how_the_others_did(tmp_path: Path, task: NodeTask) -> None:
     result = automatic(student="mlp").fit(task)
     spent = result.metrics["seconds"]
@@ -142,12 +161,12 @@ def test_wrong_choices_are_refused() -> None:
         ({"kind": "auto", "candidates": ["difusion"]}, "Did you mean 'diffusion'"),
         ({"kind": "auto", "candidates": []}, "at least 1"),
         ({"kind": "auto", "judge": "auto"}, "the judge is one student"),
+        ({"kind": "auto", "judge": {"hidden_dims": 3}}, "Did you mean 'hidden_dim'"),
     ):
         with pytest.raises(ConfigError, match=message):
             resolve_config({"encoder": encoder})
     with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
         resolve_config({"encoder": "auto", "teacher": "none", "regularizer": "none"})
-    kept = resolve_config(
+    resolve_config(
         {"encoder": {"kind": "auto", "candidates": ["none", "diffusion"]}, "teacher": "none", "regularizer": "none"}
     )
-    assert not kept.encodings_read_teacher

@@ -473,3 +473,7 @@ def test_the_setting_says_whether_validation_nodes_teach(
     for given in (None, True, False):
         quick_distiller(student="mlp", training={"epochs": 2, "learn_validation": given}).fit(community_task(setting))
     assert [table.teaches_validation for table in tables] == [teaches, True, False]
+    # Without a teacher there are no predictions of it to leave out.
+    options = {"teacher": "none", "regularizer": "edge_consistency", "training": {"epochs": 2}}
+    quick_distiller(student="mlp", **options).fit(community_task(setting))
+    assert tables[-1].teaches_validation

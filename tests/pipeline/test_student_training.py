@@ -274,6 +274,13 @@ def test_a_diverging_loss_is_an_error_that_names_the_remedy() -> None:
         fit_student(build("mlp"), table, RunContext())
 
 
+def test_a_validation_loss_that_is_never_finite_is_an_error() -> None:
+    table = make_table()
+    table.inputs[table.val_idx] = float("inf")
+    with pytest.raises(TrainingError, match=r"validation rows was not finite.*\n.*training.lr=0.001"):
+        fit_student(build("mlp"), replace(table, teaches_validation=False), RunContext(), StudentTraining(epochs=3))
+
+
 def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
     full = make_table(teacher=False)
     empty = torch.zeros(0, dtype=torch.int64)
