@@ -185,8 +185,8 @@ def tune(
     hide: Annotated[
         float,
         typer.Option(
-            help="Share of the validation nodes that nothing is trained or chosen on, and that trials are judged by. "
-            "In the inductive setting they are hidden as unseen nodes are."
+            help="Share of the validation nodes that are held out and that trials are judged by; no epoch is chosen on "
+            "them. In the inductive setting they are hidden as unseen nodes are."
         ),
     ] = 0.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; trials that are there are kept.")] = Path(

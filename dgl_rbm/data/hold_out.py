@@ -16,10 +16,10 @@ __all__ = ["hide_validation"]
 def hide_validation(task: NodeTask, share: float, seed: int) -> NodeTask:
     """Return a task whose test nodes are a part of this one's validation nodes; its own test labels are out of reach.
 
-    Validation nodes are observed, and a student learns from their soft labels. So they do not show what a node that
-    nobody has seen will get. Here a part of them is hidden as the inductive setting hides test nodes, with their
-    edges, from all training, beside those that are hidden already; in the transductive setting they are observed
-    nodes without a label.
+    Validation nodes are observed: teacher and encoders see them with their edges, and epochs are chosen on them. So
+    they do not quite show what a node that nobody has seen will get. Here a part of them is hidden as the inductive
+    setting hides test nodes, with their edges, from all training, beside those that are hidden already; in the
+    transductive setting they are observed nodes without a label.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ class AutoEncoderConfig(ComponentConfig):
         validate_default=True,
         description="The encoders to try: names, or options with 'kind'. The one of the best validation score "
         "(`training.select_by`) is kept; of equal ones, the first. In inductive runs, encoders that are fitted with "
-        "the validation nodes in the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides them.",
+        "the validation nodes in the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides "
+        "them.",
     )
     judge: SerializeAsAny[ComponentConfig] = Field(
         default="mlp",  # type: ignore[assignment]
