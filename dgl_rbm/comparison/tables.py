@@ -206,15 +206,38 @@ def _means(
 
 
 def _spread(rows: Sequence[Row]) -> str:
-    seeds = sorted({row["seed"] for row in rows})
-    failed = sum(row["status"] != "ok" for row in rows)
-    if len(seeds) > 1:
-        regular = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-        listed = f"{seeds[0]} to {seeds[-1]}" if regular else ", ".join(map(str, seeds))
+    """Say over which seeds means are, of each graph where they differ, and which methods have fewer of them."""
+    by_place: dict[str, dict[str, set[int]]] = {}
+    for row in rows:
+        by_place.setdefault(row["dataset"], {}).setdefault(row["method"], set()).add(row["seed"])
+    most = {dataset: max(of_method.values(), key=len) for dataset, of_method in by_place.items()}
+    if max(map(len, most.values())) > 1:
+        said = {dataset: _listed(seeds) for dataset, seeds in most.items()}
+        alike = len(set(said.values())) == 1
+        listed = next(iter(said.values())) if alike else ", ".join(f"{seeds} of {name}" for name, seeds in said.items())
         text = f"In %, mean ± sample standard deviation over the seeds {listed}; the best bold, the second underlined."
     else:
-        text = f"In %, of the seed {seeds[0]} alone; the best bold, the second underlined."
-    return text + (f" {failed} of {len(rows)} runs failed." if failed else "")
+        text = f"In %, of the seed {min(row['seed'] for row in rows)} alone; the best bold, the second underlined."
+    fewer = [
+        f"{method} on {dataset} has {_listed(seeds)}"
+        for dataset, of_method in by_place.items()
+        for method, seeds in of_method.items()
+        if seeds != most[dataset]
+    ]
+    failed = sum(row["status"] != "ok" for row in rows)
+    return " ".join(
+        [
+            text,
+            *([f"Other seeds: {', '.join(fewer)}."] if fewer else []),
+            *([f"{failed} of {len(rows)} runs failed."] if failed else []),
+        ]
+    )
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    ordered = sorted(seeds)
+    regular = len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1))
+    return f"{ordered[0]} to {ordered[-1]}" if regular else ", ".join(map(str, ordered))
 
 
 def _significance(
