@@ -253,12 +253,12 @@ def test_a_title_is_text_in_markdown() -> None:
 def test_seeds_are_said_of_each_graph_where_they_differ() -> None:
     rows = [row("a", "digits", seed, 0.8) for seed in range(4)]
     rows += [row(method, "cpf-cora", seed, 0.7) for method in "ab" for seed in (0, 1)]
-    notes = " ".join(accuracy_table(rows, "test_accuracy", "transductive").notes)
+    notes = " ".join(accuracy_table(rows, "transductive").notes)
     assert "over the seeds 0 to 3 of digits, 0, 1 of cpf-cora;" in notes
     assert "Other seeds" not in notes
     rows += [row("b", "digits", seed, 0.8) for seed in (0, 2)]
-    notes = " ".join(accuracy_table(rows, "test_accuracy", "transductive").notes)
+    notes = " ".join(accuracy_table(rows, "transductive").notes)
     assert "Other seeds: b on digits has 0, 2." in notes
     alike = [{**entry, "dataset": "digits"} for entry in rows if entry["dataset"] == "cpf-cora"]
     alike += [entry for entry in rows if entry["dataset"] == "cpf-cora"]
-    assert "over the seeds 0, 1;" in " ".join(accuracy_table(alike, "test_accuracy", "transductive").notes)
+    assert "over the seeds 0, 1;" in " ".join(accuracy_table(alike, "transductive").notes)
