@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator
 
 from dgl_rbm.config import ComponentConfig
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders, students
 
 __all__ = ["AutoEncoderConfig"]
@@ -47,7 +48,10 @@ class AutoEncoderConfig(ComponentConfig):
     def _one_student(cls, judge: Any) -> Any:
         if isinstance(judge, Mapping):
             judge = {"kind": "mlp", **judge}
-        (found,) = students.resolve_all([judge], "judge")
+        try:
+            found = students.resolve(judge)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
         if found.kind == "auto":
             raise ValueError("the judge is one student, not 'auto'")
         return found
