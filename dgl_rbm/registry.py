@@ -147,6 +147,14 @@ class Registry(Generic[C]):
             raise ValueError("\n".join(problems))
         return found
 
+    def resolve_candidates(self, specs: Any) -> list[C]:
+        """Resolve the candidates of the component ``auto``, as `resolve_all` does; it is none of them itself."""
+        found = self.resolve_all(specs, "candidate")
+        for i, config in enumerate(found):
+            if config.kind == "auto":
+                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
+        return found
+
     def _plugins(self) -> dict[str, Any]:
         if self._entry_points is None:
             group = f"{self.package.split('.')[0]}.{self.what}s"

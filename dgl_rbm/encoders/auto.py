@@ -37,11 +37,7 @@ class AutoEncoderConfig(ComponentConfig):
     @field_validator("candidates", mode="before")
     @classmethod
     def _resolved(cls, candidates: Any) -> Any:
-        found = encoders.resolve_all(candidates, "candidate")
-        for i, config in enumerate(found):
-            if isinstance(config, AutoEncoderConfig):
-                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
-        return found
+        return encoders.resolve_candidates(candidates)
 
     @field_validator("judge", mode="before")
     @classmethod

@@ -28,8 +28,4 @@ class AutoConfig(ComponentConfig):
     @field_validator("candidates", mode="before")
     @classmethod
     def _resolved(cls, candidates: Any) -> Any:
-        found = students.resolve_all(candidates, "candidate")
-        for i, config in enumerate(found):
-            if isinstance(config, AutoConfig):
-                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
-        return found
+        return students.resolve_candidates(candidates)
