@@ -13,7 +13,6 @@ from dgl_rbm.errors import TrainingError
 from dgl_rbm.sparse import take
 from dgl_rbm.students.base import Student
 from dgl_rbm.table import DistillationTable
-from dgl_rbm.training.selection import SelectBy, selection_score
 from dgl_rbm.training.student import StudentFit
 
 __all__ = ["choose", "validation_record"]
@@ -24,9 +23,11 @@ T = TypeVar("T")
 def choose(
     candidates: Sequence[ComponentConfig],
     train: Callable[[int, ComponentConfig], tuple[T, dict[str, Any]]],
-    select_by: SelectBy,
 ) -> tuple[int, T, list[dict[str, Any]]]:
-    """Train every candidate and return the one of the best validation score, the first of equal ones.
+    """Train every candidate and return the one of the best validation accuracy, of equal ones that of the lowest loss.
+
+    The loss weighs less here than in the choice of an epoch: between models it tells more of how sure they are than of
+    how right. One that reads the teacher's predictions has the lower loss where another is more often right.
 
     Parameters
     ----------
@@ -34,8 +35,6 @@ def choose(
         At least one.
     train : callable
         Gets a candidate's place and config; returns what it came to and its `validation_record`.
-    select_by : {"accuracy", "loss", "both"}
-        See `dgl_rbm.training.selection.selection_score`.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def choose(
     TrainingError
         Where none can be trained: that of the last.
     """
-    best: tuple[float, int, T] | None = None
+    best: tuple[tuple[float, float], int, T] | None = None
     records: list[dict[str, Any]] = []
     for i, candidate in enumerate(candidates):
         try:
@@ -63,9 +62,9 @@ def choose(
             records.append({"kind": candidate.kind, "val_accuracy": None, "error": error.message})
             continue
         records.append(record)
-        score = selection_score(record["val_accuracy"], record["val_loss"], select_by)
-        if best is None or score > best[0]:
-            best = (score, i, outcome)
+        rank = (record["val_accuracy"], -record["val_loss"])
+        if best is None or rank > best[0]:
+            best = (rank, i, outcome)
     assert best is not None
     return best[1], best[2], records
 

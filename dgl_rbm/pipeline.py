@@ -203,7 +203,7 @@ class Pipeline:
             return encodings, record | {"kind": candidate.kind}
 
         def compute() -> dict[str, Any]:
-            chosen, encodings, records = choose(auto.candidates, train, self.config.training.select_by)
+            chosen, encodings, records = choose(auto.candidates, train)
             return {"chosen": chosen, "encodings": encodings.state_dict(), "candidates": records}
 
         state = self.context.cached("encodings", compute)
@@ -277,7 +277,7 @@ class Pipeline:
             self.context.history.extend({**entry, "candidate": i} for entry in part.history)
             return (student, fit, self.config.student), validation_record(student, fit, table)
 
-        _, (student, fit, chosen), records = choose(config.candidates, train, self.config.training.select_by)
+        _, (student, fit, chosen), records = choose(config.candidates, train)
         # What is saved says what the student is; the rivals are in the metrics.
         self.config = self.config.model_copy(update={"student": chosen})
         return student, fit, records

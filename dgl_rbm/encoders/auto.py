@@ -23,8 +23,8 @@ class AutoEncoderConfig(ComponentConfig):
         default=["diffusion", "soft_labels", "none"],
         min_length=1,
         validate_default=True,
-        description="The encoders to try: names, or options with 'kind'. The one of the best validation score "
-        "(`training.select_by`) is kept; of equal ones, the first. In inductive runs, encoders that are fitted with "
+        description="The encoders to try: names, or options with 'kind'. The one of the best validation "
+        "accuracy is kept; of equal ones, that of the lowest loss. In inductive runs, encoders that are fitted with "
         "the validation nodes in the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides "
         "them.",
     )

@@ -22,7 +22,7 @@ class AutoConfig(ComponentConfig):
         min_length=1,
         validate_default=True,
         description="The students to train: names, or options with 'kind'. The one of the best validation "
-        "score (`training.select_by`) is kept; of equal ones, the first.",
+        "accuracy is kept; of equal ones, that of the lowest loss.",
     )
 
     @field_validator("candidates", mode="before")

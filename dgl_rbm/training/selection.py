@@ -1,4 +1,4 @@
-"""By what the epoch to keep, and the student among several, is chosen on the validation nodes."""
+"""By what the epoch to keep is chosen on the validation nodes."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ class StudentTraining(StrictConfig):
     )
     select_by: SelectBy = Field(
         default="both",
-        description="Validation score that chooses the epoch to keep, and the student among candidates: 'accuracy', "
-        "'loss', or 'both', which is the accuracy less 0.3 times the mean cross-entropy in nats.",
+        description="Validation score that chooses the epoch to keep: 'accuracy', 'loss', or 'both', which is the "
+        "accuracy less 0.3 times the mean cross-entropy in nats.",
     )
     precision: Precision = Field(
         default="float32",

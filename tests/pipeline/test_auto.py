@@ -37,7 +37,7 @@ def test_the_best_on_validation_is_kept_and_is_what_it_would_be_alone(task: Node
         loss = torch.nn.functional.cross_entropy(other.student_logits[task.val_idx], labels)
         assert record["val_loss"] == pytest.approx(float(loss), rel=1e-4)
         assert record["active_parameters"] == other.student.num_active_parameters()
-    keys = [record["val_accuracy"] - 0.3 * record["val_loss"] for record in records]
+    keys = [(record["val_accuracy"], -record["val_loss"]) for record in records]
     best = keys.index(max(keys))
     for name, tensor in alone[best].student.state_dict().items():
         assert torch.equal(tensor, result.student.state_dict()[name]), name
