@@ -149,7 +149,7 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
         return None
     datasets = _distinct(row["dataset"] for row in rows)
     methods = _distinct(row["method"] for row in rows)
-    seeds = len({row["seed"] for row in rows})
+    seeds = _seeds(rows)
     for_test = metric == "test_accuracy"
     papers = _papers(rows, setting) if for_test else {}
     shown = [dataset for dataset in datasets if any(key[0] == dataset for key in papers)]
@@ -165,7 +165,7 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
         line = [Piece(name)]
         for dataset in datasets:
             placed = _places({m: _percent(summaries[dataset, m].mean) for m in methods if (dataset, m) in summaries})
-            line.append(_entry(known.get((dataset, name)), seeds, placed.get(name, 0)))
+            line.append(_entry(known.get((dataset, name)), len(seeds[dataset]), placed.get(name, 0)))
             if dataset in shown:
                 value = papers.get((dataset, name))
                 line.append(Piece("–" if value is None else f"{value:.2f}"))
@@ -205,33 +205,28 @@ def _means(
     }
 
 
-def _spread(rows: Sequence[Row]) -> str:
-    """Say over which seeds means are, of each graph where they differ, and which methods have fewer of them."""
-    by_place: dict[str, dict[str, set[int]]] = {}
+def _seeds(rows: Iterable[Row]) -> dict[str, set[int]]:
+    """Return the seeds of each graph."""
+    found: dict[str, set[int]] = {}
     for row in rows:
-        by_place.setdefault(row["dataset"], {}).setdefault(row["method"], set()).add(row["seed"])
-    most = {dataset: max(of_method.values(), key=len) for dataset, of_method in by_place.items()}
-    if max(map(len, most.values())) > 1:
-        said = {dataset: _listed(seeds) for dataset, seeds in most.items()}
-        alike = len(set(said.values())) == 1
-        listed = next(iter(said.values())) if alike else ", ".join(f"{seeds} of {name}" for name, seeds in said.items())
+        found.setdefault(row["dataset"], set()).add(row["seed"])
+    return found
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    """Say over which seeds means are, of each graph where they differ."""
+    seeds = _seeds(rows)
+    said = {dataset: _listed(of_graph) for dataset, of_graph in seeds.items()}
+    if len(set(said.values())) > 1:
+        listed = ", ".join(f"{of_graph} of {dataset}" for dataset, of_graph in said.items())
+    else:
+        listed = next(iter(said.values()))
+    if max(map(len, seeds.values())) > 1:
         text = f"In %, mean ± sample standard deviation over the seeds {listed}; the best bold, the second underlined."
     else:
-        text = f"In %, of the seed {min(row['seed'] for row in rows)} alone; the best bold, the second underlined."
-    fewer = [
-        f"{method} on {dataset} has {_listed(seeds)}"
-        for dataset, of_method in by_place.items()
-        for method, seeds in of_method.items()
-        if seeds != most[dataset]
-    ]
+        text = f"In %, of the seed {listed} alone; the best bold, the second underlined."
     failed = sum(row["status"] != "ok" for row in rows)
-    return " ".join(
-        [
-            text,
-            *([f"Other seeds: {', '.join(fewer)}."] if fewer else []),
-            *([f"{failed} of {len(rows)} runs failed."] if failed else []),
-        ]
-    )
+    return text + (f" {failed} of {len(rows)} runs failed." if failed else "")
 
 
 def _listed(seeds: Iterable[int]) -> str:
