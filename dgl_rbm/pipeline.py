@@ -239,7 +239,7 @@ class Pipeline:
         )
 
     def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> NeighborTargets | None:
-        """Return the regularizer's targets, prepared once for all tables, in the state in which they were prepared."""
+        """Return the regularizer's targets, prepared once for all tables."""
         if self._targets is None:
             regularizer: Regularizer | None = self.instances.get("regularizer")
             if regularizer is None:
@@ -249,6 +249,11 @@ class Pipeline:
             prepared = regularizer.prepare(self.observed, teacher, output, temperature, self.context)
             targets = None if prepared is None else prepared.to(self.context.device)
             self._targets = targets, {} if targets is None else copy.deepcopy(targets.state_dict())
+        return self._restarted_targets()
+
+    def _restarted_targets(self) -> NeighborTargets | None:
+        """Return the targets in the state in which they were prepared, whatever a student has made of them."""
+        assert self._targets is not None, "a table was made of them"
         targets, fresh = self._targets
         if targets is not None:
             targets.load_state_dict(copy.deepcopy(fresh))
@@ -265,12 +270,9 @@ class Pipeline:
         if not isinstance(config, AutoConfig):
             student = self.build_student(teacher, table, config)
             return student, self.fit_student(student, table, self.context), []
-        targets = table.neighbor_targets
-        fresh = {} if targets is None else copy.deepcopy(targets.state_dict())
 
         def train(i: int, candidate: ComponentConfig) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            if targets is not None:
-                targets.load_state_dict(copy.deepcopy(fresh))
+            self._restarted_targets()
             with self.context.part(f"student-{i}", own_streams=False) as part:
                 student = self.build_student(teacher, table, candidate)
                 fit = self.fit_student(student, table, part)
