@@ -158,9 +158,9 @@ class Pipeline:
         Where validation chooses the encoder, the configuration names the chosen one from here on, and
         `encoder_candidates` says how its rivals did.
         """
-        auto = self.config.encoder[0]
-        if isinstance(auto, AutoEncoderConfig):
-            return self._chosen_encodings(auto, teacher, output)
+        for config in self.config.encoder:
+            if isinstance(config, AutoEncoderConfig):
+                return self._chosen_encodings(config, teacher, output)
 
         def compute() -> dict[str, Any]:
             return self._encoded(self.config.encoder, teacher, output, self.context).state_dict()

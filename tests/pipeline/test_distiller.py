@@ -122,7 +122,8 @@ def test_every_student_and_regularizer_distils(student: str, regularizer: str, t
 
 
 def test_every_encoder_distils_alone_and_beside_others(task: NodeTask) -> None:
-    names = [name for name in encoders.names() if name != "none"]
+    # The choice among several cannot stand beside others, and has tests of its own.
+    names = [name for name in encoders.names() if name not in ("none", "auto")]
     widths = []
     for encoder in [*names, "+".join(names)]:
         result = quick_distiller(student="mlp", encoder=encoder).fit(task)
