@@ -249,6 +249,8 @@ class Pipeline:
             prepared = regularizer.prepare(self.observed, teacher, output, temperature, self.context)
             targets = None if prepared is None else prepared.to(self.context.device)
             self._targets = targets, {} if targets is None else copy.deepcopy(targets.state_dict())
+            # Loading a state may cost a product over all edges, and they are in it.
+            return targets
         return self._restarted_targets()
 
     def _restarted_targets(self) -> NeighborTargets | None:

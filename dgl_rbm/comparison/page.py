@@ -44,14 +44,14 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
                 f"'{folder / 'results.csv'}' holds no runs.",
                 hint="`dgl-rbm compare` with the options of before goes on.",
             )
-        for row in of_folder:
-            run = tuple(row[name] for name in ("method", "dataset", "setting", "seed"))
+        runs = [tuple(row[name] for name in ("method", "dataset", "setting", "seed")) for row in of_folder]
+        for run in runs:
             if run in found:
                 raise ConfigError(
                     f"'{found[run]}' and '{folder}' both hold the run {', '.join(map(str, run))}.",
                     hint="Give folders of different methods, graphs, settings or seeds.",
                 )
-        found |= {tuple(row[name] for name in ("method", "dataset", "setting", "seed")): folder for row in of_folder}
+        found |= dict.fromkeys(runs, folder)
         rows += of_folder
     return rows
 
