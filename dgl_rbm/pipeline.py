@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,13 +21,14 @@ from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.record import run_metrics
 from dgl_rbm.evaluation.scores import accuracy, student_inputs, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
+from dgl_rbm.regularizers.prepared import PreparedTargets
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
 from dgl_rbm.stacked import hstack
 from dgl_rbm.students.auto import AutoConfig
 from dgl_rbm.students.base import Student, StudentConfig
-from dgl_rbm.table import DistillationTable, NeighborTargets
+from dgl_rbm.table import DistillationTable
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.context import RunContext
@@ -68,7 +68,7 @@ class Pipeline:
         self.latency_of = latency_of
         self.observed = task.observed()
         self.encoder_candidates: list[dict[str, Any]] = []
-        self._targets: tuple[NeighborTargets | None, dict[str, Tensor]] | None = None
+        self._targets: PreparedTargets | None = None
 
     def execute(self) -> DistillationResult:
         """Run every stage."""
@@ -234,11 +234,11 @@ class Pipeline:
             num_classes=self.task.num_classes,
             teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
-            neighbor_targets=self._neighbor_targets(teacher, output),
+            neighbor_targets=self._neighbor_targets(teacher, output).restarted(),
             teaches_validation=asked_alike if learns is None else learns,
         )
 
-    def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> NeighborTargets | None:
+    def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> PreparedTargets:
         """Return the regularizer's targets, prepared once for all tables."""
         if self._targets is None:
             regularizer: Regularizer | None = self.instances.get("regularizer")
@@ -247,19 +247,8 @@ class Pipeline:
                 regularizer = self.config.regularizer.build()
             temperature = self.config.objective.temperature
             prepared = regularizer.prepare(self.observed, teacher, output, temperature, self.context)
-            targets = None if prepared is None else prepared.to(self.context.device)
-            self._targets = targets, {} if targets is None else copy.deepcopy(targets.state_dict())
-            # Loading a state may cost a product over all edges, and they are in it.
-            return targets
-        return self._restarted_targets()
-
-    def _restarted_targets(self) -> NeighborTargets | None:
-        """Return the targets in the state in which they were prepared, whatever a student has made of them."""
-        assert self._targets is not None, "a table was made of them"
-        targets, fresh = self._targets
-        if targets is not None:
-            targets.load_state_dict(copy.deepcopy(fresh))
-        return targets
+            self._targets = PreparedTargets(None if prepared is None else prepared.to(self.context.device))
+        return self._targets
 
     def train_student(
         self, teacher: Teacher, table: DistillationTable
@@ -274,7 +263,8 @@ class Pipeline:
             return student, self.fit_student(student, table, self.context), []
 
         def train(i: int, candidate: ComponentConfig) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            self._restarted_targets()
+            assert self._targets is not None, "the table has them"
+            self._targets.restarted()
             with self.context.part(f"student-{i}", own_streams=False) as part:
                 student = self.build_student(teacher, table, candidate)
                 fit = self.fit_student(student, table, part)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.comparison.tables import summarize, summarize_teachers
+from dgl_rbm.comparison.summary import summarize, summarize_teachers
 from dgl_rbm.evaluation.figures import colour_of, marker_of, new_figure, save_figure
 
 __all__ = ["draw_accuracies", "draw_sizes"]

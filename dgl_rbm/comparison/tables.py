@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from dgl_rbm.comparison.published import published_result
 from dgl_rbm.comparison.render import Piece, TextTable
+from dgl_rbm.comparison.summary import Row, Summary, summarize, summarize_teachers, teacher_names
 from dgl_rbm.evaluation.significance import median_scores, skillings_mack
 
-__all__ = ["Summary", "accuracy_table", "comparison_tables", "cost_table", "summarize", "summarize_teachers"]
-
-Row = Mapping[str, Any]
+__all__ = ["accuracy_table", "comparison_tables", "cost_table"]
 
 _METRICS = {
     "test_accuracy": "Test accuracy",
@@ -34,81 +32,6 @@ _PAPER = (
     "values are no baseline for these."
 )
 _SIMULATIONS = 10_000
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Accuracies of one method on one graph and setting.
-
-    Attributes
-    ----------
-    mean, std : float
-        Over the seeds; the standard deviation is that of a sample, 0 for a single one.
-    runs : int
-        How many there are.
-    by_seed : dict of int to float
-    """
-
-    mean: float
-    std: float
-    runs: int
-    by_seed: Mapping[int, float]
-
-
-def summarize(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
-    """Return for each dataset and method the summary of a metric; failed runs are left out.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Of ``results.csv``, of one setting.
-    metric : str
-        A column, such as ``"test_accuracy"``.
-    """
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        if row["status"] == "ok" and row[metric] is not None:
-            values.setdefault((row["dataset"], row["method"]), {})[row["seed"]] = row[metric]
-    return {key: _summary(by_seed) for key, by_seed in values.items()}
-
-
-def _summary(by_seed: Mapping[int, float]) -> Summary:
-    values = list(by_seed.values())
-    return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), dict(by_seed))
-
-
-def summarize_teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
-    """Return for each dataset and teacher the summary of a metric; a run that methods share counts once.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Of ``results.csv``, of one setting.
-    metric : str
-        As for `summarize`, of the teacher.
-    """
-    rows = [row for row in rows if row["status"] == "ok" and row[f"teacher_{metric}"] is not None]
-    names = _teacher_names(rows)
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        name = names[row["dataset"], row["teacher"], row["teacher_id"]]
-        values.setdefault((row["dataset"], name), {})[row["seed"]] = row[f"teacher_{metric}"]
-    return {key: _summary(by_seed) for key, by_seed in values.items()}
-
-
-def _teacher_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
-    """Name teachers by their kind, and where methods had different ones of a kind on a graph, by the methods too."""
-    methods: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        having = methods.setdefault((row["dataset"], row["teacher"], row["teacher_id"]), [])
-        if row["method"] not in having:
-            having.append(row["method"])
-    names = {}
-    for dataset, kind, teacher_id in methods:
-        alone = sum(key[:2] == (dataset, kind) for key in methods) == 1
-        of = "" if alone else f" of {', '.join(methods[dataset, kind, teacher_id])}"
-        names[dataset, kind, teacher_id] = f"{kind} (teacher{of})"
-    return names
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
@@ -183,7 +106,7 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
 
 def _papers(rows: Sequence[Row], setting: str) -> dict[tuple[str, str], float]:
     """Return the paper's values by dataset and by method or teacher's name; none for a split of another kind."""
-    names = _teacher_names(rows)
+    names = teacher_names(rows)
     found = {}
     for row in rows:
         if row["split"] is not None:

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.comparison.tables import Summary, accuracy_table
+from dgl_rbm.comparison.summary import Summary
+from dgl_rbm.comparison.tables import accuracy_table
 from dgl_rbm.evaluation.figures import Line, draw_categories, draw_lines, new_figure, save_figure
 from dgl_rbm.studies.base import Row, Study, StudyOptions
 from dgl_rbm.studies.report import Places, StudyReport, by_place, percent

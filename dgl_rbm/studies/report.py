@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dgl_rbm.comparison.render import TextTable, to_latex, to_markdown
-from dgl_rbm.comparison.tables import Summary, summarize
+from dgl_rbm.comparison.summary import Summary, summarize
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["StudyReport", "by_place", "percent"]

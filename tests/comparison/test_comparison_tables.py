@@ -13,7 +13,8 @@ from rich.console import Console
 
 from dgl_rbm.comparison.render import Piece, TextTable, to_html, to_latex, to_markdown, to_rich
 from dgl_rbm.comparison.results import COLUMNS
-from dgl_rbm.comparison.tables import accuracy_table, comparison_tables, cost_table, summarize
+from dgl_rbm.comparison.summary import summarize
+from dgl_rbm.comparison.tables import accuracy_table, comparison_tables, cost_table
 from dgl_rbm.studies.catalogue import load_study
 
 
