@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from dgl_rbm.config import ComponentConfig, StrictConfig, validated
+from dgl_rbm.config import ComponentConfig, StrictConfig, apply_overrides, validated
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, students, teachers
 from dgl_rbm.training.objective import ObjectiveConfig
@@ -23,6 +24,7 @@ __all__ = [
     "resolve_dataset",
     "resolve_encoders",
     "resolve_teacher",
+    "with_overrides",
 ]
 
 
@@ -115,6 +117,25 @@ def combined_teacher(spec: Any) -> Any:
     if not isinstance(spec, (list, tuple)):
         return spec
     return spec[0] if len(spec) == 1 else {"kind": "average", "members": list(spec)}
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `values` with dotted assignments applied; ones of a single encoder or of several teachers as well.
+
+    Parameters
+    ----------
+    values : mapping
+        Option to value, as for `resolve_config`.
+    overrides : sequence of str
+        As for `dgl_rbm.config.apply_overrides`, and ``encoder.0.OPTION=value`` where one encoder stands without a list,
+        ``teacher.weights=value`` where ``sage+appnp`` stands for the average.
+    """
+    values = {**DEFAULTS, **values}
+    if any(re.match(r"\s*encoder\.\d", override) for override in overrides):
+        values["encoder"] = list_encoders(values["encoder"])
+    if any(re.match(r"\s*teacher\.(members|weights)\b", override) for override in overrides):
+        values["teacher"] = combined_teacher(values["teacher"])
+    return apply_overrides(values, overrides)
 
 
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from rich.text import Text
 
 from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.errors import DglRbmError
-from dgl_rbm.registry import DEFAULTS
 
 __all__ = ["INTERRUPTED", "fail", "gather", "guarded", "kept_on_interrupt", "stderr", "stdout"]
 
@@ -79,9 +77,9 @@ def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[Non
 
 def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
     """Resolve a configuration: the method first, then the file, then single options, then --set."""
-    from dgl_rbm.config import apply_overrides, read_yaml
+    from dgl_rbm.config import read_yaml
     from dgl_rbm.methods.apply import checked_recipe, method_values
-    from dgl_rbm.run_config import combined_teacher, list_encoders, resolve_config
+    from dgl_rbm.run_config import resolve_config, with_overrides
 
     values = read_yaml(config) if config is not None else {}
     split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))
@@ -93,9 +91,4 @@ def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> 
     assignments = list(overrides or [])
     if split is not None:
         assignments.insert(0, f'dataset.split="{split}"')
-    values = {**DEFAULTS, **values}
-    if any(re.match(r"\s*encoder\.\d", assignment) for assignment in assignments):
-        values["encoder"] = list_encoders(values["encoder"])
-    if any(re.match(r"\s*teacher\.(members|weights)\b", assignment) for assignment in assignments):
-        values["teacher"] = combined_teacher(values["teacher"])
-    return resolve_config(apply_overrides(values, assignments))
+    return resolve_config(with_overrides(values, assignments))

@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgl_rbm._version import __version__
-from dgl_rbm.config import apply_overrides
 from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
-from dgl_rbm.registry import DEFAULTS
-from dgl_rbm.run_config import DistillConfig, list_encoders, resolve_config
+from dgl_rbm.run_config import DistillConfig, resolve_config, with_overrides
+from dgl_rbm.training.fingerprint import file_digest
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
 
 SETTINGS = ("transductive", "inductive")
 _MOST_SEEDS = 10_000
+# What tells runs apart, by the option of a grid that says it.
+_BY_GRID = {
+    "seed": "seeds",
+    "setting": "settings",
+    "dataset": "datasets",
+    "dataset.kind": "datasets",
+    "dataset.name": "datasets",
+    "dataset.path": "datasets",
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,9 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Identifies version and options: a kept cell of other options is another cell."""
-        return _digest(__version__, self.config.to_values())
+        """Identifies version, options and the files that they name: a kept cell of other ones is another cell."""
+        files = file_digest(self.config)
+        return _digest(__version__, self.config.to_values(), *([] if files is None else [files]))
 
     @property
     def key(self) -> str:
@@ -127,10 +136,11 @@ def expand(
     Raises
     ------
     ConfigError
-        Where there is nothing to run, a name is unknown, or an option of any cell is wrong; names the first cell
-        that is affected.
+        Where there is nothing to run, a name is unknown, an override is of what the grid itself says, or an option of
+        any cell is wrong; names the first cell that is affected.
     """
     variants = list(variants)
+    _check_overrides(overrides)
     for what, given in (("variants", variants), ("datasets", datasets), ("settings", settings), ("seeds", seeds)):
         if not given:
             raise ConfigError(f"The comparison has no {what}: expected at least one.")
@@ -164,10 +174,20 @@ def _config(
 ) -> DistillConfig:
     options = dict(values.get("dataset") or {}) if isinstance(values.get("dataset"), Mapping) else {}
     graph = {**options, "kind": dataset} | ({} if split is None else {"split": split})
-    merged = {**DEFAULTS, **values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
-    if any(re.match(r"\s*encoder\.\d", assignment) for assignment in overrides):
-        merged["encoder"] = list_encoders(merged["encoder"])
-    return resolve_config(apply_overrides(merged, overrides))
+    merged = {**values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
+    return resolve_config(with_overrides(merged, overrides))
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Raise a ConfigError where an override would make a run another one than its place in the grid says."""
+    for override in overrides:
+        path = override.partition("=")[0].strip()
+        if path in _BY_GRID:
+            option = _BY_GRID[path]
+            raise ConfigError(
+                f"--set {override}: '{path}' would be the same in all runs, whatever the tables call them.",
+                hint=f"Use --{option}; in Python, the argument {option}.",
+            )
 
 
 def parse_seeds(text: str) -> list[int]:

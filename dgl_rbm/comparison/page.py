@@ -53,7 +53,22 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
                 )
         found |= dict.fromkeys(runs, folder)
         rows += of_folder
+    _check_same_splits(rows)
     return rows
+
+
+def _check_same_splits(rows: Sequence[Row]) -> None:
+    """Raise a ConfigError where runs of a graph were on splits of different kinds, which no table may mix."""
+    splits: dict[str, set[str | None]] = {}
+    for row in rows:
+        splits.setdefault(row["dataset"], set()).add(row["split"])
+    for dataset, found in splits.items():
+        if len(found) > 1:
+            named = ", ".join(sorted("its own" if split is None else split for split in found))
+            raise ConfigError(
+                f"The runs on {dataset} are of different splits: {named}.",
+                hint="Write a page for the folders of each split.",
+            )
 
 
 def render_page(folders: Sequence[Path], figures: str) -> str:
@@ -72,7 +87,7 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
     ArtifactError
         Where a folder holds no ``results.csv``, or one without runs, or one that is damaged.
     ConfigError
-        Where two folders hold the same run.
+        Where two folders hold the same run, or runs on one graph are of different splits.
     """
     rows, records = _read_rows(folders), [read_record(folder) for folder in folders]
     source = "`, `".join(f"{folder.resolve().name}/results.csv" for folder in folders)
@@ -83,9 +98,10 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
     lines += [
         f"<!-- Written by `dgl-rbm report` from `{source}`; changes are to be made there. -->",
         "",
-        "All methods had the same splits and seeds. Epochs were chosen on validation nodes, and the test labels of "
-        "each run were read once, at its end. The Score of a method on a graph is its mean accuracy scaled so that the "
-        "worst has 0 and the best 1; teachers take part in it, as they do in the paper.",
+        "Runs of the same graph, setting and seed had the same split, whatever the method. Epochs were chosen on "
+        "validation nodes, and the test labels of each run were read once, at its end. The Score of a method on a "
+        "graph is its mean accuracy scaled so that the worst has 0 and the best 1; teachers take part in it, as they "
+        "do in the paper.",
         "",
     ]
     for table in accuracies:
@@ -160,7 +176,7 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
     ArtifactError
         Where a folder holds no ``results.csv``.
     ConfigError
-        Where `out` is a folder, or two folders hold the same run.
+        Where `out` is a folder, two folders hold the same run, or runs on one graph are of different splits.
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """

@@ -87,7 +87,7 @@ def command_line(options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def write_record(out: Path, command: str, names: Mapping[str, Sequence[str]]) -> None:
+def write_record(out: Path, command: str, names: Mapping[str, Sequence[str]], *, is_new: bool = True) -> None:
     """Write ``comparison.json``.
 
     Parameters
@@ -97,8 +97,17 @@ def write_record(out: Path, command: str, names: Mapping[str, Sequence[str]]) ->
     command : str
     names : mapping
         What was compared, such as the methods' names.
+    is_new : bool
+        Whether anything is to be run. Otherwise versions and machine stay those by which it was.
     """
-    content = {"command": command, **names, "versions": versions(), "hardware": hardware()}
+    origin = {"versions": versions(), "hardware": hardware()}
+    if not is_new:
+        try:
+            kept = read_record(out)
+        except ArtifactError:
+            kept = {}
+        origin |= {name: kept[name] for name in origin if name in kept}
+    content = {"command": command, **names, **origin}
     write_atomic(out / RECORD, json.dumps(content, indent=2) + "\n")
 
 

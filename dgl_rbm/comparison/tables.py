@@ -18,18 +18,22 @@ _METRICS = {
     "val_accuracy": "Validation accuracy",
     "production_accuracy": "Production accuracy",
 }
+_CHOSEN = "Of the nodes on which epochs and all else were chosen; it flatters those that had most to choose from."
 _ABOUT = {
     ("test_accuracy", "transductive"): "Of all test nodes, which were in the graph during training, without their "
     "labels.",
     ("test_accuracy", "inductive"): "Of the nodes that were hidden, with their edges, until the end.",
-    ("val_accuracy", "transductive"): "What epochs were chosen by.",
-    ("val_accuracy", "inductive"): "What epochs were chosen by.",
+    ("val_accuracy", "transductive"): _CHOSEN,
+    ("val_accuracy", "inductive"): _CHOSEN,
     ("production_accuracy", "inductive"): "0.8 of the accuracy on test nodes that were in the graph and 0.2 of that "
     "on hidden ones.",
 }
 _PAPER = (
     "'paper': what the RbM paper prints (TMLR 10/2024); its code reports the best test accuracy over epochs, so those "
     "values are no baseline for these."
+)
+_FEWER = (
+    "Who has fewer seeds than others on a graph has no place and no Score there, nor a part in the test over graphs."
 )
 _SIMULATIONS = 10_000
 
@@ -49,6 +53,12 @@ def _entry(summary: Summary | None, most: int, place: int) -> Piece:
     return Piece(text + (f" ({summary.runs} of {most})" if summary.runs < most else ""), place)
 
 
+def _score_entry(score: float | None, graphs: int, most: int, place: int) -> Piece:
+    if score is None:
+        return Piece("–")
+    return Piece(f"{score:.4f}" + (f" ({graphs} of {most} graphs)" if graphs < most else ""), place)
+
+
 def _places(values: Mapping[str, str]) -> dict[str, int]:
     """Return 1 for the names with the largest printed value and 2 for those with the next one."""
     ranked = sorted({float(value) for value in values.values()}, reverse=True)[:2]
@@ -59,7 +69,8 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     """Return one setting's table of a metric: teachers, then methods; one column for each graph.
 
     The test accuracies have the paper's values beside them, where it has any, each method's median Score, and the
-    Skillings-Mack test over graphs and over graphs and seeds.
+    Skillings-Mack test over graphs and over graphs and seeds. Means over fewer seeds than others have on a graph are
+    shown, and ranked with nothing.
 
     Returns
     -------
@@ -78,8 +89,11 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     shown = [dataset for dataset in datasets if any(key[0] == dataset for key in papers)]
     # In the paper teachers take part in Score and test too; its table 1 comes out so.
     everyone, known = [*sorted({name for _, name in of_teachers}), *methods], {**of_teachers, **summaries}
-    scores = median_scores(_means(known, datasets, everyone))
-    score_places = _places({name: f"{scores[name]:.4f}" for name in methods if name in scores})
+    # Seeds are harder or easier for all, so a mean over fewer of them is not to be ranked with the others.
+    whole = {key: summary for key, summary in known.items() if summary.runs == len(seeds[key[0]])}
+    scores = median_scores(_means(whole, datasets, everyone))
+    graphs = {name: sum((dataset, name) in whole for dataset in datasets) for name in everyone}
+    score_places = _places({m: f"{scores[m]:.4f}" for m in methods if graphs[m] == max(graphs.values())})
     columns = [""]
     for dataset in datasets:
         columns += [dataset, "paper"] if dataset in shown else [dataset]
@@ -87,19 +101,23 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     for name in everyone:
         line = [Piece(name)]
         for dataset in datasets:
-            placed = _places({m: _percent(summaries[dataset, m].mean) for m in methods if (dataset, m) in summaries})
+            placed = _places({m: _percent(whole[dataset, m].mean) for m in methods if (dataset, m) in whole})
             line.append(_entry(known.get((dataset, name)), len(seeds[dataset]), placed.get(name, 0)))
             if dataset in shown:
                 value = papers.get((dataset, name))
                 line.append(Piece("–" if value is None else f"{value:.2f}"))
         if for_test:
-            line.append(Piece(f"{scores[name]:.4f}", score_places.get(name, 0)) if name in scores else Piece("–"))
+            line.append(_score_entry(scores.get(name), graphs[name], len(datasets), score_places.get(name, 0)))
         body.append(line)
     if for_test:
         columns.append("median Score")
     notes = [_ABOUT.get((metric, setting), ""), _spread(rows)]
     if for_test:
-        notes += [*_significance(known, datasets, everyone), *([_PAPER] if shown else [])]
+        notes += [
+            *([_FEWER] if len(whole) < len(known) else []),
+            *_significance(whole, known, datasets, everyone),
+            *([_PAPER] if shown else []),
+        ]
     title = f"{_METRICS.get(metric, metric)}, {setting}"
     return TextTable(title, columns, body, [note for note in notes if note], len(everyone) - len(methods))
 
@@ -159,11 +177,17 @@ def _listed(seeds: Iterable[int]) -> str:
 
 
 def _significance(
-    summaries: Mapping[tuple[str, str], Summary], datasets: Sequence[str], methods: Sequence[str]
+    whole: Mapping[tuple[str, str], Summary],
+    summaries: Mapping[tuple[str, str], Summary],
+    datasets: Sequence[str],
+    methods: Sequence[str],
 ) -> list[str]:
-    """Return what the Skillings-Mack test says, with graphs as blocks and with each seed of a graph as one."""
+    """Return what the Skillings-Mack test says, with graphs as blocks and with each seed of a graph as one.
+
+    Of graphs `whole` is compared, means over all seeds; a seed is compared with itself.
+    """
     nothing = float("nan")
-    of_graphs = [[summaries[d, m].mean if (d, m) in summaries else nothing for m in methods] for d in datasets]
+    of_graphs = [[whole[d, m].mean if (d, m) in whole else nothing for m in methods] for d in datasets]
     of_seeds = []
     for dataset in datasets:
         by_seed = [summaries[dataset, m].by_seed if (dataset, m) in summaries else {} for m in methods]

@@ -15,7 +15,7 @@ from rich.text import Text
 from dgl_rbm.comparison.run import Listener
 from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, TimeBudgetError
 
 __all__ = ["CellProgress", "names_of", "print_tables", "run_comparison"]
 
@@ -95,7 +95,8 @@ def run_comparison(
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
-    from dgl_rbm.comparison.run import make_folder, run_cells
+    from dgl_rbm.comparison.results import read_results
+    from dgl_rbm.comparison.run import cell_file, make_folder, run_cells
     from dgl_rbm.methods import method_names
     from dgl_rbm.methods.apply import method_values
 
@@ -132,9 +133,16 @@ def run_comparison(
         }
     )
     make_folder(out)
-    write_record(out, command, {"methods": methods, "datasets": list(datasets), "settings": list(settings)})
-    with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
-        rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
+    names = {"methods": methods, "datasets": list(datasets), "settings": list(settings)}
+    write_record(out, command, names, is_new=not all(cell_file(out, cell).is_file() for cell in cells))
+    try:
+        with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
+            rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
+    except (TimeBudgetError, KeyboardInterrupt):
+        # No tables of before beside the rows of now.
+        if (out / "results.csv").is_file():
+            write_tables(read_results(out / "results.csv"), out)
+        raise
     write_tables(rows, out)
     return rows
 

@@ -172,9 +172,10 @@ class Study(ABC):
         for override in overrides:
             path = override.partition("=")[0].strip()
             if any(f"{varied}.".startswith(f"{path}.") for varied in self.varies):
+                instead = "--split" if path == "dataset.split" else "--values" if self.axis else None
                 raise ConfigError(
                     f"--set {override}: the study '{self.name}' varies {', '.join(self.varies)} itself.",
-                    hint="Leave this option out" + (", or give --values." if self.axis else "."),
+                    hint="Leave this option out" + (f", or give {instead}." if instead else "."),
                 )
 
     def execute(self, options: StudyOptions) -> StudyReport:

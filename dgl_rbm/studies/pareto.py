@@ -92,7 +92,7 @@ class ParetoStudy(Study):
     value_type = int
     default_values = (16, 32, 64, 128, 256, 512)
     default_seeds = 1
-    varies = ("student.kind", "student.hidden_dim", "encoder")
+    varies = ("student.kind", "student.hidden_dim", "encoder", "dataset.split")
 
     def check(self, value: Any) -> None:
         if value < 1:

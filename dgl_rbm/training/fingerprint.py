@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from dgl_rbm.data.task import ObservedGraph
     from dgl_rbm.run_config import DistillConfig
 
-__all__ = ["add_graph", "add_teacher_files", "fingerprint"]
+__all__ = ["add_graph", "add_teacher_files", "file_digest", "fingerprint"]
 
 _ROWS_AT_ONCE = 2**20
+_BYTES_AT_ONCE = 2**24
 
 
 def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
@@ -38,19 +41,55 @@ def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
 
 def add_teacher_files(digest: hashlib._Hash, teacher: ComponentConfig) -> None:
     """Add to `digest` the content of the files that a teacher reads: of ready logits a config only has the path."""
+    for path in _teacher_files(teacher):
+        digest.update(_content(path))
+
+
+def file_digest(config: DistillConfig) -> str | None:
+    """Return a digest of the files that a configuration names: a graph of one's own, its features, ready logits.
+
+    None where it names none that is there.
+    """
+    files = list(_teacher_files(config.teacher))
+    for name in ("path", "features_path"):
+        path = Path(getattr(config.dataset, name, None) or "").expanduser()
+        if path.is_file():
+            files.append(path)
+        elif path.is_dir() and path != Path():
+            files += sorted(inner for inner in path.rglob("*") if inner.is_file())
+    states = [(path.resolve(), path.stat()) for path in files]
+    content = [_content_as_of(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    return hashlib.sha256(b"".join(content)).hexdigest() if files else None
+
+
+def _teacher_files(teacher: ComponentConfig) -> Iterator[Path]:
     path = getattr(teacher, "path", None)
     if path is not None and Path(path).is_file():
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        yield Path(path)
     for member in getattr(teacher, "members", ()):
-        add_teacher_files(digest, member)
+        yield from _teacher_files(member)
+
+
+def _content(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_BYTES_AT_ONCE):
+            digest.update(piece)
+    return digest.digest()
+
+
+@lru_cache(maxsize=64)
+def _content_as_of(path: Path, size: int, changed: int) -> bytes:
+    """Return the digest of a file, which is read once for all runs of a grid unless its size or date changes."""
+    return _content(path)
 
 
 def add_graph(digest: hashlib._Hash, observed: ObservedGraph) -> None:
-    """Add to `digest` the observed graph: edges, features, known labels and split."""
+    """Add to `digest` the observed graph: its nodes' ids in the whole one, edges, features, known labels and split."""
     features = observed.features
     # The in-edges as they lie there: a list of edges would have to be made, and would stay in the graph.
     structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
-    parts: list[Tensor] = [*structure, observed.labels, observed.train_idx, observed.val_idx]
+    parts: list[Tensor] = [observed.node_ids, *structure, observed.labels, observed.train_idx, observed.val_idx]
     if isinstance(features, Tensor):
         parts.append(features)
     else:

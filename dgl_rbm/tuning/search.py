@@ -18,17 +18,19 @@ from typing import Any
 
 import yaml
 
-from dgl_rbm.config import apply_overrides
+from dgl_rbm._version import __version__
+from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.pipeline import Pipeline
-from dgl_rbm.run_config import resolve_config
+from dgl_rbm.run_config import DistillConfig, resolve_config, with_overrides
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import write_atomic
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.device import resolve_device
+from dgl_rbm.training.fingerprint import file_digest
 from dgl_rbm.training.seeding import derive_seed
 from dgl_rbm.training.shared import SharedParts, part_keys
 from dgl_rbm.tuning.space import Choices, Space
@@ -36,6 +38,17 @@ from dgl_rbm.tuning.space import Choices, Space
 __all__ = ["Search", "Trial"]
 
 _FILE = "trials.json"
+# Trials under different values of these would not be judged alike, or not be of the graph that the search is for.
+_FIXED = (
+    "dataset.kind",
+    "dataset.name",
+    "dataset.path",
+    "dataset.split",
+    "dataset.unseen_fraction",
+    "setting",
+    "seed",
+    "device",
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,13 @@ class Trial:
         Dotted path to value; nothing for the first trial, which is the configuration as it stands.
     accuracy, loss : float or None
         Means over the seeds on the validation nodes, or on those of them that are held out, of the kept epochs; None
-        where training failed.
+        where training failed, or the options cannot be had together.
     accuracies : list of float
         By seed.
     seconds : float
         All seeds together.
     error : str or None
-        Why training failed.
+        Why there is no accuracy.
     """
 
     params: dict[str, Any]
@@ -96,7 +109,8 @@ class Search:
     MissingDependencyError
         Without Optuna.
     ConfigError
-        Where an option of the space does not exist or cannot have a value, or `out` holds another search.
+        Where an option of the space does not exist, cannot have a value or is no matter of tuning, or `out` holds
+        another search.
     """
 
     def __init__(
@@ -116,10 +130,16 @@ class Search:
         self.callbacks = tuple(callbacks)
         self.config = resolve_config(self.values)
         for name, dimension in space.items():
+            if name in ("dataset", *_FIXED):
+                raise ConfigError(
+                    f"The space has '{name}', and trials of different values of it are not comparable.",
+                    hint=f"Search for each value on its own: --set {name}=VALUE.",
+                )
             ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
             for value in ends:
                 self._configured({name: value}, self.config.seed)
         self._tasks: dict[int, NodeTask] = {}
+        self._tasks_of: ComponentConfig | None = None
         self.trials = self._read()
 
     @property
@@ -143,11 +163,13 @@ class Search:
             self.trials.append(trial)
             self._write()
             listener(number, trial)
+        # A search that was killed between its two files has no more trial to write it after.
+        self._write_best()
         return self.best
 
-    def _configured(self, params: Mapping[str, Any], seed: int) -> Any:
+    def _configured(self, params: Mapping[str, Any], seed: int) -> DistillConfig:
         assignments = [f"{name}={yaml.safe_dump(value).split(chr(10))[0]}" for name, value in params.items()]
-        return resolve_config(apply_overrides(self.values, assignments) | {"seed": seed})
+        return resolve_config(with_overrides(self.values, assignments) | {"seed": seed})
 
     def _try(self, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
@@ -155,7 +177,10 @@ class Search:
         try:
             for seed in self.seeds:
                 records.append(self._validated(params, seed))
-        except TrainingError as error:
+        except (ConfigError, TrainingError) as error:
+            # Options that are right each for itself may be impossible together. The first trial tries none.
+            if isinstance(error, ConfigError) and not params:
+                raise
             return Trial(params, None, None, [], time.perf_counter() - start, error.message)
         accuracies = [record["val_accuracy"] for record in records]
         loss = statistics.fmean(record["val_loss"] for record in records)
@@ -164,6 +189,8 @@ class Search:
     def _validated(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
         config = self._configured(params, seed)
         device = resolve_device(config.device)
+        if config.dataset != self._tasks_of:
+            self._tasks, self._tasks_of = {}, config.dataset
         if seed not in self._tasks:
             task = load_task(config.dataset, config.setting, seed)
             self._tasks[seed] = hide_validation(task, self.hide, seed) if self.hide else task
@@ -203,7 +230,7 @@ class Search:
 
     def _identity(self) -> str:
         space = {name: dimension.model_dump() for name, dimension in self.space.items()}
-        parts = [self.config.to_values(), space, self.seeds, self.hide]
+        parts = [__version__, self.config.to_values(), file_digest(self.config), space, self.seeds, self.hide]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> list[Trial]:
@@ -217,7 +244,7 @@ class Search:
             raise ConfigError(f"'{path}' is no file of trials.", hint="Remove it, or name another folder.") from None
         if identity != self._identity():
             raise ConfigError(
-                f"'{self.out}' holds a search of other options, seeds or space.",
+                f"'{self.out}' holds a search of other options, seeds, space or files, or of another version.",
                 hint="Name another folder, or give the options of that search.",
             )
         return trials
@@ -225,6 +252,9 @@ class Search:
     def _write(self) -> None:
         kept = {"search": self._identity(), "seeds": self.seeds, "trials": [vars(trial) for trial in self.trials]}
         write_atomic(self.out / _FILE, json.dumps(kept, indent=1))
+        self._write_best()
+
+    def _write_best(self) -> None:
         if self.best.accuracy is None:
             return
         best = self._configured(self.best.params, self.config.seed)

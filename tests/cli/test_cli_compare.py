@@ -50,7 +50,11 @@ def test_from_methods_to_tables_and_a_page(tmp_path: Path) -> None:
     assert "--seeds 2" in record["command"]
     for name in ("tables.md", "tables.tex", "tables.html"):
         assert "krd" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    kept = record | {"hardware": record["hardware"] | {"cpu": "Another"}}
+    (tmp_path / "out" / "comparison.json").write_text(json.dumps(kept))
     again = invoke(*command, "--json", "--report", "page.md")
+    # Nothing was run here, so it was not run on this machine.
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["hardware"]["cpu"] == "Another"
     assert "8 of them kept" in again.stderr
     assert len(json.loads(again.stdout)) == 8
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
@@ -134,6 +138,15 @@ def test_when_time_is_up(tmp_path: Path) -> None:
     result = invoke("compare", "--methods", "glnn", "--seeds", "1", "--max-hours", "1e-9", "--out", "out", code=75)
     assert "0 of 2 cells done" in " ".join(result.stderr.split())
     assert (tmp_path / "out" / "results.csv").is_file()
+
+
+def test_tables_are_of_the_runs_that_are_there_when_time_is_up(tmp_path: Path) -> None:
+    few = ["compare", "--datasets", "synthetic", "--settings", "transductive", "--seeds", "1", "--out", "out", *SMALL]
+    invoke(*few, "--methods", "glnn,rbm")
+    invoke(*few, "--methods", "glnn,krd", "--max-hours", "1e-9", code=75)
+    tables = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert "glnn" in tables
+    assert "rbm" not in tables
 
 
 def test_report_of_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,33 @@ def test_options_are_part_of_the_key() -> None:
     assert all(key.startswith("plain-synthetic-transductive-0-") for key in keys)
 
 
+def test_files_are_part_of_the_key_by_their_content(tmp_path: Path) -> None:
+    graph, features = tmp_path / "graph.bin", tmp_path / "features.npy"
+    folder, logits = tmp_path / "graph", tmp_path / "logits.npy"
+    folder.mkdir()
+    plain = Variant("plain", {"encoder": "none", "dataset": {"features_path": str(features)}})
+
+    def keys() -> list[str]:
+        ready = variant("ready", teacher={"kind": "logits", "path": str(logits)}, regularizer="none")
+        return [
+            expand([plain], [str(graph)], ["transductive"], [0])[0].key,
+            expand([plain], [str(folder)], ["transductive"], [0])[0].key,
+            expand([ready], ["synthetic"], ["transductive"], [0])[0].key,
+            expand([variant("plain")], ["synthetic"], ["transductive"], [0])[0].key,
+        ]
+
+    def changed(path: Path, text: str) -> list[bool]:
+        before = keys()
+        path.write_text(text)
+        return [old != new for old, new in zip(before, keys(), strict=True)]
+
+    assert changed(graph, "one") == [True, False, False, False]
+    assert changed(graph, "three") == [True, False, False, False]
+    assert changed(folder / "meta.yaml", "a") == [False, True, False, False]
+    assert changed(logits, "one") == [False, False, True, False]
+    assert changed(features, "one") == [True, True, False, False]
+
+
 def test_variants_that_depend_on_graph_and_setting() -> None:
     def make(dataset: str, setting: str) -> Variant:
         return variant("adapted", training={"epochs": 3 if setting == "inductive" else 4})
@@ -68,6 +96,12 @@ def test_split_and_overrides_reach_every_cell() -> None:
         assert cell.config.training.lr == 0.5
 
 
+def test_an_option_of_several_teachers() -> None:
+    both = variant("both", teacher="sage+gcn")
+    cells = expand([both], ["synthetic"], ["transductive"], [0], overrides=["teacher.weights=validation"])
+    assert cells[0].config.teacher.weights == "validation"  # type: ignore[attr-defined]
+
+
 def test_an_option_of_an_encoder() -> None:
     cells = expand([VARIANTS[1]], ["synthetic"], ["transductive"], [0], overrides=["encoder.0.weight=2.5"])
     assert cells[0].config.encoder[0].weight == 2.5  # type: ignore[attr-defined]
@@ -83,6 +117,10 @@ def test_an_option_of_an_encoder() -> None:
         ({"datasets": ["corra"]}, "plain, corra, transductive: There is no dataset 'corra'. Did you mean 'cora'"),
         ({"variants": [variant("a"), variant("a")]}, "Two variants .* 'a'"),
         ({"overrides": ["student.width=3"]}, "student -> width"),
+        ({"overrides": ["seed=5"]}, "'seed' would be the same in all runs"),
+        ({"overrides": ["training.epochs=3", " setting = inductive"]}, "'setting' would be the same"),
+        ({"overrides": ["dataset=digits"]}, "'dataset' would be the same"),
+        ({"overrides": ["dataset.path=other.bin"]}, "'dataset.path' would be the same"),
     ],
 )
 def test_what_cannot_be_run(changes: dict[str, Any], message: str) -> None:

@@ -82,6 +82,30 @@ def test_a_run_that_two_folders_hold_is_refused(folder: Path, tmp_path: Path) ->
         render_page([folder, other], "figures")
 
 
+def test_runs_on_different_splits_are_not_put_together(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_results(other / "results.csv", [{**row, "method": "d", "split": "0.6/0.2/0.2"} for row in ROWS])
+    with pytest.raises(ConfigError, match=r"digits are of different splits: 0\.6/0\.2/0\.2, its own"):
+        render_page([folder, other], "figures")
+    assert "0.6" not in render_page([folder], "figures").split("## Figures")[0]
+
+
+def test_a_comparison_that_runs_nothing_keeps_where_it_was_run(folder: Path) -> None:
+    record = read_record(folder)
+    record["hardware"]["cpu"] = "Another"
+    (folder / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
+    write_record(folder, "dgl-rbm compare --methods a", {"methods": ["a"]}, is_new=False)
+    kept = read_record(folder)
+    assert (kept["command"], kept["methods"]) == ("dgl-rbm compare --methods a", ["a"])
+    assert kept["hardware"]["cpu"] == "Another"
+    write_record(folder, "dgl-rbm compare --methods a", {"methods": ["a"]})
+    assert read_record(folder)["hardware"] == hardware()
+    # One that cannot be read says nothing that could be kept.
+    (folder / "comparison.json").write_text("[]", encoding="utf-8")
+    write_record(folder, "dgl-rbm compare --methods a", {"methods": ["a"]}, is_new=False)
+    assert read_record(folder)["hardware"] == hardware()
+
+
 def test_text_of_your_own(folder: Path) -> None:
     (folder / "notes.md").write_text("## What we think\n\nNot much.\n", encoding="utf-8")
     page = render_page([folder], "figures")

@@ -73,7 +73,7 @@ def test_means_spreads_places_and_scores_by_hand() -> None:
         "sage (teacher)": ["60.00 ± 0.00", "60.00 ± 0.00", "82.08", "0.0000"],
         "a": ["81.00 ± 1.41", "76.00 ± 1.41", "–", "0.8281"],
         "b": ["92.00 ± 2.83", "76.00 ± 0.00", "–", "1.0000"],
-        "c": ["70.00 (1 of 2)", "–", "–", "0.3125"],
+        "c": ["70.00 (1 of 2)", "–", "–", "–"],
     }
     # Equal to the last printed digit is equal; the teacher takes no part.
     assert places(table) == {
@@ -85,8 +85,27 @@ def test_means_spreads_places_and_scores_by_hand() -> None:
     notes = " ".join(table.notes)
     assert "seeds 0, 1;" in notes
     assert "1 of 10 runs failed" in notes
+    assert "fewer seeds" in notes
     assert "Skillings-Mack test over 2 graphs: T =" in notes
     assert "Skillings-Mack test over 4 graphs and seeds: T =" in notes
+
+
+def test_means_over_fewer_seeds_are_ranked_with_nothing() -> None:
+    # "wide" is better than "a" on each seed that it has, and has the better mean because its seed is an easy one.
+    rows = [row("a", "digits", seed, accuracy) for seed, accuracy in enumerate((0.90, 0.70))]
+    rows += [row("b", "digits", seed, accuracy) for seed, accuracy in enumerate((0.80, 0.70))]
+    table = accuracy_table([*rows, row("wide", "digits", 0, 0.91)], "transductive")
+    assert table is not None
+    assert places(table) == {"sage (teacher)": [0, 0], "a": [1, 1], "b": [2, 2], "wide": [0, 0]}
+    assert texts(table)["wide"] == ["91.00 (1 of 2)", "–"]
+    assert texts(table)["a"] == ["80.00 ± 14.14", "1.0000"]
+    # A whole method keeps its Score on one graph of two, and is not ranked with medians over both.
+    other = [row(method, "wine", 0, accuracy) for method, accuracy in (("a", 0.7), ("b", 0.9))]
+    more = [row("wide", "digits", seed, 0.95) for seed in (0, 1)]
+    table = accuracy_table([*rows, *more, *other], "transductive")
+    assert table is not None
+    assert texts(table)["wide"][-1] == "1.0000 (1 of 2 graphs)"
+    assert [places(table)[name][-1] for name in ("a", "b", "wide")] == [2, 1, 0]
 
 
 def test_summaries_are_of_finished_runs_and_samples() -> None:

@@ -60,6 +60,10 @@ def test_it_depends_on_the_observed_graph_alone(task: NodeTask) -> None:
     assert keys(dataclasses.replace(task, _labels=labels, features=hidden)) == before
     labels[task.train_idx[0]] = (labels[task.train_idx[0]] + 1) % task.num_classes
     everything = set(before)
+    # The same graph, with other nodes of the whole one in it.
+    shifted = dataclasses.replace(task.observed(), node_ids=task.observed().node_ids + 1)
+    config = resolve_config({"dataset": GRAPH})
+    assert not set(part_keys(config, shifted, CPU).values()) & set(before.values())
     for changes in ({"_labels": labels}, {"features": -task.features}, {"num_classes": 9}):  # type: ignore[operator]
         after = keys(dataclasses.replace(task, **changes))
         assert {name for name in before if before[name] != after[name]} == everything

@@ -77,6 +77,7 @@ def test_unknown_studies_and_values_are_named(tmp_path: Path) -> None:
         ("inflated", "student.hidden_dim=9"),
         ("complexity", "student.hidden_dim=9"),
         ("pareto", "encoder=none"),
+        ("pareto", "dataset.split=20/30"),
         ("routing", "student.num_experts=4"),
     ],
 )

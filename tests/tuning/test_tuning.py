@@ -125,6 +125,40 @@ def test_a_trial_that_diverges_is_noted_and_the_search_goes_on(tmp_path: Path) -
     assert len(again.trials) == 4
 
 
+def test_options_that_cannot_be_had_together_are_noted_and_the_search_goes_on(tmp_path: Path) -> None:
+    values = {**VALUES, "student": {"kind": "rbm", "hidden_dim": 8, "num_experts": 5, "top_k": 2}}
+    space = {"student.num_experts": Choices(choices=[3]), "student.top_k": Choices(choices=[4])}
+    search = Search(values, space, [7], tmp_path)
+    best = search.run(3)
+    assert best is search.trials[0]
+    assert all(trial.accuracy is None and "top_k (4)" in (trial.error or "") for trial in search.trials[1:])
+
+
+def test_options_of_the_dataset_reach_the_graph(tmp_path: Path) -> None:
+    values = {**VALUES, "dataset": {**VALUES["dataset"], "normalize": "none"}}
+    search = Search(values, {"dataset.normalize": Choices(choices=["standard", "row"])}, [7], tmp_path)
+    search.run(5)
+    assert len({trial.params["dataset.normalize"] for trial in search.trials[1:]}) == 2
+    for trial in search.trials[1:]:
+        changed = {**values, "dataset": {**VALUES["dataset"], "normalize": trial.params["dataset.normalize"]}, "seed": 7}
+        result = Distiller.from_config(resolve_config(changed)).fit()
+        assert result.metrics["student"]["val_accuracy"] == pytest.approx(trial.accuracy)
+
+
+@pytest.mark.parametrize("name", ["seed", "setting", "dataset", "dataset.kind", "dataset.split"])
+def test_what_would_make_trials_incomparable_is_no_matter_of_tuning(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"The space has '{name}'"):
+        Search(VALUES, {name: Choices(choices=[1, 2])}, [7], tmp_path)
+
+
+def test_a_search_killed_between_its_files_writes_the_best_configuration(tmp_path: Path) -> None:
+    Search(VALUES, SPACE, [7], tmp_path).run(2)
+    whole = (tmp_path / "best.yaml").read_text()
+    (tmp_path / "best.yaml").unlink()
+    Search(VALUES, SPACE, [7], tmp_path).run(2)
+    assert (tmp_path / "best.yaml").read_text() == whole
+
+
 @pytest.mark.parametrize("kind", [name for name in students.names() if name != "auto"])
 def test_every_default_space_names_options_of_its_student(kind: str, tmp_path: Path) -> None:
     values = {**VALUES, "student": kind}
