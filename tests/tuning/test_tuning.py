@@ -140,8 +140,8 @@ def test_options_of_the_dataset_reach_the_graph(tmp_path: Path) -> None:
     search.run(5)
     assert len({trial.params["dataset.normalize"] for trial in search.trials[1:]}) == 2
     for trial in search.trials[1:]:
-        changed = {**values, "dataset": {**VALUES["dataset"], "normalize": trial.params["dataset.normalize"]}, "seed": 7}
-        result = Distiller.from_config(resolve_config(changed)).fit()
+        graph = {**VALUES["dataset"], "normalize": trial.params["dataset.normalize"]}
+        result = Distiller.from_config(resolve_config({**values, "dataset": graph, "seed": 7})).fit()
         assert result.metrics["student"]["val_accuracy"] == pytest.approx(trial.accuracy)
 
 
