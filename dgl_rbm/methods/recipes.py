@@ -115,8 +115,8 @@ class Recipe(StrictConfig):
         return {"hard_label_weight": self.hard_label_weight, "temperature": self.temperature}
 
     def similarity_values(self) -> dict[str, Any]:
-        """Return the options of NOSMOG's similarity loss: products of states are compared, as published."""
-        return {"weight": self.similarity_weight, "normalize": False}
+        """Return the options of NOSMOG's similarity loss: cosines are compared, since products diverge."""
+        return {"weight": self.similarity_weight}
 
     def adversarial_values(self) -> dict[str, Any]:
         """Return the options of NOSMOG's adversarial term."""

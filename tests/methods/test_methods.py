@@ -135,7 +135,7 @@ def test_every_option_of_a_row_reaches_the_configuration() -> None:
 
 def test_nosmogs_terms_come_from_the_row_too() -> None:
     objective = resolve_config(load_method("nosmog").values("pubmed", "transductive")).objective
-    assert (objective.similarity.weight, objective.similarity.normalize) == (0.9, False)
+    assert (objective.similarity.weight, objective.similarity.normalize) == (0.9, True)
     assert (objective.adversarial.eps, objective.adversarial.weight, objective.adversarial.steps) == (0.005, 0.05, 5)
     default = resolve_config(load_method("nosmog").values("pubmed", "transductive", "default")).objective
     assert (default.similarity.weight, default.similarity.normalize, default.adversarial.weight) == (1.0, True, 0.1)
