@@ -16,6 +16,7 @@ from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining
 
 __all__ = [
+    "RUN_IDENTITY",
     "CustomConfig",
     "DistillConfig",
     "combined_teacher",
@@ -26,6 +27,9 @@ __all__ = [
     "resolve_teacher",
     "with_overrides",
 ]
+
+# The options that say of which graph, setting and seed a run is.
+RUN_IDENTITY = ("seed", "setting", "dataset", "dataset.kind", "dataset.name", "dataset.path")
 
 
 class CustomConfig(ComponentConfig):

@@ -8,26 +8,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dgl_rbm._version import __version__
 from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
-from dgl_rbm.run_config import DistillConfig, resolve_config, with_overrides
+from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, resolve_config, with_overrides
 from dgl_rbm.training.fingerprint import file_digest
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
 
 SETTINGS = ("transductive", "inductive")
 _MOST_SEEDS = 10_000
-# What tells runs apart, by the option of a grid that says it.
-_BY_GRID = {
-    "seed": "seeds",
-    "setting": "settings",
-    "dataset": "datasets",
-    "dataset.kind": "datasets",
-    "dataset.name": "datasets",
-    "dataset.path": "datasets",
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,8 @@ class Cell:
         """What it is, for people."""
         return f"{self.variant}, {self.dataset}, {self.setting}, seed {self.seed}"
 
-    @property
+    # Once, since it looks at files, and is asked for at every turn.
+    @cached_property
     def digest(self) -> str:
         """Identifies version, options and the files that they name: a kept cell of other ones is another cell."""
         files = file_digest(self.config)
@@ -182,8 +175,8 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     """Raise a ConfigError where an override would make a run another one than its place in the grid says."""
     for override in overrides:
         path = override.partition("=")[0].strip()
-        if path in _BY_GRID:
-            option = _BY_GRID[path]
+        if path in RUN_IDENTITY:
+            option = f"{path.partition('.')[0]}s"
             raise ConfigError(
                 f"--set {override}: '{path}' would be the same in all runs, whatever the tables call them.",
                 hint=f"Use --{option}; in Python, the argument {option}.",

@@ -10,7 +10,7 @@ from typing import Any
 from dgl_rbm.comparison.figures import draw_accuracies, draw_sizes
 from dgl_rbm.comparison.record import read_record
 from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_markdown
-from dgl_rbm.comparison.results import Row, read_results
+from dgl_rbm.comparison.results import PLACE, Row, read_results
 from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.training.checkpoint import write_atomic
@@ -44,7 +44,7 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
                 f"'{folder / 'results.csv'}' holds no runs.",
                 hint="`dgl-rbm compare` with the options of before goes on.",
             )
-        runs = [tuple(row[name] for name in ("method", "dataset", "setting", "seed")) for row in of_folder]
+        runs = [tuple(row[name] for name in PLACE) for row in of_folder]
         for run in runs:
             if run in found:
                 raise ConfigError(

@@ -13,7 +13,7 @@ from dgl_rbm.comparison.grid import Cell
 from dgl_rbm.errors import ArtifactError
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["COLUMNS", "TIMED_COLUMNS", "failed_row", "read_results", "result_row", "write_results"]
+__all__ = ["COLUMNS", "PLACE", "TIMED_COLUMNS", "failed_row", "read_results", "result_row", "write_results"]
 
 Row = dict[str, Any]
 
@@ -23,7 +23,8 @@ _VERSIONS = ("python", "dgl-rbm", "torch", "dgl", "numpy")
 # What a second run of the same cell measures anew; everything else comes out the same.
 TIMED_COLUMNS = (*(f"seconds_{stage}" for stage in _STAGES), "latency_us", "latency_p99_us", "latency_batch_us")
 
-_PLACE = ("method", "dataset", "setting", "seed")
+# What tells the runs of a comparison apart.
+PLACE = ("method", "dataset", "setting", "seed")
 _AGAIN = "`dgl-rbm compare` with the options of before writes it again, from the cells beside it."
 
 _TEXT = (
@@ -173,7 +174,7 @@ def _parsed_row(texts: Mapping[Any, Any]) -> Row:
     if None in texts or None in texts.values():
         raise ValueError("it has more or fewer columns than the heading")
     row = {column: _parsed(column, texts[column]) for column in COLUMNS}
-    needed = (*_PLACE, "status", *(("val_accuracy", "test_accuracy") if row["status"] == "ok" else ()))
+    needed = (*PLACE, "status", *(("val_accuracy", "test_accuracy") if row["status"] == "ok" else ()))
     for column in needed:
         if row[column] is None:
             raise ValueError(f"'{column}' is empty")

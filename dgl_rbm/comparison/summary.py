@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -41,16 +41,25 @@ def summarize(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary
     metric : str
         A column, such as ``"test_accuracy"``.
     """
+    return _summaries(_finished(rows, metric), metric, lambda row: row["method"])
+
+
+def _finished(rows: Iterable[Row], metric: str) -> list[Row]:
+    """Return the rows that have the metric."""
+    return [row for row in rows if row["status"] == "ok" and row[metric] is not None]
+
+
+def _summaries(rows: Iterable[Row], metric: str, name: Callable[[Row], str]) -> dict[tuple[str, str], Summary]:
+    """Return the summaries by dataset and by what `name` calls a row."""
     values: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
-        if row["status"] == "ok" and row[metric] is not None:
-            values.setdefault((row["dataset"], row["method"]), {})[row["seed"]] = row[metric]
+        values.setdefault((row["dataset"], name(row)), {})[row["seed"]] = row[metric]
     return {key: _summary(by_seed) for key, by_seed in values.items()}
 
 
 def _summary(by_seed: Mapping[int, float]) -> Summary:
     values = list(by_seed.values())
-    return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), dict(by_seed))
+    return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), by_seed)
 
 
 def summarize_teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
@@ -63,13 +72,10 @@ def summarize_teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str]
     metric : str
         As for `summarize`, of the teacher.
     """
-    rows = [row for row in rows if row["status"] == "ok" and row[f"teacher_{metric}"] is not None]
+    column = f"teacher_{metric}"
+    rows = _finished(rows, column)
     names = teacher_names(rows)
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        name = names[row["dataset"], row["teacher"], row["teacher_id"]]
-        values.setdefault((row["dataset"], name), {})[row["seed"]] = row[f"teacher_{metric}"]
-    return {key: _summary(by_seed) for key, by_seed in values.items()}
+    return _summaries(rows, column, lambda row: names[row["dataset"], row["teacher"], row["teacher_id"]])
 
 
 def teacher_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:

@@ -52,11 +52,10 @@ def file_digest(config: DistillConfig) -> str | None:
     """
     files = list(_teacher_files(config.teacher))
     for name in ("path", "features_path"):
-        path = Path(getattr(config.dataset, name, None) or "").expanduser()
-        if path.is_file():
-            files.append(path)
-        elif path.is_dir() and path != Path():
-            files += sorted(inner for inner in path.rglob("*") if inner.is_file())
+        named = getattr(config.dataset, name, None)
+        if named is not None:
+            path = Path(named).expanduser()
+            files += [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
     states = [(path.resolve(), path.stat()) for path in files]
     content = [_content_as_of(path, state.st_size, state.st_mtime_ns) for path, state in states]
     return hashlib.sha256(b"".join(content)).hexdigest() if files else None

@@ -25,7 +25,7 @@ from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.pipeline import Pipeline
-from dgl_rbm.run_config import DistillConfig, resolve_config, with_overrides
+from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, resolve_config, with_overrides
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import write_atomic
 from dgl_rbm.training.context import RunContext
@@ -39,16 +39,7 @@ __all__ = ["Search", "Trial"]
 
 _FILE = "trials.json"
 # Trials under different values of these would not be judged alike, or not be of the graph that the search is for.
-_FIXED = (
-    "dataset.kind",
-    "dataset.name",
-    "dataset.path",
-    "dataset.split",
-    "dataset.unseen_fraction",
-    "setting",
-    "seed",
-    "device",
-)
+_FIXED = (*RUN_IDENTITY, "dataset.split", "dataset.unseen_fraction", "device")
 
 
 @dataclass(frozen=True)
@@ -130,7 +121,7 @@ class Search:
         self.callbacks = tuple(callbacks)
         self.config = resolve_config(self.values)
         for name, dimension in space.items():
-            if name in ("dataset", *_FIXED):
+            if name in _FIXED:
                 raise ConfigError(
                     f"The space has '{name}', and trials of different values of it are not comparable.",
                     hint=f"Search for each value on its own: --set {name}=VALUE.",
