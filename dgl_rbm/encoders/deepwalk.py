@@ -204,6 +204,7 @@ class DeepWalkConfig(EncoderConfig):
     """Skip-gram vectors of nodes that meet on random walks."""
 
     kind: Literal["deepwalk"] = "deepwalk"
+    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
     dim: int = Field(default=64, ge=1, description="Columns of the encoding.")
     walk_length: int = Field(default=50, ge=2, description="Nodes on a random walk.")
     walks_per_node: int = Field(default=5, ge=1, description="Random walks that start at each node.")
