@@ -167,6 +167,7 @@ class SpectralConfig(EncoderConfig):
     """Factors of the edges' mutual information, averaged over neighbours."""
 
     kind: Literal["spectral"] = "spectral"
+    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
     dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
     steps: int = Field(default=10, ge=0, description="Means over neighbours after the factorisation.")
     negative: int = Field(default=1, ge=1, description="Noise nodes for each edge; more of them keep fewer edges.")
