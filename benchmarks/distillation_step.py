@@ -97,7 +97,7 @@ class Setup:
                 "dataset": dataset(name, share),
                 "teacher": {"kind": "sage", **options["teacher"], "training": {"epochs": teacher_epochs}},
                 "student": {"kind": "rbm", "top_k": 3, **options["student"]},
-                "encoder": {"kind": "deepwalk", "consistent": False, **options["encoder"]},
+                "encoder": {"kind": "deepwalk", "consistent": False, "weight": 1.0, **options["encoder"]},
                 # Without a warm-up every epoch predicts all rows and moves the power: the dearest epochs there are.
                 "regularizer": {"kind": "krd", "warmup_epochs": 0},
                 "objective": options["objective"],
