@@ -80,6 +80,7 @@ class LabelPropagationConfig(EncoderConfig):
     """Class scores from the training labels around a node."""
 
     kind: Literal["label_propagation"] = "label_propagation"
+    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
     steps: int = Field(default=10, ge=1, description="Iterations, each carrying labels one edge further.")
     alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the neighbours' scores in a node's own.")
     folds: int = Field(
