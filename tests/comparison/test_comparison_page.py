@@ -20,7 +20,7 @@ from dgl_rbm.errors import ArtifactError, ConfigError, MissingDependencyError
 from .test_comparison_tables import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
-GRAPHS = ("cpf-cora", "amazon-photo", "academic-cs", "cpf-cora-wide", "cpf-cora-wide-inductive")
+GRAPHS = ("cpf-cora", "amazon-photo", "academic-cs", "cpf-cora-wide")
 CHECKED_IN = [ROOT / "benchmarks" / "results" / "comparison" / name for name in GRAPHS]
 
 
