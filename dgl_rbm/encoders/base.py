@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -14,7 +14,10 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
-__all__ = ["Encoder", "EncoderConfig", "EncoderOutput"]
+__all__ = ["Encoder", "EncoderConfig", "EncoderOutput", "EncodingWeight"]
+
+# Encoders differ in its default alone.
+EncodingWeight = Annotated[float, Field(gt=0, description="How much the encoding counts beside the features.")]
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class EncoderConfig(ComponentConfig):
         description="Shift and scale the columns to mean 0 and equal variance over the observed nodes, such that an "
         "encoding is on average `weight` times as long as a row of features.",
     )
-    weight: float = Field(default=1.0, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 1.0
 
     def build(self) -> Encoder:
         """Make the encoder."""

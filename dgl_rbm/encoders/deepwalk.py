@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgl_rbm.data.structure import compressed
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.encoders.skipgram import SkipGram
 from dgl_rbm.registry import encoders
@@ -204,7 +204,7 @@ class DeepWalkConfig(EncoderConfig):
     """Skip-gram vectors of nodes that meet on random walks."""
 
     kind: Literal["deepwalk"] = "deepwalk"
-    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 0.3
     dim: int = Field(default=64, ge=1, description="Columns of the encoding.")
     walk_length: int = Field(default=50, ge=2, description="Nodes on a random walk.")
     walks_per_node: int = Field(default=5, ge=1, description="Random walks that start at each node.")

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
 from dgl_rbm.sparse import matmul, transpose_matmul
@@ -157,7 +157,7 @@ class DiffusionConfig(EncoderConfig):
     """Low-dimensional features after some steps of averaging over neighbours."""
 
     kind: Literal["diffusion"] = "diffusion"
-    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 0.3
     dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
     steps: int = Field(default=1, ge=1, description="Steps of averaging over neighbours.")
     projection: Literal["svd", "random"] = Field(

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.base import EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.encoders.label_propagation import LabelPropagationEncoder
 from dgl_rbm.registry import encoders
@@ -70,7 +70,7 @@ class LabelHistogramConfig(EncoderConfig):
     """Shares of the classes among the training labels around a node."""
 
     kind: Literal["label_histogram"] = "label_histogram"
-    weight: float = Field(default=0.2, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 0.2
     hops: int = Field(default=10, ge=1, description="Edges that a label may be away.")
     decay: float = Field(default=0.5, gt=0, le=1, description="Weight of a label beside that of one an edge nearer.")
     folds: int = Field(

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
 from dgl_rbm.training.context import RunContext, Stage
@@ -80,7 +80,7 @@ class LabelPropagationConfig(EncoderConfig):
     """Class scores from the training labels around a node."""
 
     kind: Literal["label_propagation"] = "label_propagation"
-    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 0.3
     steps: int = Field(default=10, ge=1, description="Iterations, each carrying labels one edge further.")
     alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the neighbours' scores in a node's own.")
     folds: int = Field(

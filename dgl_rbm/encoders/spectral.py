@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
 from dgl_rbm.sparse import SparseRows, matmul
@@ -167,7 +167,7 @@ class SpectralConfig(EncoderConfig):
     """Factors of the edges' mutual information, averaged over neighbours."""
 
     kind: Literal["spectral"] = "spectral"
-    weight: float = Field(default=0.3, gt=0, description="How much the encoding counts beside the features.")
+    weight: EncodingWeight = 0.3
     dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
     steps: int = Field(default=10, ge=0, description="Means over neighbours after the factorisation.")
     negative: int = Field(default=1, ge=1, description="Noise nodes for each edge; more of them keep fewer edges.")
