@@ -33,7 +33,7 @@ _PAPER = (
     "values are no baseline for these."
 )
 _FEWER = (
-    "Who has fewer seeds than others on a graph has no place and no Score there, nor a part in the test over graphs."
+    "Who has not all of a graph's seeds has no place and no Score there, nor a part in the test over graphs."
 )
 _SIMULATIONS = 10_000
 
@@ -93,7 +93,8 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     whole = {key: summary for key, summary in known.items() if summary.runs == len(seeds[key[0]])}
     scores = median_scores(_means(whole, datasets, everyone))
     graphs = {name: sum((dataset, name) in whole for dataset in datasets) for name in everyone}
-    score_places = _places({m: f"{scores[m]:.4f}" for m in methods if graphs[m] == max(graphs.values())})
+    most = max(graphs.values())
+    score_places = _places({m: f"{scores[m]:.4f}" for m in methods if graphs[m] == most > 0})
     columns = [""]
     for dataset in datasets:
         columns += [dataset, "paper"] if dataset in shown else [dataset]

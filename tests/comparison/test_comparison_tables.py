@@ -85,7 +85,7 @@ def test_means_spreads_places_and_scores_by_hand() -> None:
     notes = " ".join(table.notes)
     assert "seeds 0, 1;" in notes
     assert "1 of 10 runs failed" in notes
-    assert "fewer seeds" in notes
+    assert "no place and no Score" in notes
     assert "Skillings-Mack test over 2 graphs: T =" in notes
     assert "Skillings-Mack test over 4 graphs and seeds: T =" in notes
 
@@ -106,6 +106,24 @@ def test_means_over_fewer_seeds_are_ranked_with_nothing() -> None:
     assert table is not None
     assert texts(table)["wide"][-1] == "1.0000 (1 of 2 graphs)"
     assert [places(table)[name][-1] for name in ("a", "b", "wide")] == [2, 1, 0]
+
+
+def test_means_are_shown_where_nobody_has_all_seeds() -> None:
+    table = accuracy_table([row("a", "digits", 0, 0.8), row("b", "digits", 1, 0.9)], "transductive")
+    assert table is not None
+    # The teacher was trained for both seeds.
+    assert texts(table) == {
+        "sage (teacher)": ["60.00 ± 0.00", "1.0000"],
+        "a": ["80.00 (1 of 2)", "–"],
+        "b": ["90.00 (1 of 2)", "–"],
+    }
+    assert not any(map(any, places(table).values()))
+    without_teacher = {"teacher": "none", "teacher_test_accuracy": None}
+    rows = [row("a", "digits", 0, 0.8, **without_teacher), row("b", "digits", 1, None, **without_teacher)]
+    table = accuracy_table(rows, "transductive")
+    assert table is not None
+    assert texts(table) == {"a": ["80.00 (1 of 2)", "–"]} | {"b": ["–", "–"]}
+    assert any("has no place" in note for note in table.notes)
 
 
 def test_summaries_are_of_finished_runs_and_samples() -> None:
