@@ -110,8 +110,9 @@ def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkey
 
     # So that a signal which nobody takes ends this test alone.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    monkeypatch.setattr(run, "run_cells", terminated)
+    # Studies first: imported after the other patch, they would keep it for good.
     monkeypatch.setattr("dgl_rbm.studies.base.run_cells", terminated)
+    monkeypatch.setattr(run, "run_cells", terminated)
     try:
         assert "the same command continues" in " ".join(invoke(*command, code=130).stderr.split())
     finally:
