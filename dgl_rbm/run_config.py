@@ -21,6 +21,7 @@ __all__ = [
     "DistillConfig",
     "combined_teacher",
     "list_encoders",
+    "override_path",
     "resolve_config",
     "resolve_dataset",
     "resolve_encoders",
@@ -123,6 +124,11 @@ def combined_teacher(spec: Any) -> Any:
     return spec[0] if len(spec) == 1 else {"kind": "average", "members": list(spec)}
 
 
+def override_path(override: str) -> str:
+    """Return the dotted path of an assignment such as ``"student.num_experts=6"``."""
+    return override.partition("=")[0].strip()
+
+
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `values` with dotted assignments applied; ones of a single encoder or of several teachers as well.
 
@@ -135,9 +141,10 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         ``teacher.weights=value`` where ``sage+appnp`` stands for the average.
     """
     values = {**DEFAULTS, **values}
-    if any(re.match(r"\s*encoder\.\d", override) for override in overrides):
+    paths = [override_path(override) for override in overrides]
+    if any(re.match(r"encoder\.\d", path) for path in paths):
         values["encoder"] = list_encoders(values["encoder"])
-    if any(re.match(r"\s*teacher\.(members|weights)\b", override) for override in overrides):
+    if any(path.startswith("teacher.") for path in paths):
         values["teacher"] = combined_teacher(values["teacher"])
     return apply_overrides(values, overrides)
 

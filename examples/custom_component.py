@@ -49,7 +49,7 @@ class ResidualConfig(StudentConfig):
     kind: Literal["residual"] = "residual"
 
     def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
-        return Residual(in_dim, num_classes, self.hidden_dim or hidden_dim)
+        return Residual(in_dim, num_classes, self.width(hidden_dim))
 
 
 class Residual(Student):

@@ -76,9 +76,12 @@ def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[Non
 
 
 def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
-    """Resolve a configuration: the method first, then the file, then single options, then --set."""
+    """Resolve a configuration: the method first, then the file, then single options, then --set.
+
+    What --set says of dataset, setting and teacher comes before all: the method's published settings depend on it.
+    """
     from dgl_rbm.config import read_yaml
-    from dgl_rbm.methods.apply import checked_recipe, method_values
+    from dgl_rbm.methods.apply import checked_recipe, method_values, with_lookups
     from dgl_rbm.run_config import resolve_config, with_overrides
 
     values = read_yaml(config) if config is not None else {}
@@ -86,9 +89,10 @@ def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> 
     values |= {name: value for name, value in options.items() if value is not None}
     if recipe is not None:
         checked_recipe(recipe)
-    if method is not None:
-        values = method_values(method, values, recipe)
     assignments = list(overrides or [])
+    if method is not None:
+        values, assignments = with_lookups(values, assignments)
+        values = method_values(method, values, recipe)
     if split is not None:
         assignments.insert(0, f'dataset.split="{split}"')
     return resolve_config(with_overrides(values, assignments))

@@ -7,13 +7,14 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from dgl_rbm._version import __version__
 from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
-from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, resolve_config, with_overrides
+from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, override_path, resolve_config, with_overrides
 from dgl_rbm.training.fingerprint import file_digest
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
@@ -143,21 +144,45 @@ def expand(
     cells: dict[tuple[str, str, str, int], Cell] = {}
     for dataset, setting in itertools.product(dict.fromkeys(datasets), dict.fromkeys(settings)):
         made = [variant if isinstance(variant, Variant) else variant(dataset, setting) for variant in variants]
+        _check_distinct(made, dataset, setting, split, overrides)
         for seed, variant in itertools.product(dict.fromkeys(seeds), made):
             place = (variant.name, dataset, setting, seed)
             if place in cells:
                 raise ConfigError(f"Two variants of the comparison are named '{variant.name}'.")
-            try:
-                config = _config(variant.values, dataset, setting, seed, split, overrides, device)
-            except DglRbmError as error:
-                where = f"{variant.name}, {dataset}, {setting}"
-                raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+            config = _config(variant, dataset, setting, seed, split, overrides, device)
             cells[place] = Cell(variant.name, dataset, setting, seed, config)
     return list(cells.values())
 
 
+def _check_distinct(
+    variants: Sequence[Variant], dataset: str, setting: str, split: str | None, overrides: Sequence[str]
+) -> None:
+    """Raise a ConfigError where overrides make one run of two variants that are none without them."""
+    if not overrides:
+        return
+
+    def values(variant: Variant, overrides: Sequence[str]) -> str:
+        config = _config(variant, dataset, setting, 0, split, overrides, "auto")
+        return json.dumps(config.to_values(), sort_keys=True)
+
+    found: dict[str, Variant] = {}
+    for variant in variants:
+        other = found.setdefault(values(variant, overrides), variant)
+        if other.name == variant.name:
+            continue
+        # Without the overrides an option that is needed may be missing: then they are not the same.
+        with suppress(ConfigError):
+            if values(other, ()) == values(variant, ()):
+                continue
+        raise ConfigError(
+            f"With {' '.join(f'--set {override}' for override in overrides)}, '{other.name}' and '{variant.name}' are "
+            f"the same run on {dataset}, {setting}.",
+            hint="Leave out one of them, or the --set of what tells them apart.",
+        )
+
+
 def _config(
-    values: Mapping[str, Any],
+    variant: Variant,
     dataset: str,
     setting: str,
     seed: int,
@@ -165,22 +190,33 @@ def _config(
     overrides: Sequence[str],
     device: str,
 ) -> DistillConfig:
-    options = dict(values.get("dataset") or {}) if isinstance(values.get("dataset"), Mapping) else {}
+    """Return a run's configuration; raise a ConfigError, naming the variant, where it has a wrong option."""
+    own = variant.values.get("dataset")
+    options = dict(own) if isinstance(own, Mapping) else {}
     graph = {**options, "kind": dataset} | ({} if split is None else {"split": split})
-    merged = {**values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
-    return resolve_config(with_overrides(merged, overrides))
+    merged = {**variant.values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
+    try:
+        return resolve_config(with_overrides(merged, overrides))
+    except DglRbmError as error:
+        raise ConfigError(f"{variant.name}, {dataset}, {setting}: {error.message}", hint=error.hint) from None
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
     """Raise a ConfigError where an override would make a run another one than its place in the grid says."""
     for override in overrides:
-        path = override.partition("=")[0].strip()
+        path = override_path(override)
+        part = path.partition(".")[0]
         if path in RUN_IDENTITY:
-            option = f"{path.partition('.')[0]}s"
-            raise ConfigError(
-                f"--set {override}: '{path}' would be the same in all runs, whatever the tables call them.",
-                hint=f"Use --{option}; in Python, the argument {option}.",
-            )
+            hint = f"Use --{part}s; in Python, the argument {part}s."
+        elif path in ("student", "student.kind"):
+            hint = "Compare other methods, or in Python variants of your own."
+        elif path in ("teacher", "teacher.kind"):
+            hint = "Use --teacher, which leaves alone what learns without one; in Python, the variants' own teachers."
+        else:
+            continue
+        raise ConfigError(
+            f"--set {override}: '{path}' would be the same in all runs, whatever the tables call them.", hint=hint
+        )
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -32,9 +32,7 @@ _PAPER = (
     "'paper': what the RbM paper prints (TMLR 10/2024); its code reports the best test accuracy over epochs, so those "
     "values are no baseline for these."
 )
-_FEWER = (
-    "Who has not all of a graph's seeds has no place and no Score there, nor a part in the test over graphs."
-)
+_FEWER = "Who has not all of a graph's seeds has no place and no Score there, nor a part in the test over graphs."
 _SIMULATIONS = 10_000
 
 

@@ -83,6 +83,7 @@ def run_comparison(
     settings: Sequence[str],
     seeds: str,
     recipe: str,
+    teacher: str | None,
     split: str | None,
     overrides: Sequence[str],
     device: str | None,
@@ -97,13 +98,14 @@ def run_comparison(
     from dgl_rbm.comparison.record import command_line, write_record
     from dgl_rbm.comparison.results import read_results
     from dgl_rbm.comparison.run import cell_file, make_folder, run_cells
-    from dgl_rbm.methods import method_names
-    from dgl_rbm.methods.apply import method_values
+    from dgl_rbm.methods import load_method, method_names
+    from dgl_rbm.methods.apply import checked_recipe
+
+    settings_of = checked_recipe(recipe)
 
     def maker(name: str) -> VariantMaker:
-        return lambda dataset, setting: Variant(
-            name, method_values(name, {"dataset": dataset, "setting": setting}, recipe)
-        )
+        method = load_method(name)
+        return lambda dataset, setting: Variant(name, method.values(dataset, setting, settings_of, teacher=teacher))
 
     methods = method_names() if list(methods) == ["all"] else list(methods)
     if not methods:
@@ -124,6 +126,7 @@ def run_comparison(
             "settings": ",".join(settings),
             "seeds": seeds,
             "recipe": recipe,
+            "teacher": teacher,
             "split": split,
             "set": list(overrides),
             "device": device,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dgl_rbm.registry import REGISTRIES
+
 __all__ = [
     "DEFAULT_METHODS",
     "DatasetsOption",
@@ -13,6 +15,7 @@ __all__ = [
     "MethodsOption",
     "SeedsOption",
     "SettingsOption",
+    "SharedTeacherOption",
     "ThreadsOption",
 ]
 
@@ -22,6 +25,14 @@ MethodsOption = Annotated[
 DatasetsOption = Annotated[str, typer.Option(help="Datasets' names or paths, joined by commas.")]
 SettingsOption = Annotated[str, typer.Option(help="transductive, inductive, or both joined by a comma.")]
 SeedsOption = Annotated[str, typer.Option(help="How many (10: seeds 0 to 9), or which: 100,101 or 100-109.")]
+SharedTeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        help="In place of the methods' own, with the settings published for it: "
+        f"{', '.join(REGISTRIES['teacher'].names())}, or several joined by '+'. Methods without one keep none.",
+    ),
+]
 JobsOption = Annotated[int, typer.Option(min=1, help="Runs at once, each in a process of its own.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of each process; results are the same for the same.")]
 

@@ -24,6 +24,7 @@ def run_study(
     settings: Sequence[str],
     seeds: str | None,
     recipe: str,
+    teacher: str | None,
     split: str | None,
     overrides: Sequence[str],
     device: str | None,
@@ -48,6 +49,7 @@ def run_study(
                 split=split,
                 overrides=overrides,
                 recipe=recipe,  # type: ignore[arg-type]
+                teacher=teacher,
                 device=device or "auto",
                 jobs=jobs,
                 threads=threads,

@@ -214,7 +214,7 @@ def width_for_active_parameters(
     Parameters
     ----------
     config : StudentConfig
-        Options; its `hidden_dim` does not count.
+        Options; its `hidden_dim` and `width_factor` do not count.
     in_dim, num_classes : int
         F + P, and C.
     active_parameters : int
@@ -229,7 +229,7 @@ def width_for_active_parameters(
     """
 
     def size(width: int) -> int:
-        shaped = config.model_copy(update={"hidden_dim": width})
+        shaped = config.model_copy(update={"hidden_dim": width, "width_factor": 1})
         return skeleton(shaped, in_dim, num_classes, num_layers=num_layers).num_active_parameters()
 
     low, high = 1, 2

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
+from dgl_rbm.config import ComponentConfig, apply_overrides
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.run_config import list_encoders
+from dgl_rbm.registry import DEFAULTS
+from dgl_rbm.run_config import list_encoders, override_path
 
-__all__ = ["checked_recipe", "dataset_name", "method_values"]
+__all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
+
+# By these the published settings are found.
+_LOOKUPS = ("dataset", "dataset.kind", "dataset.name", "setting", "teacher", "teacher.kind")
 
 
 def dataset_name(spec: Any) -> str | None:
@@ -32,6 +37,30 @@ def checked_recipe(name: str) -> RecipeName:
     if name not in get_args(RecipeName):
         raise UnknownNameError("recipe", name, get_args(RecipeName))
     return cast(RecipeName, name)
+
+
+def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Apply those dotted assignments by which published settings are found, for `method_values` to find them.
+
+    Parameters
+    ----------
+    given : mapping
+        As for `method_values`.
+    overrides : sequence of str
+        As for `dgl_rbm.config.apply_overrides`.
+
+    Returns
+    -------
+    given : dict
+        With dataset, setting and teacher as the assignments say.
+    left : list of str
+        The other assignments, in their order, to be applied to the method's values.
+    """
+    first = [override for override in overrides if override_path(override) in _LOOKUPS]
+    if not first:
+        return dict(given), list(overrides)
+    left = [override for override in overrides if override not in first]
+    return apply_overrides({"dataset": DEFAULTS["dataset"], **given}, first), left
 
 
 def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:
@@ -64,6 +93,8 @@ def method_values(method: str, given: Mapping[str, Any], recipe: str = "publishe
 
 
 def _kind(spec: Any) -> str | None:
+    if isinstance(spec, ComponentConfig):
+        return spec.kind
     kind = spec.get("kind") if isinstance(spec, Mapping) else spec
     return kind if isinstance(kind, str) else None
 

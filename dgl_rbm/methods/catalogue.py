@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from dgl_rbm.config import StrictConfig, validated
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.recipes import Recipe, encoder_options, find_recipe
-from dgl_rbm.registry import DEFAULT_WIDTH, DEFAULTS, teachers
+from dgl_rbm.registry import DEFAULTS
 
 __all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
 
@@ -39,7 +39,6 @@ class Method(StrictConfig):
     source: str = Field(description="Where the settings here come from.")
     departures: list[str] = Field(min_length=1, description="What is done otherwise than in the paper, and why.")
     extends: str | None = Field(default=None, description="Method that the components are taken from.")
-    width_factor: int = Field(default=1, ge=1, description="Multiplies the width of the student's hidden layers.")
     recipe: Literal["mlp", "moe", "rbm"] | None = Field(
         default=None, description="Family of students whose published settings apply; null where there are none."
     )
@@ -76,7 +75,8 @@ class Method(StrictConfig):
             The published settings where there are some for the dataset, else the package's own defaults; or these
             in any case.
         teacher : str, optional
-            Kind of a teacher in place of the method's, for which the published settings are then looked up.
+            Teacher in place of the method's, for which the published settings are then looked up; names joined by
+            ``+`` stand for the average of several. A method without a teacher keeps none.
 
         Returns
         -------
@@ -85,8 +85,11 @@ class Method(StrictConfig):
             these), ``objective`` and ``training``.
         """
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
-        if teacher in teachers.names() and result["teacher"]["kind"] not in ("none", teacher):
-            result["teacher"] = {"kind": teacher}
+        if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
+            # Here, since the names of methods are asked for by commands that load no torch.
+            from dgl_rbm.run_config import combined_teacher
+
+            result["teacher"] = _with_kind("teacher", combined_teacher(teacher))
         if recipe == "published" and self.recipe is not None:
             kind = result["teacher"]["kind"]
             row = find_recipe(dataset, setting, kind, self.recipe)
@@ -96,9 +99,6 @@ class Method(StrictConfig):
             shared = find_recipe(dataset, setting, kind, "mlp")
             if row is not None:
                 result = _with_recipe(result, row, shared)
-        if self.width_factor > 1:
-            student = result["student"]
-            student["hidden_dim"] = self.width_factor * (student.get("hidden_dim") or _teacher_width(result["teacher"]))
         return result
 
 
@@ -130,10 +130,6 @@ def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> 
         result["objective"]["adversarial"] = merged(objective["adversarial"], row.adversarial_values())
     result["encoder"] = [merged(encoder_options(row, part["kind"]), part) for part in values["encoder"]]
     return result
-
-
-def _teacher_width(teacher: Mapping[str, Any]) -> int:
-    return getattr(teachers.resolve(teacher), "hidden_dim", None) or DEFAULT_WIDTH
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +173,7 @@ def load_method(name: str) -> Method:
     own = yaml.safe_load(files(__package__).joinpath(name + _SUFFIX).read_text(encoding="utf-8"))
     values = own
     if own.get("extends") is not None:
-        inherited = load_method(own["extends"]).model_dump(exclude={"extends", "width_factor"})
+        inherited = load_method(own["extends"]).model_dump(exclude={"extends"})
         values = merged(inherited, own)
         values["departures"] = [*inherited["departures"], *own.get("departures", [])]
     return validated(Method, values, where=f"methods/{name}{_SUFFIX}")

@@ -186,6 +186,9 @@ class StudentConfig(ComponentConfig):
     hidden_dim: int | None = Field(
         default=None, ge=1, description="Width of the hidden layers; null takes the teacher's."
     )
+    width_factor: int = Field(
+        default=1, ge=1, description="Multiplies the width of the hidden layers, the teacher's as well."
+    )
     num_layers: int | None = Field(
         default=None,
         ge=1,
@@ -194,12 +197,20 @@ class StudentConfig(ComponentConfig):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
 
     def sized(self, hidden_dim: int | None, num_layers: int | None) -> StudentConfig:
-        """Return a copy with these sizes, a teacher's, where this config leaves them null; defaults where both do."""
+        """Return a copy with these sizes, a teacher's, where this config leaves them null; defaults where both do.
+
+        Its ``hidden_dim`` is the width that the student will have, `width_factor` counted in.
+        """
         sizes = {
-            "hidden_dim": self.hidden_dim or hidden_dim or DEFAULT_WIDTH,
+            "hidden_dim": self.width(hidden_dim or DEFAULT_WIDTH),
+            "width_factor": 1,
             "num_layers": self.num_layers or num_layers or DEFAULT_DEPTH,
         }
         return self.model_copy(update=sizes)
+
+    def width(self, hidden_dim: int) -> int:
+        """Return the width of the hidden layers; `hidden_dim` is used where the config leaves it null."""
+        return self.width_factor * (self.hidden_dim or hidden_dim)
 
     def for_columns(self, encoding_dim: int) -> StudentConfig:
         """Return a copy that knows how many columns, the last ones, are encodings, where the student needs to."""

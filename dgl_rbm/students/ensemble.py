@@ -61,7 +61,7 @@ class EnsembleConfig(StudentConfig):
             MLP(
                 in_dim,
                 num_classes,
-                hidden_dim=self.hidden_dim or hidden_dim,
+                hidden_dim=self.width(hidden_dim),
                 num_layers=self.num_layers or num_layers,
                 norm=self.norm,
                 dropout=self.dropout,

@@ -77,7 +77,7 @@ class MlpConfig(StudentConfig):
         return MLP(
             in_dim,
             num_classes,
-            hidden_dim=self.hidden_dim or hidden_dim,
+            hidden_dim=self.width(hidden_dim),
             num_layers=self.num_layers or num_layers,
             norm=self.norm,
             dropout=self.dropout,

@@ -13,6 +13,7 @@ from dgl_rbm.comparison.run import Listener, run_cells
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods.apply import checked_recipe
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
+from dgl_rbm.run_config import override_path
 from dgl_rbm.studies.report import StudyReport
 
 __all__ = ["Choice", "Study", "StudyOptions"]
@@ -37,6 +38,8 @@ class StudyOptions:
         Dotted assignments, for all runs.
     recipe : {"published", "default"}
         As for `dgl_rbm.methods.catalogue.Method.values`.
+    teacher : str, optional
+        In place of the methods' own; as there.
     device : str
         As for `dgl_rbm.Distiller`.
     jobs, threads : int
@@ -54,6 +57,7 @@ class StudyOptions:
     split: str | None = None
     overrides: Sequence[str] = ()
     recipe: RecipeName = "published"
+    teacher: str | None = None
     device: str = "auto"
     jobs: int = 0
     threads: int = 1
@@ -77,7 +81,7 @@ class Choice:
     changes : mapping of str to object
         Nested values that go before the method's and the published ones.
     teacher : str, optional
-        Kind of a teacher in place of the method's.
+        In place of the method's and of the study's, as for `dgl_rbm.methods.catalogue.Method.values`.
     """
 
     name: str
@@ -85,14 +89,15 @@ class Choice:
     changes: Mapping[str, Any] = field(default_factory=dict)
     teacher: str | None = None
 
-    def values(self, dataset: str, setting: str, recipe: RecipeName) -> dict[str, Any]:
+    def values(self, dataset: str, setting: str, options: StudyOptions) -> dict[str, Any]:
         """Return nested values for `dgl_rbm.run_config.resolve_config`."""
-        base = load_method(self.method).values(dataset, setting, recipe, teacher=self.teacher)
+        teacher = self.teacher or options.teacher
+        base = load_method(self.method).values(dataset, setting, options.recipe, teacher=teacher)
         return merged(base, self.changes)
 
-    def variant(self, recipe: RecipeName) -> VariantMaker:
+    def variant(self, options: StudyOptions) -> VariantMaker:
         """Return what makes the grid's variant for a dataset and setting."""
-        return lambda dataset, setting: Variant(self.name, self.values(dataset, setting, recipe))
+        return lambda dataset, setting: Variant(self.name, self.values(dataset, setting, options))
 
 
 class Study(ABC):
@@ -156,9 +161,9 @@ class Study(ABC):
         ConfigError
             Where an option of any run is wrong, or an override is of what the study varies.
         """
-        self.check_overrides(options.overrides)
+        self.check_options(options)
         return expand(
-            [choice.variant(options.recipe) for choice in self.choices()],
+            [choice.variant(options) for choice in self.choices()],
             options.datasets,
             options.settings,
             options.seeds,
@@ -167,10 +172,15 @@ class Study(ABC):
             device=options.device,
         )
 
-    def check_overrides(self, overrides: Sequence[str]) -> None:
-        """Raise a ConfigError where an override would make all runs alike in what they are to differ in."""
-        for override in overrides:
-            path = override.partition("=")[0].strip()
+    def check_options(self, options: StudyOptions) -> None:
+        """Raise a ConfigError where an option would make all runs alike in what they are to differ in."""
+        if options.teacher is not None and "teacher.kind" in self.varies:
+            raise ConfigError(
+                f"--teacher {options.teacher}: the study '{self.name}' varies the teacher itself.",
+                hint="Leave this option out, or give --values.",
+            )
+        for override in options.overrides:
+            path = override_path(override)
             if any(f"{varied}.".startswith(f"{path}.") for varied in self.varies):
                 instead = "--split" if path == "dataset.split" else "--values" if self.axis else None
                 raise ConfigError(

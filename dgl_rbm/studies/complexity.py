@@ -34,7 +34,7 @@ class ComplexityStudy(Study):
     axis = "widths"
     value_type = int
     default_values = (128,)
-    varies = ("student.hidden_dim",)
+    varies = ("student.kind", "student.hidden_dim", "student.width_factor")
     default_seeds = 1
 
     def check(self, value: Any) -> None:
@@ -65,7 +65,7 @@ class ComplexityStudy(Study):
 
     def _measured(self, dataset: str, options: StudyOptions) -> list[Row]:
         cells = expand(
-            [choice.variant(options.recipe) for choice in self.choices()],
+            [choice.variant(options) for choice in self.choices()],
             [dataset],
             options.settings[:1],
             options.seeds[:1],

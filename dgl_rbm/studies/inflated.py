@@ -17,7 +17,7 @@ class InflatedStudy(AccuracyStudy):
     name = "inflated"
     title = "Baselines of eight times the width"
     summary = "RbM beside GLNN+, KRD+, NOSMOG+ and CoHOp+ (Table 3)."
-    varies = ("student.kind", "student.hidden_dim")
+    varies = ("student.kind", "student.width_factor")
 
     def choices(self) -> list[Choice]:
         return [Choice(name, method=name) for name in ("glnn+", "krd+", "nosmog+", "cohop+", "rbm")]

@@ -13,7 +13,7 @@ from dgl_rbm.comparison.grid import Cell, Variant, VariantMaker, expand
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.evaluation.figures import Line, draw_lines, new_figure, save_figure
 from dgl_rbm.evaluation.pareto import ParetoPoint, Verdict, verdicts
-from dgl_rbm.methods.catalogue import RecipeName, merged
+from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.measure import Bench, Measured, measure_students
@@ -66,13 +66,13 @@ class Size:
         parts = (f"{self.method}-{self.width}", self.encodings, self.split or "own split")
         return ", ".join(parts)
 
-    def variant(self, recipe: RecipeName) -> VariantMaker:
+    def variant(self, options: StudyOptions) -> VariantMaker:
         """Return what makes the grid's variant for a dataset and setting."""
         changes = {"student": {"hidden_dim": self.width}, "encoder": _ENCODINGS[self.encodings]}
         choice = Choice(self.name, _METHODS[self.method], changes)
 
         def make(dataset: str, setting: str) -> Variant:
-            values = choice.values(dataset, setting, recipe)
+            values = choice.values(dataset, setting, options)
             return Variant(self.name, merged(values, {} if self.split is None else {"dataset": {"split": self.split}}))
 
         return make
@@ -92,7 +92,7 @@ class ParetoStudy(Study):
     value_type = int
     default_values = (16, 32, 64, 128, 256, 512)
     default_seeds = 1
-    varies = ("student.kind", "student.hidden_dim", "encoder", "dataset.split")
+    varies = ("student.kind", "student.hidden_dim", "student.width_factor", "encoder", "dataset.split")
 
     def check(self, value: Any) -> None:
         if value < 1:
@@ -110,9 +110,9 @@ class ParetoStudy(Study):
         ]
 
     def cells(self, options: StudyOptions) -> list[Cell]:
-        self.check_overrides(options.overrides)
+        self.check_options(options)
         return expand(
-            [size.variant(options.recipe) for size in self.sizes(options.split)],
+            [size.variant(options) for size in self.sizes(options.split)],
             options.datasets,
             options.settings,
             options.seeds,

@@ -32,7 +32,7 @@ from dgl_rbm.evaluation.routing import (
     top_experts,
 )
 from dgl_rbm.evaluation.scores import student_inputs
-from dgl_rbm.methods.catalogue import RecipeName, merged
+from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import students
 from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.report import StudyReport
@@ -81,17 +81,17 @@ class RoutingStudy(Study):
         return [Choice(name, name, {"training": {"record_routing": True}}) for name in _NAMES]
 
     def cells(self, options: StudyOptions) -> list[Cell]:
-        self.check_overrides(options.overrides)
+        self.check_options(options)
         rbm, moe = self.choices()
 
         def as_many_experts(dataset: str, setting: str) -> Variant:
             return Variant(
                 moe.name,
-                merged(moe.values(dataset, setting, options.recipe), _experts(rbm, dataset, setting, options.recipe)),
+                merged(moe.values(dataset, setting, options), _experts(rbm.values(dataset, setting, options))),
             )
 
         return expand(
-            [rbm.variant(options.recipe), as_many_experts],
+            [rbm.variant(options), as_many_experts],
             options.datasets,
             options.settings,
             options.seeds,
@@ -148,12 +148,12 @@ class RoutingStudy(Study):
         return report
 
 
-def _experts(rbm: Choice, dataset: str, setting: str, recipe: RecipeName) -> dict[str, Any]:
+def _experts(rbm: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with RbM's number of experts, without which mutual information could not be compared.
 
     Where RbM chooses its numbers or has one for each layer, the mixture keeps its own.
     """
-    config = students.resolve(rbm.values(dataset, setting, recipe)["student"])
+    config = students.resolve(rbm["student"])
     same = isinstance(config.num_experts, int)
     return {"student": {"num_experts": config.num_experts, "top_k": config.top_k}} if same else {}
 

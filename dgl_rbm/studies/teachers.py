@@ -35,15 +35,10 @@ class TeachersStudy(AccuracyStudy):
 
     def choices(self) -> list[Choice]:
         return [
-            Choice(f"{method} from {teacher}", method, **_teacher(teacher))
+            Choice(f"{method} from {teacher}", method, teacher=teacher)
             for teacher in self.values
             for method in _METHODS
         ]
 
     def draw(self, test: Places, val: Places, out: Path) -> Path:
         return self.draw_by_category(test, out)
-
-
-def _teacher(name: str) -> dict[str, Any]:
-    """Return how a choice names its teacher: one of several, joined by ``+``, is no kind that settings exist for."""
-    return {"changes": {"teacher": name}} if "+" in name else {"teacher": name}

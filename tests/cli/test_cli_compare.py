@@ -85,6 +85,8 @@ def test_a_failed_run_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         (["--methods", ","], "no methods"),
         (["--settings", "transductif"], "Did you mean 'transductive'"),
         (["--jobs", "0"], "--jobs"),
+        (["--teacher", "sgae"], "There is no teacher 'sgae'. Did you mean 'sage'"),
+        (["--methods", "glnn,rbm", "--set", "student=mlp"], "'student' would be the same in all runs"),
     ],
 )
 def test_what_is_refused_before_anything_runs(arguments: list[str], message: str, tmp_path: Path) -> None:

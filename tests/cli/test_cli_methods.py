@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dgl_rbm.cli import app
+from dgl_rbm.commands.base import gather
 from dgl_rbm.methods import load_method, method_names
 
 QUICK = [
@@ -70,6 +71,20 @@ def test_published_settings_are_for_the_dataset_and_setting(tmp_path: Path) -> N
     default = configuration(tmp_path, "--method=rbm", "--dataset=cpf-cora", "--recipe=default")
     assert default["student"]["hidden_dim"] is None
     assert "no recipe 'publish'" in invoke("init", "--method=rbm", "--recipe=publish", str(tmp_path / "x"), code=2)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "options"),
+    [
+        (["dataset=cpf-cora", "setting=inductive"], {"dataset": "cpf-cora", "setting": "inductive"}),
+        (["dataset.kind=cpf-cora"], {"dataset": "cpf-cora"}),
+        (["teacher=gcn", "dataset=cpf-cora"], {"dataset": "cpf-cora", "teacher": "gcn"}),
+        (["teacher.kind=gcn", "teacher.dropout=0.1"], {"teacher": {"kind": "gcn", "dropout": 0.1}}),
+    ],
+)
+def test_assignments_find_published_settings_as_options_do(assignments: list[str], options: dict[str, Any]) -> None:
+    config = gather(None, assignments, method="rbm", recipe="published")
+    assert config == gather(None, None, method="rbm", recipe="published", **options)
 
 
 def test_options_and_files_change_the_method(tmp_path: Path) -> None:

@@ -121,12 +121,36 @@ def test_an_option_of_an_encoder() -> None:
         ({"overrides": ["training.epochs=3", " setting = inductive"]}, "'setting' would be the same"),
         ({"overrides": ["dataset=digits"]}, "'dataset' would be the same"),
         ({"overrides": ["dataset.path=other.bin"]}, "'dataset.path' would be the same"),
+        ({"overrides": ["student=rbm"]}, "'student' would be the same"),
+        ({"overrides": ["student.kind=rbm"]}, "'student.kind' would be the same"),
+        ({"overrides": ["teacher=gcn"]}, "(?s)'teacher' would be the same.*Use --teacher"),
+        ({"overrides": ["teacher.kind=gcn"]}, "(?s)'teacher.kind' would be the same.*Use --teacher"),
     ],
 )
 def test_what_cannot_be_run(changes: dict[str, Any], message: str) -> None:
     grid: dict[str, Any] = {"variants": VARIANTS, "datasets": ["synthetic"], "settings": ["transductive"], "seeds": [0]}
     with pytest.raises(ConfigError, match=message):
         expand(**{**grid, **changes})
+
+
+def test_overrides_that_make_one_run_of_two_variants() -> None:
+    def grid(*overrides: str) -> list[Any]:
+        variants = [variant("plain"), variant("wide", student={"kind": "mlp", "dropout": 0.5}), variant("twin")]
+        return expand(variants, ["synthetic"], ["transductive"], [0], overrides=overrides)
+
+    with pytest.raises(ConfigError, match=r"With --set student.dropout=0.1, 'plain' and 'wide' are the same run"):
+        grid("student.dropout=0.1")
+    # Those that are the same without it are meant to be.
+    assert len(grid("training.epochs=3")) == len(grid()) == 3
+
+
+def test_overrides_that_one_variant_needs() -> None:
+    """That a variant cannot be made without the overrides says nothing of whether they are what tells them apart."""
+    ready = variant("ready", teacher={"kind": "logits"})
+    assert len(expand([ready], ["synthetic"], ["transductive"], [0], overrides=["teacher.path=there.npy"])) == 1
+    other = variant("other", teacher={"kind": "logits"}, encoder="diffusion")
+    with pytest.raises(ConfigError, match="'ready' and 'other' are the same run"):
+        expand([ready, other], ["synthetic"], ["transductive"], [0], overrides=["teacher.path=x.npy", "encoder=none"])
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from dgl_rbm._dgl import dgl
 from dgl_rbm.comparison.published import published_result
 from dgl_rbm.errors import ConfigError, UnknownNameError
 from dgl_rbm.methods import load_method, method_names
-from dgl_rbm.methods.apply import dataset_name, method_values
+from dgl_rbm.methods.apply import dataset_name, method_values, with_lookups
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.methods.recipes import find_recipe, recipes
+from dgl_rbm.registry import teachers
 from dgl_rbm.run_config import resolve_config, resolve_dataset
 
 FOLDER = Path(dgl_rbm.methods.__file__).parent
@@ -161,10 +162,22 @@ def test_the_paper_s_small_graphs_are_those_of_the_cpf_files(setting: str) -> No
 def test_plus_is_eight_times_as_wide_and_the_same_otherwise(name: str, recipe: Any) -> None:
     plain = load_method(name).values("cpf-cora", "transductive", recipe)
     plus = load_method(f"{name}+").values("cpf-cora", "transductive", recipe)
-    width = plus["student"].pop("hidden_dim")
-    # Without a width of its own a student takes its teacher's, 128, or 256 where there is none.
-    assert width == 8 * plain["student"].pop("hidden_dim", 256 if name == "cohop" else 128)
+    assert plus["student"].pop("width_factor") == 8
     assert plain == plus
+
+
+@pytest.mark.parametrize("options", [{}, {"teacher": {"hidden_dim": 16}}, {"student": {"hidden_dim": 24}}])
+def test_plus_is_eight_times_as_wide_whatever_else_is_said(options: dict[str, Any]) -> None:
+    """Eight times the teacher's width, 128 unless it is given, or the student's own."""
+    quick = {"training": {"epochs": 1}}
+    width = options.get("student", {}).get("hidden_dim") or options.get("teacher", {}).get("hidden_dim", 128)
+    for name, factor in (("glnn", 1), ("glnn+", 8)):
+        given = {"student": {}, "teacher": {}, **options}
+        given["teacher"] = {**given["teacher"], **quick}
+        result = Distiller.from_method(name, **given, **quick).fit("digits")
+        student: Any = result.predictor.student
+        assert student.layers[0].out_features == factor * width
+        assert result.config.student.hidden_dim == factor * width  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------ overrides
@@ -198,6 +211,38 @@ def test_another_teacher_brings_its_own_settings() -> None:
     assert other["teacher"] == "sage+appnp"
     assert other["student"]["hidden_dim"] == 512
     resolve_config(other)
+    # A config stands for its kind too.
+    config = method_values("krd", {"dataset": "cpf-cora", "teacher": teachers.resolve("gcn")})
+    assert config["objective"] == gcn["objective"]
+    assert config["teacher"].kind == "gcn"
+
+
+@pytest.mark.parametrize("recipe", ["published", "default"])
+def test_a_teacher_for_all_leaves_alone_what_learns_without_one(recipe: Any) -> None:
+    def values(name: str, teacher: str) -> dict[str, Any]:
+        return load_method(name).values("cpf-cora", "transductive", recipe, teacher=teacher)
+
+    assert values("cohop", "gcn") == load_method("cohop").values("cpf-cora", "transductive", recipe)
+    assert values("krd", "gcn")["teacher"]["kind"] == "gcn"
+    several = values("krd", "sage+gcn")["teacher"]
+    assert several == {"kind": "average", "members": ["sage", "gcn"]}
+    assert values("krd", "sage") == load_method("krd").values("cpf-cora", "transductive", recipe)
+
+
+def test_assignments_say_which_published_settings_apply() -> None:
+    """They come before the settings are looked up, and all others after."""
+    assignments = ["student.dropout=0.9", "dataset=cpf-cora", "setting=inductive", "teacher.kind=gcn", "seed=3"]
+    given, left = with_lookups({"student": "mlp"}, assignments)
+    assert given == {
+        "student": "mlp",
+        "dataset": "cpf-cora",
+        "setting": "inductive",
+        "teacher": {"kind": "gcn"},
+    }
+    assert left == ["student.dropout=0.9", "seed=3"]
+    named, _ = with_lookups({"dataset": {"kind": "digits", "split": "5/5"}}, ["dataset.kind=cpf-cora"])
+    assert named == {"dataset": {"kind": "cpf-cora", "split": "5/5"}}
+    assert with_lookups({"seed": 1}, ["training.lr=1"]) == ({"seed": 1}, ["training.lr=1"])
 
 
 def test_dataset_names() -> None:

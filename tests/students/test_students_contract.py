@@ -44,6 +44,17 @@ def test_takes_the_teachers_sizes_unless_it_has_its_own(kind: str) -> None:
     assert own.num_parameters() == small.num_parameters()
 
 
+def test_a_factor_multiplies_the_width_wherever_it_comes_from(kind: str) -> None:
+    wide = students.resolve(kind).build(F, C, hidden_dim=12, num_layers=2).num_parameters()
+    config = students.resolve({"kind": kind, "width_factor": 3})
+    assert config.build(F, C, hidden_dim=4, num_layers=2).num_parameters() == wide
+    own = students.resolve({"kind": kind, "width_factor": 3, "hidden_dim": 4})
+    assert own.build(F, C, hidden_dim=9, num_layers=2).num_parameters() == wide
+    sized = config.sized(4, 2)
+    assert (sized.hidden_dim, sized.width_factor) == (12, 1)
+    assert sized.build(F, C).num_parameters() == wide
+
+
 def test_names_itself_and_describes_its_options(kind: str) -> None:
     assert make(kind).kind == kind
     fields = students.config_class(kind).model_fields

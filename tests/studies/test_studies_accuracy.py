@@ -74,7 +74,7 @@ def test_unknown_studies_and_values_are_named(tmp_path: Path) -> None:
         ("experts", "student.num_experts=4"),
         ("annealing", "student.annealing=0.1"),
         ("teachers", "teacher=gcn"),
-        ("inflated", "student.hidden_dim=9"),
+        ("inflated", "student.width_factor=2"),
         ("complexity", "student.hidden_dim=9"),
         ("pareto", "encoder=none"),
         ("pareto", "dataset.split=20/30"),
@@ -169,6 +169,19 @@ def test_several_teachers_are_one_choice(tiny: Options) -> None:
     options = tiny(seeds=[0], overrides=["dataset.num_nodes=80"])
     teachers = [cell.config.teacher for cell in load_study("teachers", ["sage", "sage+gcn"]).cells(options)]
     assert [teacher.kind for teacher in teachers] == ["sage", "sage", "average", "average"]
+
+
+def test_another_teacher_for_a_whole_study(tiny: Options) -> None:
+    of_all = tiny(seeds=[0], overrides=[], datasets=["cpf-cora"], teacher="gcn")
+    for name in ("losses", "inflated", "routing", "pareto"):
+        cells = load_study(name).cells(of_all)
+        assert {cell.config.teacher.kind for cell in cells if not cell.variant.startswith("cohop")} == {"gcn"}
+        # With the settings published for it.
+        assert {cell.config.teacher.hidden_dim for cell in cells if cell.variant == "rbm"} <= {1024}  # type: ignore[attr-defined]
+    cohop = next(cell for cell in load_study("inflated").cells(of_all) if cell.variant == "cohop+")
+    assert cohop.config.teacher.kind == "none"
+    with pytest.raises(ConfigError, match="the study 'teachers' varies the teacher itself"):
+        load_study("teachers").cells(of_all)
 
 
 def test_failed_runs_are_counted_and_named(tiny: Options, tmp_path: Path) -> None:

@@ -315,6 +315,9 @@ def test_the_command_line_sets_options_of_members(tmp_path: Path) -> None:
         config = gather(file, overrides, teacher=option).teacher
         assert [part.kind for part in config.members] == ["sage", "appnp"]
         assert (config.members[1].alpha, config.weights) == (0.2, [1.0, 3.0])
+        # An option that a member has and the average does not.
+        with pytest.raises(ConfigError, match=r"teacher -> training: no such option\. Options: kind, members, weights"):
+            gather(file, ["teacher.training.epochs=3"], teacher=option)
 
 
 def test_files_of_members_belong_to_the_fingerprint(tmp_path: Path) -> None:
