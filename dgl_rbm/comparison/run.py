@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
+from dgl_rbm.comparison.cells import kept_metrics
 from dgl_rbm.comparison.grid import Cell
 from dgl_rbm.comparison.results import Row, failed_row, result_row, write_results
 from dgl_rbm.comparison.workers import Outcome, attempt, outcomes
 from dgl_rbm.errors import ConfigError, TimeBudgetError
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["Listener", "cell_file", "kept_metrics", "make_folder", "run_cells"]
+__all__ = ["Listener", "make_folder", "run_cells"]
 
 _RESULTS = "results.csv"
 
@@ -29,25 +28,6 @@ class Listener:
 
     def on_cell(self, outcome: Outcome) -> None:
         """A cell ended."""
-
-
-def cell_file(out: Path, cell: Cell) -> Path:
-    """Return where a finished cell is kept."""
-    return out / "cells" / f"{cell.key}.json"
-
-
-def kept_metrics(out: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return the metrics of a finished cell, None where it is not there or cannot be read."""
-    try:
-        content = json.loads(cell_file(out, cell).read_text(encoding="utf-8"))
-        if content["cell"] != cell.digest:
-            return None
-        metrics: dict[str, Any] = content["metrics"]
-        # What gives no row is damaged, however it came to be.
-        result_row(cell, metrics)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return metrics
 
 
 def make_folder(out: Path) -> None:
@@ -132,7 +112,7 @@ def run_cells(
                         f"{len(cells)} cells done.",
                         hint="Started again with the same options and folder, it continues where it stopped.",
                     )
-                rows[outcome.cell.key] = _keep(outcome, out)
+                rows[outcome.cell.key] = _row(outcome, out)
                 listener.on_cell(outcome)
     finally:
         done = [rows[cell.key] for cell in cells if cell.key in rows]
@@ -140,24 +120,15 @@ def run_cells(
     return done
 
 
-def _keep(outcome: Outcome, out: Path) -> Row:
-    """Write what a cell leaves behind; return its row."""
+def _row(outcome: Outcome, out: Path) -> Row:
+    """Return a cell's row; where it failed, write why."""
     cell = outcome.cell
     errors = out / "errors" / f"{cell.key}.txt"
     if outcome.metrics is None:
         write_atomic(errors, f"{cell.title}\n{outcome.error}\n\n{outcome.trace}")
         return failed_row(cell, outcome.error)
-    content = {
-        "cell": cell.digest,
-        "title": cell.title,
-        "config": cell.config.to_values(),
-        "metrics": outcome.metrics,
-    }
-    text = json.dumps(content, indent=1)
-    write_atomic(cell_file(out, cell), text)
     errors.unlink(missing_ok=True)
-    # As it will be read back, should the comparison continue later.
-    return result_row(cell, json.loads(text)["metrics"])
+    return result_row(cell, outcome.metrics)
 
 
 def _run(

@@ -16,8 +16,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.comparison.cells import keep_metrics, kept_metrics
 from dgl_rbm.comparison.grid import Cell
 from dgl_rbm.errors import DglRbmError
+from dgl_rbm.training.locks import locked
 
 __all__ = ["Outcome", "attempt", "outcomes"]
 
@@ -49,29 +51,40 @@ class Outcome:
 
 
 def attempt(cell: Cell, out: Path) -> Outcome:
-    """Run a cell in this process; what goes wrong is part of the outcome.
+    """Run a cell in this process and keep its metrics; what goes wrong is part of the outcome.
 
     Parameters
     ----------
     cell : Cell
     out : Path
-        The comparison's folder: finished teachers and encodings are kept under ``shared``, and what a run that is
-        killed needs to continue under ``partial``.
+        The comparison's folder: finished cells, teachers and encodings are kept under ``cells`` and ``shared``, and
+        what a run that is killed needs to continue under ``partial``. A cell that another process runs in the same
+        folder is waited for.
     """
-    from dgl_rbm.distiller import Distiller
-
     start = time.perf_counter()
     partial = out / "partial" / cell.key
     try:
-        distiller = Distiller.from_config(cell.config)
-        result = distiller.fit(out=partial, shared=out / "shared", latency_of=("student",))
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with locked(partial.with_name(f"{cell.key}.lock"), remove=True):
+            metrics = kept_metrics(out, cell) or _run(cell, out, partial)
     except Exception as error:
         message = error.message if isinstance(error, DglRbmError) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(cell, None, message, traceback.format_exc(), time.perf_counter() - start)
-    else:
-        outcome = Outcome(cell, result.metrics, seconds=time.perf_counter() - start)
+        return Outcome(cell, None, message, traceback.format_exc(), time.perf_counter() - start)
+    return Outcome(cell, metrics, seconds=time.perf_counter() - start)
+
+
+def _run(cell: Cell, out: Path, partial: Path) -> dict[str, Any]:
+    from dgl_rbm.distiller import Distiller
+
+    try:
+        distiller = Distiller.from_config(cell.config)
+        result = distiller.fit(out=partial, shared=out / "shared", latency_of=("student",))
+        metrics = keep_metrics(out, cell, result.metrics)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(partial, ignore_errors=True)
-    return outcome
+    return metrics
 
 
 def _serve(connection: Connection, out: Path, threads: int) -> None:

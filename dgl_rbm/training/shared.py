@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dgl_rbm._version import __version__
 from dgl_rbm.training.checkpoint import CheckpointStore, NullCheckpointStore
 from dgl_rbm.training.fingerprint import add_graph, add_teacher_files
+from dgl_rbm.training.locks import locked
 
 if TYPE_CHECKING:
     from dgl_rbm.data.task import ObservedGraph
     from dgl_rbm.run_config import DistillConfig
 
 __all__ = ["NullSharedParts", "SharedParts", "part_keys"]
-
-_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def part_keys(config: DistillConfig, observed: ObservedGraph, device: torch.device) -> dict[str, str]:
@@ -85,8 +82,7 @@ class SharedParts:
     def reserved(self, name: str) -> Iterator[CheckpointStore]:
         """Give the store of the part `name`, to nobody else at once: a second process waits until the first is done.
 
-        The operating system frees the reservation of a process that dies. Where files cannot be locked, two
-        processes may do the same work, to the same result.
+        Where files cannot be locked, two processes may do the same work, to the same result.
         """
         key = self.keys.get(name)
         if key is None:
@@ -98,9 +94,7 @@ class SharedParts:
         if store.load(name) is not None:
             yield store
             return
-        with (self.folder / f"{name}-{key[:24]}.lock").open("wb") as file:
-            _lock(file)
-            # Closing the file gives the reservation back.
+        with locked(self.folder / f"{name}-{key[:24]}.lock"):
             yield store
 
 
@@ -109,28 +103,3 @@ class NullSharedParts(SharedParts):
 
     def __init__(self) -> None:
         super().__init__(Path(), {})
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Wait until this process alone holds `file`."""
-    if os.name == "nt":
-        import msvcrt
-
-        while True:
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-                return
-            except OSError:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-    import fcntl
-
-    while True:
-        try:
-            # Without waiting in the system call, so that Ctrl-C is heard.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        except OSError:
-            # A file system without locks.
-            return

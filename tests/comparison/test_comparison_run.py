@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import pytest
 import torch
 
 from dgl_rbm import Distiller
+from dgl_rbm.comparison.cells import cell_file, kept_metrics
 from dgl_rbm.comparison.grid import Cell, expand
 from dgl_rbm.comparison.results import COLUMNS, TIMED_COLUMNS, read_results, result_row
-from dgl_rbm.comparison.run import Listener, _Schedule, cell_file, kept_metrics, run_cells
-from dgl_rbm.comparison.workers import Outcome, outcomes
+from dgl_rbm.comparison.run import Listener, _Schedule, run_cells
+from dgl_rbm.comparison.workers import Outcome, attempt, outcomes
 from dgl_rbm.errors import ConfigError, TimeBudgetError
 
 from .conftest import VARIANTS, tiny_grid, variant
@@ -128,6 +130,33 @@ def test_killed_in_the_middle_it_continues_to_the_same(finished: Any, tmp_path: 
     run_cells(tiny_grid(INDUCTIVE), out, jobs=0, listener=seen)
     assert 1 <= seen.kept == kept < 4
     assert untimed(out) == [row for row in untimed(finished[0]) if row["setting"] == "inductive"]
+
+
+def test_a_cell_that_two_processes_want_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, fits, found = tiny_grid(("transductive",), (0,))[0], [], []
+    fit = Distiller.fit
+    begun, both = threading.Event(), threading.Event()
+
+    def slow(self: Distiller, *args: Any, **options: Any) -> Any:
+        fits.append(cell)
+        begun.set()
+        assert both.wait(60)
+        return fit(self, *args, **options)
+
+    monkeypatch.setattr(Distiller, "fit", slow)
+    (tmp_path / "cells").mkdir()
+    # Locks are of open files, so that threads stand for processes here.
+    threads = [threading.Thread(target=lambda: found.append(attempt(cell, tmp_path))) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    time.sleep(0.3)
+    both.set()
+    for thread in threads:
+        thread.join()
+    assert len(fits) == 1
+    assert found[0].metrics == found[1].metrics == kept_metrics(tmp_path, cell) is not None
+    assert not list((tmp_path / "partial").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["cut", "no metrics", "metrics of nothing", "metrics without a student", "other"])
