@@ -10,7 +10,7 @@ from dgl_rbm.comparison.summary import Summary
 from dgl_rbm.comparison.tables import accuracy_table
 from dgl_rbm.evaluation.figures import Line, draw_categories, draw_lines, new_figure, save_figure
 from dgl_rbm.studies.base import Row, Study, StudyOptions
-from dgl_rbm.studies.report import Places, StudyReport, by_place, percent
+from dgl_rbm.studies.report import Places, StudyReport, by_place, percent, with_all_seeds
 
 __all__ = ["AccuracyStudy"]
 
@@ -31,10 +31,16 @@ class AccuracyStudy(Study):
 
     def finding(self, test: dict[str, Summary], val: dict[str, Summary]) -> str:
         """Return a sentence on one dataset and setting: what validation picks, and what that has on test."""
-        picked = max(val, key=lambda name: val[name].mean)
-        best = max(test, key=lambda name: test[name].mean)
+        ranked = with_all_seeds(val)
+        if not ranked:
+            return "nothing has all seeds, so nothing is picked."
+        picked = max(ranked, key=lambda name: val[name].mean)
+        best = max(ranked, key=lambda name: test[name].mean)
         told = f"validation picks '{picked}' ({percent(val[picked])}), which has {percent(test[picked])} on test"
-        return f"{told}." if picked == best else f"{told}; the highest on test is '{best}' with {percent(test[best])}."
+        if picked != best:
+            told += f"; the highest on test is '{best}' with {percent(test[best])}"
+        left_out = ", ".join(f"'{name}'" for name in val if name not in ranked)
+        return told + (f"; left out, for they lack seeds: {left_out}." if left_out else ".")
 
     @abstractmethod
     def draw(self, test: Places, val: Places, out: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dgl_rbm.comparison.grid import Cell, Variant, VariantMaker, expand
+from dgl_rbm.comparison.names import file_name
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.evaluation.figures import Line, draw_lines, new_figure, save_figure
 from dgl_rbm.evaluation.pareto import ParetoPoint, Verdict, verdicts
@@ -17,7 +18,7 @@ from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.measure import Bench, Measured, measure_students
-from dgl_rbm.studies.report import StudyReport, by_place
+from dgl_rbm.studies.report import Places, StudyReport, by_place, with_all_seeds
 
 __all__ = ["ParetoStudy", "Size"]
 
@@ -129,13 +130,15 @@ class ParetoStudy(Study):
         }
         test, val = by_place(rows), by_place(rows, "val_accuracy")
         for place, split in product(test, dict.fromkeys(size.split for size in sizes)):
-            found = [
-                _point(size, costs[place[0]][size.method, size.width, size.encodings], test[place], val[place])
+            points = {
+                size.name: _point(size, costs[place[0]][size.method, size.width, size.encodings], test, val, place)
                 for size in sizes
                 if size.split == split and size.name in test[place]
-            ]
+            }
+            whole = with_all_seeds(test[place])
+            found = [row for name, row in points.items() if name in whole]
             where = {"dataset": place[0], "setting": place[1], "split": split or "own"}
-            report.data["points"] += [where | row for row in found]
+            report.data["points"] += [where | row for row in points.values()]
             judged = {
                 (encodings, cost): verdicts(_points(found, encodings, cost))
                 for encodings, cost in product(_ENCODINGS, _COSTS)
@@ -148,8 +151,11 @@ class ParetoStudy(Study):
             title = f"{place[0]}, {place[1]}, split {split or 'of the dataset'}"
             report.tables += [*(_table(title, found, judged, kind) for kind in _KINDS), _budgets(title, judged)]
             teacher = _teacher(rows, place, {size.name for size in sizes if size.split == split})
-            stem = "-".join((self.name, *place, (split or "own").replace("/", "_")))
+            stem = file_name("-".join((self.name, *place, split or "own")))
             report.figures.append(_draw(found, title, teacher, options.out / f"{stem}.png"))
+            if len(found) < len(points):
+                left_out = "; ".join(name for name in points if name not in whole)
+                report.findings.append(f"{title}: left out, for they lack seeds: {left_out}.")
         return report
 
     def _costs(
@@ -163,15 +169,16 @@ class ParetoStudy(Study):
         return {key: measured[name] for key, name in keys.items()}
 
 
-def _point(size: Size, measured: Measured, test: Mapping[str, Any], val: Mapping[str, Any]) -> Row:
+def _point(size: Size, measured: Measured, test: Places, val: Places, place: tuple[str, str]) -> Row:
+    of_test = test[place][size.name]
     return {
         "method": size.method,
         "width": size.width,
         "encodings": size.encodings,
-        "test_accuracy": test[size.name].mean,
-        "test_std": test[size.name].std if test[size.name].runs > 1 else math.nan,
-        "val_accuracy": val[size.name].mean,
-        "runs": test[size.name].runs,
+        "test_accuracy": of_test.mean,
+        "test_std": of_test.std if of_test.runs > 1 else math.nan,
+        "val_accuracy": val[place][size.name].mean,
+        "runs": of_test.runs,
         "parameters": measured.complexity.parameters,
         "active_parameters": measured.complexity.active_parameters,
         "multiply_adds": measured.complexity.multiply_adds,

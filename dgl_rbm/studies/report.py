@@ -13,7 +13,7 @@ from dgl_rbm.comparison.render import TextTable, to_latex, to_markdown
 from dgl_rbm.comparison.summary import Summary, summarize
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["StudyReport", "by_place", "percent"]
+__all__ = ["StudyReport", "by_place", "percent", "with_all_seeds"]
 
 # Dataset and setting to variant to its summary.
 Places = dict[tuple[str, str], dict[str, Summary]]
@@ -41,6 +41,12 @@ def by_place(rows: Iterable[Mapping[str, Any]], column: str = "test_accuracy") -
         for (dataset, variant), summary in found.items():
             places.setdefault((dataset, setting), {})[variant] = summary
     return places
+
+
+def with_all_seeds(found: Mapping[str, Summary]) -> dict[str, Summary]:
+    """Return those of a dataset and setting that have every seed: a mean over fewer is not to be ranked with others."""
+    seeds = {seed for summary in found.values() for seed in summary.by_seed}
+    return {name: summary for name, summary in found.items() if summary.runs == len(seeds)}
 
 
 @dataclass

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dgl_rbm.artifacts import is_finished, load_run
 from dgl_rbm.comparison.grid import Cell, Variant, expand
+from dgl_rbm.comparison.names import file_name
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.comparison.results import result_row, write_results
 from dgl_rbm.comparison.workers import Outcome
@@ -142,7 +143,7 @@ class RoutingStudy(Study):
             report.data[self.name] += found
             report.tables.append(_table(", ".join(place), found))
             first = {run.cell.variant: run for run in runs if run.cell.seed == runs[0].cell.seed}
-            stem = "-".join((self.name, *place))
+            stem = file_name("-".join((self.name, *place)))
             report.figures.append(_draw_spaces(first, options.out / f"{stem}.png"))
             report.figures.append(_draw_curves(first, options.out / f"{stem}-epochs.png"))
         return report

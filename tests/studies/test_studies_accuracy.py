@@ -184,6 +184,28 @@ def test_another_teacher_for_a_whole_study(tiny: Options) -> None:
         load_study("teachers").cells(of_all)
 
 
+def test_findings_rank_means_over_all_seeds_alone() -> None:
+    def rows(**accuracies: list[float]) -> list[dict[str, Any]]:
+        return [
+            {"method": name, "dataset": "g", "setting": "s", "seed": seed, "status": "ok"}
+            | {"test_accuracy": value, "val_accuracy": value}
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        ]
+
+    study = load_study("annealing")
+
+    def finding(found: list[dict[str, Any]]) -> str:
+        summaries = by_place(found)["g", "s"]
+        return study.finding(summaries, summaries)  # type: ignore[attr-defined, no-any-return]
+
+    assert finding(rows(few=[0.9], all=[0.5, 0.5])) == (
+        "validation picks 'all' (50.00 ± 0.00), which has 50.00 ± 0.00 on test; left out, for they lack seeds: 'few'."
+    )
+    disjoint = [{**row, "seed": seed} for seed, row in enumerate(rows(a=[0.1], b=[0.2]))]
+    assert "nothing is picked" in finding(disjoint)
+
+
 def test_failed_runs_are_counted_and_named(tiny: Options, tmp_path: Path) -> None:
     # A learning rate that is no longer finite in float32 after a step.
     report = load_study("annealing", [0.0]).execute(tiny("training.lr=1.0e+25"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from dgl_rbm._dgl import dgl
 from dgl_rbm.comparison.results import read_results
 from dgl_rbm.data.load import load_task
 from dgl_rbm.evaluation.complexity import multiply_adds
@@ -95,6 +96,34 @@ def test_pareto_compares_all_sizes_on_both_splits(tiny: Options, tmp_path: Path)
     text = (tmp_path / "pareto.md").read_text()
     assert "RbM at every budget" in text
     assert "on the front" in text
+
+
+def test_pareto_on_a_graph_given_by_its_path_with_a_run_that_failed(
+    tiny: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures lie in the study's folder, and a size with fewer seeds than others is judged by nothing."""
+    monkeypatch.chdir(tmp_path)
+    task = load_task({"kind": "synthetic", "num_nodes": 80, "num_features": 6})
+    graph = task.graph.clone()
+    graph.ndata["feat"], graph.ndata["label"] = task.features, task._labels
+    (tmp_path / "graphs").mkdir()
+    dgl.save_graphs("graphs/mine.bin", [graph])
+    quick = ["training.epochs=1", "teacher.training.epochs=1", "teacher.hidden_dim=4", "student.dropout=0.1"]
+    options = tiny(datasets=["graphs/mine.bin"], overrides=quick, split="0.5/0.2/0.3", out=tmp_path / "out")
+    study = load_study("pareto", [4])
+    rows = study.run(options)
+    whole = study.report(rows, options)
+    assert [figure.parent for figure in whole.figures] == [tmp_path / "out"]
+    assert whole.figures[0].is_file()
+    assert not whole.findings
+    failed = next(row for row in rows if row["method"].startswith("rbm") and row["seed"] == 1)
+    failed["status"] = "failed"
+    report = study.report(rows, options)
+    assert len(report.data["points"]) == 2 * 4
+    assert report.findings[0].endswith(f"left out, for they lack seeds: {failed['method']}.")
+    assert {row["encodings"] for row in report.data["budgets"]} == {
+        name for name in ("encodings", "features alone") if name not in failed["method"]
+    }
 
 
 def test_pareto_takes_a_split_in_place_of_both(tiny: Options) -> None:
