@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,14 +12,16 @@ from functools import cached_property
 from typing import Any
 
 from dgl_rbm._version import __version__
+from dgl_rbm.comparison.names import file_name
 from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
 from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, override_path, resolve_config, with_overrides
-from dgl_rbm.training.fingerprint import file_digest
+from dgl_rbm.training.fingerprint import dataset_digest, teacher_digest
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
 
 SETTINGS = ("transductive", "inductive")
 _MOST_SEEDS = 10_000
+_PLACES = ("dataset", "setting", "seed", "device")
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,30 @@ class Cell:
     # Once, since it looks at files, and is asked for at every turn.
     @cached_property
     def digest(self) -> str:
-        """Identifies version, options and the files that they name: a kept cell of other ones is another cell."""
-        files = file_digest(self.config)
-        return _digest(__version__, self.config.to_values(), *([] if files is None else [files]))
+        """Identifies version, options and the files that are read: a kept cell of other ones is another cell."""
+        files = [dataset_digest(self.config.dataset), teacher_digest(self.config.teacher)]
+        return _digest(__version__, self.config.to_values(), files)
 
     @property
     def key(self) -> str:
         """The name of its file: readable, and different for different options."""
-        name = f"{self.variant}-{self.dataset}-{self.setting}-{self.seed}"
-        return f"{re.sub(r'[^A-Za-z0-9.+_-]+', '_', name)}-{self.digest[:12]}"
+        return f"{file_name(f'{self.variant}-{self.dataset}-{self.setting}-{self.seed}')}-{self.digest[:12]}"
+
+    @property
+    def dataset_id(self) -> str:
+        """Short digest of the graph's options and files: runs of another one are not on the same graph and split."""
+        return _digest(self.config.to_values()["dataset"], dataset_digest(self.config.dataset))[:8]
 
     @property
     def teacher_id(self) -> str:
-        """Short digest of the teacher's options, so that teachers of one kind can be told apart."""
-        return _digest(self.config.to_values()["teacher"])[:8]
+        """Short digest of the teacher's options and files, so that teachers of one kind can be told apart."""
+        return _digest(self.config.to_values()["teacher"], teacher_digest(self.config.teacher))[:8]
+
+    @property
+    def options_id(self) -> str:
+        """Short digest of everything but graph, seed and device: runs of another one are not to be averaged."""
+        values = {name: value for name, value in self.config.to_values().items() if name not in _PLACES}
+        return _digest(values, teacher_digest(self.config.teacher))[:8]
 
     @property
     def group(self) -> str:
@@ -119,7 +130,7 @@ def expand(
     split : str, optional
         In place of the datasets' own: ``"0.6/0.2/0.2"`` (shares) or ``"20/30"`` (nodes per class).
     overrides : sequence of str
-        Dotted assignments such as ``"training.epochs=300"``, for all cells.
+        Dotted assignments such as ``"training.epochs=300"``, for all cells; ``teacher.…`` for those with a teacher.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
@@ -195,6 +206,9 @@ def _config(
     options = dict(own) if isinstance(own, Mapping) else {}
     graph = {**options, "kind": dataset} | ({} if split is None else {"split": split})
     merged = {**variant.values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
+    if variant.values.get("teacher") in ("none", {"kind": "none"}):
+        # An option of the teachers is no matter of what learns without one.
+        overrides = [override for override in overrides if not override_path(override).startswith("teacher.")]
     try:
         return resolve_config(with_overrides(merged, overrides))
     except DglRbmError as error:

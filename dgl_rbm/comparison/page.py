@@ -15,7 +15,7 @@ from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["render_page", "write_page", "write_tables"]
+__all__ = ["check_page", "render_page", "write_page", "write_tables"]
 
 _NOTES = "notes.md"
 _TITLE = "Results"
@@ -37,6 +37,7 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
     """Return the runs of all folders, no run twice."""
     rows: list[Row] = []
     found: dict[tuple[Any, ...], Path] = {}
+    same = _SameRuns()
     for folder in folders:
         of_folder = read_results(folder / "results.csv")
         if not of_folder:
@@ -53,21 +54,30 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
                 )
         found |= dict.fromkeys(runs, folder)
         rows += of_folder
-    _check_same_splits(rows)
+        for row in of_folder:
+            same.check(row, folder)
     return rows
 
 
-def _check_same_splits(rows: Sequence[Row]) -> None:
-    """Raise a ConfigError where runs of a graph were on splits of different kinds, which no table may mix."""
-    splits: dict[str, set[str | None]] = {}
-    for row in rows:
-        splits.setdefault(row["dataset"], set()).add(row["split"])
-    for dataset, found in splits.items():
-        if len(found) > 1:
-            named = ", ".join(sorted("its own" if split is None else split for split in found))
+class _SameRuns:
+    """Sees to it that no table mixes runs on different graphs or splits, or of a method's different options."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, ...], tuple[str | None, Path]] = {}
+
+    def check(self, row: Row, folder: Path) -> None:
+        """Raise a ConfigError where a run of a folder differs from an earlier one in what must be the same."""
+        graph = (row["dataset"],)
+        self._check("splits", graph, row["split"] or "its own", folder)
+        self._check("options or files of the graph", graph, row["dataset_id"], folder)
+        self._check("options", (row["method"], row["dataset"], row["setting"]), row["options_id"], folder)
+
+    def _check(self, what: str, of: tuple[str, ...], value: str, folder: Path) -> None:
+        first, there = self._first.setdefault((what, *of), (value, folder))
+        if value != first:
             raise ConfigError(
-                f"The runs on {dataset} are of different splits: {named}.",
-                hint="Write a page for the folders of each split.",
+                f"The runs of {', '.join(of)} are of different {what}: {first} in '{there}', {value} in '{folder}'.",
+                hint="Write a page for each; the commands in comparison.json say what was asked for.",
             )
 
 
@@ -87,7 +97,8 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
     ArtifactError
         Where a folder holds no ``results.csv``, or one without runs, or one that is damaged.
     ConfigError
-        Where two folders hold the same run, or runs on one graph are of different splits.
+        Where two folders hold the same run, or runs that are to be compared are of different splits, graphs, or
+        options of a method.
     """
     rows, records = _read_rows(folders), [read_record(folder) for folder in folders]
     source = "`, `".join(f"{folder.resolve().name}/results.csv" for folder in folders)
@@ -154,6 +165,12 @@ def _place(record: Mapping[str, Any]) -> str:
     return f"On {', '.join(parts)}, {machine['system']}; {found}."
 
 
+def check_page(out: Path, option: str) -> None:
+    """Raise a ConfigError, naming the option, where a page cannot be written to `out` since it is a folder."""
+    if out.is_dir():
+        raise ConfigError(f"{option} {out} is a folder; expected a file, such as {out / 'results.md'}.")
+
+
 def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) -> list[Path]:
     """Write the page and its figures.
 
@@ -176,12 +193,11 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
     ArtifactError
         Where a folder holds no ``results.csv``.
     ConfigError
-        Where `out` is a folder, two folders hold the same run, or runs on one graph are of different splits.
+        Where `out` is a folder, or as `render_page` says.
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; expected a file, such as {out / 'results.md'}.")
+    check_page(out, "--out")
     rows = _read_rows(folders)
     if figures is None:
         # The page cannot be where the folder is.

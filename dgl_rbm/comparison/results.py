@@ -39,6 +39,8 @@ _TEXT = (
     "encoder",
     "regularizer",
     "split",
+    "dataset_id",
+    "options_id",
     "config",
 )
 _WHOLE = ("seed", "teacher_parameters", "parameters", "active_parameters", "best_epoch", "epochs")
@@ -57,6 +59,8 @@ COLUMNS = (
     "encoder",
     "regularizer",
     "split",
+    "dataset_id",
+    "options_id",
     *_SCORES,
     *(f"teacher_{name}" for name in _SCORES),
     "agreement",
@@ -121,6 +125,8 @@ def _names(cell: Cell) -> Row:
         "teacher": cell.config.teacher.kind,
         "teacher_id": cell.teacher_id,
         "split": getattr(cell.config.dataset, "split", None),
+        "dataset_id": cell.dataset_id,
+        "options_id": cell.options_id,
         "config": cell.digest[:12],
     }
 

@@ -93,11 +93,12 @@ def run_comparison(
     max_hours: float | None,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; return the rows of ``results.csv``."""
+    from dgl_rbm.comparison.cells import cell_file
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
     from dgl_rbm.comparison.results import read_results
-    from dgl_rbm.comparison.run import cell_file, make_folder, run_cells
+    from dgl_rbm.comparison.run import make_folder, run_cells
     from dgl_rbm.methods import load_method, method_names
     from dgl_rbm.methods.apply import checked_recipe
 
@@ -137,15 +138,20 @@ def run_comparison(
     )
     make_folder(out)
     names = {"methods": methods, "datasets": list(datasets), "settings": list(settings)}
-    write_record(out, command, names, is_new=not all(cell_file(out, cell).is_file() for cell in cells))
+    is_new = not all(cell_file(out, cell).is_file() for cell in cells)
+    progress = CellProgress(console, jobs)
     try:
-        with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:
+        with terminated_as_by_ctrl_c(), progress:
             rows = run_cells(cells, out, jobs=jobs, threads=threads, max_hours=max_hours, listener=progress)
     except (TimeBudgetError, KeyboardInterrupt):
         # No tables of before beside the rows of now.
         if (out / "results.csv").is_file():
             write_tables(read_results(out / "results.csv"), out)
         raise
+    finally:
+        # With the rows that they are about, never before: a run that is killed leaves both as they were.
+        if progress.total:
+            write_record(out, command, names, is_new=is_new)
     write_tables(rows, out)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -101,6 +102,19 @@ class DatasetConfig(ComponentConfig):
         if text is not None:
             parse_split(text)
         return text
+
+    def files(self) -> list[Path]:
+        """Return the files on disk that `load` reads; none of a graph that is generated, or whose files are missing."""
+        return []
+
+    def fetch(self) -> None:
+        """Download what `load` reads, where it is not on disk and there is a place to have it from.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            Where the download fails.
+        """
 
     def load(self, seed: int) -> LabeledGraph:
         """Read or generate the graph.

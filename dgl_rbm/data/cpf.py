@@ -55,7 +55,8 @@ class CpfConfig(DatasetConfig):
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the file; nothing is drawn at random."""
-        path = self._file()
+        self.fetch()
+        (path,) = self.files()
         adjacency, attributes, labels = _read(path)
         adjacency = adjacency.astype(bool)
         adjacency = (adjacency + adjacency.T).tocsr()
@@ -78,21 +79,25 @@ class CpfConfig(DatasetConfig):
             normalize="row",
         )
 
-    def _file(self) -> Path:
+    def files(self) -> list[Path]:
+        """Return the file, where it is on disk."""
         name = _FILES[self.kind]
         given = data_folder()
         target = cache_folder() / "cpf" / name
         places = [target] if given is None else [given / "cpf" / name, given / name, target]
-        for path in places:
-            if path.is_file():
-                return path
+        return [path for path in places if path.is_file()][:1]
+
+    def fetch(self) -> None:
+        """Download the file, where it is not on disk; raise a DatasetNotFoundError where that fails."""
+        if self.files():
+            return
+        name = _FILES[self.kind]
         download(
             f"{self.url.rstrip('/')}/{name}",
-            target,
+            cache_folder() / "cpf" / name,
             hint=f"Put '{name}' of the repository shchur/gnn-benchmark into a folder and set {DATA_VARIABLE} to it; "
             "`digits` and `synthetic` need no download.",
         )
-        return target
 
 
 def _read(path: Path) -> tuple[sp.csr_matrix, Any, np.ndarray]:

@@ -52,6 +52,14 @@ class FieldsConfig(DatasetConfig):
             num_classes=self.num_classes,
         )
 
+    def files(self) -> list[Path]:
+        """Return the graph's file, or all files of its folder, and that of the features."""
+        found = []
+        for named in filter(None, (self.path, self.features_path)):
+            path = Path(named).expanduser()
+            found += [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
+        return found
+
     def read_graph(self, path: Path) -> Any:
         """Return the graph at `path`."""
         raise NotImplementedError

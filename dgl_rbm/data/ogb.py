@@ -59,9 +59,7 @@ class OgbConfig(DatasetConfig):
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the raw files; nothing is drawn at random."""
-        package = _import_ogb("ogb")
-        facts = _facts(self.name, Path(str(package.__file__)).parent / "nodeproppred" / "master.csv")
-        self._check_kind(facts)
+        facts = self._facts()
         folder = self._folder(facts)
         kept, key = folder / "dgl_rbm", {"files": _states(folder), "recipe": _RECIPE}
         arrays = None if self.memory_map == "never" else read_arrays(kept, key, _KEPT)
@@ -81,6 +79,21 @@ class OgbConfig(DatasetConfig):
             allow_missing_classes=True,
             _owns_graph=True,
         )
+
+    def files(self) -> list[Path]:
+        """Return the raw files that are on disk."""
+        return _raw_files(self._place())
+
+    def fetch(self) -> None:
+        """Download the graph, where it is not on disk and the option `download` is set."""
+        if self.download:
+            self._folder(self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        package = _import_ogb("ogb")
+        facts = _facts(self.name, Path(str(package.__file__)).parent / "nodeproppred" / "master.csv")
+        self._check_kind(facts)
+        return facts
 
     def _parsed(self, folder: Path, facts: dict[str, str]) -> dict[str, np.ndarray]:
         readers = _import_ogb("ogb.io.read_graph_raw")
@@ -132,18 +145,27 @@ class OgbConfig(DatasetConfig):
                 hint="ogbn-arxiv, ogbn-products and ogbn-papers100M can be used.",
             )
 
-    def _folder(self, facts: dict[str, str]) -> Path:
-        given = data_folder()
-        roots = [cache_folder() / "ogb"] if given is None else [given / "ogb", cache_folder() / "ogb"]
+    def _roots(self) -> list[Path]:
         if self.root is not None:
-            roots = [Path(self.root).expanduser()]
+            return [Path(self.root).expanduser()]
+        given = data_folder()
+        return [cache_folder() / "ogb"] if given is None else [given / "ogb", cache_folder() / "ogb"]
+
+    def _place(self) -> Path:
+        """Return the graph's folder, or where it would be put."""
         stem = self.name.replace("-", "_")
-        folder = next((root / stem for root in roots if (root / stem).is_dir()), roots[-1] / stem)
+        places = [root / stem for root in self._roots()]
+        return next(filter(Path.is_dir, places), places[-1])
+
+    def _folder(self, facts: dict[str, str]) -> Path:
+        folder = self._place()
         if not folder.is_dir():
-            hint = f"Put the benchmark's folder '{stem}' into '{folder.parent}' or into 'ogb' in ${DATA_VARIABLE}"
+            hint = (
+                f"Put the benchmark's folder '{folder.name}' into '{folder.parent}' or into 'ogb' in ${DATA_VARIABLE}"
+            )
             if not self.download:
                 raise DatasetNotFoundError(
-                    f"'{self.name}' is in none of {', '.join(map(str, roots))}.",
+                    f"'{self.name}' is in none of {', '.join(map(str, self._roots()))}.",
                     hint=f"{hint}, or set the option `download` to true.",
                 )
             download_folder(facts["url"], folder, inner=facts["download_name"], hint=f"{hint}.")
@@ -192,12 +214,14 @@ def _read(readers: Any, folder: Path, facts: dict[str, str]) -> tuple[dict[str, 
     return content, labels, [_table(split / f"{part}.csv.gz")[:, 0] for part in _PARTS]
 
 
+def _raw_files(folder: Path) -> list[Path]:
+    return sorted(path for part in ("raw", "split") for path in (folder / part).rglob("*") if path.is_file())
+
+
 def _states(folder: Path) -> dict[str, list[int]]:
     """Return size and time of change of every raw file, by which a changed one is known."""
-    files = sorted(path for part in ("raw", "split") for path in (folder / part).rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): [found.st_size, found.st_mtime_ns] for path in files for found in [path.stat()]
-    }
+    states = {path: path.stat() for path in _raw_files(folder)}
+    return {str(path.relative_to(folder)): [state.st_size, state.st_mtime_ns] for path, state in states.items()}
 
 
 def _table(path: Path) -> np.ndarray:

@@ -37,7 +37,8 @@ class PlanetoidConfig(DatasetConfig):
     def load(self, seed: int) -> LabeledGraph:
         """Read the files; nothing is drawn at random."""
         stem = _STEMS[self.kind]
-        folder = self._folder(stem)
+        self.fetch()
+        folder = self._folder() or cache_folder() / stem
         missing = [name for name in _file_names(stem) if not (folder / name).is_file()]
         if missing:
             raise DatasetNotFoundError(
@@ -62,22 +63,33 @@ class PlanetoidConfig(DatasetConfig):
             normalize="row",
         )
 
-    def _folder(self, stem: str) -> Path:
-        given = data_folder()
-        dgl_downloads = Path(os.environ.get("DGL_DOWNLOAD_DIR") or Path.home() / ".dgl")
-        for place in (given, dgl_downloads, cache_folder()):
-            found = sorted(place.glob(f"{stem}*/ind.{stem}.*")) if place is not None else []
-            if found:
-                return found[0].parent
+    def files(self) -> list[Path]:
+        """Return the files that are on disk."""
+        folder = self._folder()
+        paths = [] if folder is None else [folder / name for name in _file_names(_STEMS[self.kind])]
+        return [path for path in paths if path.is_file()]
+
+    def fetch(self) -> None:
+        """Download the files, where there is no folder of them; raise a DatasetNotFoundError where that fails."""
+        if self._folder() is not None:
+            return
+        stem = _STEMS[self.kind]
         server = os.environ.get("DGL_REPO", "https://data.dgl.ai/").rstrip("/")
-        target = cache_folder() / stem
         download_folder(
             self.url or f"{server}/dataset/{stem}.zip",
-            target,
+            cache_folder() / stem,
             hint=f"Put {', '.join(_file_names(stem))} into a folder '{stem}' and set {DATA_VARIABLE} to the folder "
             "that holds it; `digits` and `synthetic` need no download.",
         )
-        return target
+
+    def _folder(self) -> Path | None:
+        stem = _STEMS[self.kind]
+        dgl_downloads = Path(os.environ.get("DGL_DOWNLOAD_DIR") or Path.home() / ".dgl")
+        for place in (data_folder(), dgl_downloads, cache_folder()):
+            found = sorted(place.glob(f"{stem}*/ind.{stem}.*")) if place is not None else []
+            if found:
+                return found[0].parent
+        return None
 
 
 def _file_names(stem: str) -> list[str]:

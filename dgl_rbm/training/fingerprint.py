@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from dgl_rbm._version import __version__
+from dgl_rbm.data.base import DatasetConfig
+from dgl_rbm.errors import DglRbmError
 from dgl_rbm.sparse import SparseRows
 
 if TYPE_CHECKING:
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
     from dgl_rbm.data.task import ObservedGraph
     from dgl_rbm.run_config import DistillConfig
 
-__all__ = ["add_graph", "add_teacher_files", "file_digest", "fingerprint"]
+__all__ = ["add_graph", "add_teacher_files", "dataset_digest", "fingerprint", "teacher_digest"]
 
 _ROWS_AT_ONCE = 2**20
 _BYTES_AT_ONCE = 2**24
+# Datasets whose download was tried: where the network does not answer, that takes long, and grids ask often.
+_fetched: set[str] = set()
 
 
 def fingerprint(config: DistillConfig, observed: ObservedGraph) -> str:
@@ -45,17 +50,29 @@ def add_teacher_files(digest: hashlib._Hash, teacher: ComponentConfig) -> None:
         digest.update(_content(path))
 
 
-def file_digest(config: DistillConfig) -> str | None:
-    """Return a digest of the files that a configuration names: a graph of one's own, its features, ready logits.
+def dataset_digest(dataset: ComponentConfig) -> str | None:
+    """Return a digest of the files that a graph is read from, downloaded first where they are not on disk.
 
-    None where it names none that is there.
+    None of a graph that is generated, or whose files are not to be had.
     """
-    files = list(_teacher_files(config.teacher))
-    for name in ("path", "features_path"):
-        named = getattr(config.dataset, name, None)
-        if named is not None:
-            path = Path(named).expanduser()
-            files += [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
+    if not isinstance(dataset, DatasetConfig):
+        return None
+    files, name = dataset.files(), dataset.model_dump_json()
+    # Otherwise all runs after the one that downloads them would seem to be on another graph than those before it.
+    if not files and name not in _fetched:
+        _fetched.add(name)
+        with suppress(DglRbmError):
+            dataset.fetch()
+        files = dataset.files()
+    return _joint_digest(files)
+
+
+def teacher_digest(teacher: ComponentConfig) -> str | None:
+    """Return a digest of the files that a teacher reads, ready logits; None where there is none."""
+    return _joint_digest(list(_teacher_files(teacher)))
+
+
+def _joint_digest(files: Sequence[Path]) -> str | None:
     states = [(path.resolve(), path.stat()) for path in files]
     content = [_content_as_of(path, state.st_size, state.st_mtime_ns) for path, state in states]
     return hashlib.sha256(b"".join(content)).hexdigest() if files else None
@@ -77,7 +94,7 @@ def _content(path: Path) -> bytes:
     return digest.digest()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _content_as_of(path: Path, size: int, changed: int) -> bytes:
     """Return the digest of a file, which is read once for all runs of a grid unless its size or date changes."""
     return _content(path)

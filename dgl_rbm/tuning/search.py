@@ -30,7 +30,7 @@ from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import write_atomic
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.device import resolve_device
-from dgl_rbm.training.fingerprint import file_digest
+from dgl_rbm.training.fingerprint import dataset_digest, teacher_digest
 from dgl_rbm.training.seeding import derive_seed
 from dgl_rbm.training.shared import SharedParts, part_keys
 from dgl_rbm.tuning.space import Choices, Space
@@ -221,7 +221,8 @@ class Search:
 
     def _identity(self) -> str:
         space = {name: dimension.model_dump() for name, dimension in self.space.items()}
-        parts = [__version__, self.config.to_values(), file_digest(self.config), space, self.seeds, self.hide]
+        files = [dataset_digest(self.config.dataset), teacher_digest(self.config.teacher)]
+        parts = [__version__, self.config.to_values(), files, space, self.seeds, self.hide]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> list[Trial]:

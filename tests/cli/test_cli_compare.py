@@ -104,6 +104,32 @@ def test_a_page_that_cannot_be_drawn_is_refused_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_page_that_is_a_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    result = invoke("compare", "--methods", "glnn", "--report", ".", code=2)
+    assert "--report . is a folder; expected a file" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_record_is_of_the_command_that_made_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["compare", "--datasets", "synthetic", "--settings", "transductive", "--out", "out", *SMALL]
+    invoke(*command, "--methods", "glnn", "--seeds", "1")
+    record = tmp_path / "out" / "comparison.json"
+    before, during = json.loads(record.read_text()), []
+    on_cell = console.CellProgress.on_cell
+
+    def look(self: Any, outcome: Any) -> None:
+        during.append(json.loads(record.read_text()))
+        on_cell(self, outcome)
+
+    monkeypatch.setattr(console.CellProgress, "on_cell", look)
+    invoke(*command, "--methods", "glnn,cohop", "--seeds", "1")
+    assert during == [before]
+    assert json.loads(record.read_text())["methods"] == ["glnn", "cohop"]
+    # What is refused makes no rows.
+    invoke(*command, "--methods", "rbm", "--max-hours", "-1", code=2)
+    assert json.loads(record.read_text())["methods"] == ["glnn", "cohop"]
+
+
 @pytest.mark.parametrize("command", [["compare", "--methods", "glnn"], ["study", "losses"]])
 def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def terminated(*args: Any, **options: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dgl_rbm.comparison.grid import Variant, expand, parse_seeds
+from dgl_rbm.comparison.grid import Cell, Variant, expand, parse_seeds
 from dgl_rbm.errors import ConfigError
 
 from .conftest import TEACHER, VARIANTS, tiny_grid, variant
@@ -74,6 +74,54 @@ def test_files_are_part_of_the_key_by_their_content(tmp_path: Path) -> None:
     assert changed(features, "one") == [True, True, False, False]
 
 
+def test_the_files_of_built_in_graphs_are_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cell() -> Cell:
+        return expand([variant("plain", dataset={})], ["cpf-cora"], ["transductive"], [0])[0]
+
+    monkeypatch.setenv("DGL_RBM_DATA", str(tmp_path))
+    found = []
+    for content in ("one", "two", "one"):
+        (tmp_path / "cora.npz").write_text(content)
+        found.append((cell().key, cell().dataset_id, cell().options_id, cell().teacher_id))
+    assert found[0] == found[2]
+    assert [a == b for a, b in zip(found[0], found[1], strict=True)] == [False, False, True, True]
+
+
+def test_a_graph_that_is_downloaded_has_the_same_key_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a comparison that fetched it would find nothing of what it kept."""
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "cora.npz").write_text("content")
+    monkeypatch.delenv("DGL_RBM_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plain = variant("plain", dataset={"url": (tmp_path / "server").as_uri()})
+    keys = [expand([plain], ["cpf-cora"], ["transductive"], [0])[0].key for _ in range(2)]
+    assert keys[0] == keys[1]
+    assert (tmp_path / "cache" / "dgl-rbm" / "cpf" / "cora.npz").is_file()
+
+
+def test_names_of_files_are_short_and_their_own() -> None:
+    long = "very/" * 60
+    keys = {expand([variant(name)], ["synthetic"], ["transductive"], [0])[0].key for name in (long, long + "a", "b/c")}
+    assert len(keys) == 3
+    assert all(len(key) < 150 and "/" not in key for key in keys)
+
+
+def test_ids_say_what_is_alike() -> None:
+    """Runs of other seeds, settings and devices may be averaged; those of other options may not."""
+
+    def ids(seed: int = 0, setting: str = "transductive", **changes: Any) -> tuple[str, str]:
+        cell = expand([variant("plain")], ["synthetic"], [setting], [seed], **{"device": "cpu", **changes})[0]
+        return cell.dataset_id, cell.options_id
+
+    assert ids() == ids(seed=1) == ids(setting="inductive") == ids(device="auto")
+    assert ids(split="5/5")[0] != ids()[0]
+    assert ids(split="5/5")[1] == ids()[1]
+    assert ids(overrides=["training.lr=0.5"])[0] == ids()[0]
+    assert ids(overrides=["training.lr=0.5"])[1] != ids()[1]
+
+
 def test_variants_that_depend_on_graph_and_setting() -> None:
     def make(dataset: str, setting: str) -> Variant:
         return variant("adapted", training={"epochs": 3 if setting == "inductive" else 4})
@@ -100,6 +148,12 @@ def test_an_option_of_several_teachers() -> None:
     both = variant("both", teacher="sage+gcn")
     cells = expand([both], ["synthetic"], ["transductive"], [0], overrides=["teacher.weights=validation"])
     assert cells[0].config.teacher.weights == "validation"  # type: ignore[attr-defined]
+
+
+def test_an_option_of_the_teachers_is_of_those_that_have_one() -> None:
+    variants = [VARIANTS[0], variant("alone", teacher="none"), variant("too", teacher={"kind": "none"})]
+    cells = expand(variants, ["synthetic"], ["transductive"], [0], overrides=["teacher.hidden_dim=9"])
+    assert [getattr(cell.config.teacher, "hidden_dim", None) for cell in cells] == [9, None, None]
 
 
 def test_an_option_of_an_encoder() -> None:

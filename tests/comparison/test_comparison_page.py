@@ -85,9 +85,37 @@ def test_a_run_that_two_folders_hold_is_refused(folder: Path, tmp_path: Path) ->
 def test_runs_on_different_splits_are_not_put_together(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_results(other / "results.csv", [{**row, "method": "d", "split": "0.6/0.2/0.2"} for row in ROWS])
-    with pytest.raises(ConfigError, match=r"digits are of different splits: 0\.6/0\.2/0\.2, its own"):
+    with pytest.raises(ConfigError, match=r"of digits are of different splits: its own in .*, 0\.6/0\.2/0\.2 in"):
         render_page([folder, other], "figures")
     assert "0.6" not in render_page([folder], "figures").split("## Figures")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "d", "dataset_id": "other"}, "of digits are of different options or files of the graph: same in"),
+        ({"seed": 9, "options_id": "other"}, "of a, digits, transductive are of different options: same in .*, other"),
+        ({"method": "d", "options_id": "other"}, None),
+        ({"seed": 9, "setting": "inductive", "options_id": "other"}, None),
+    ],
+)
+def test_runs_of_different_graphs_or_options_are_not_put_together(
+    changes: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    """Of a method on a graph and setting alone options must be the same: published ones differ between these."""
+    for name, rows in (("one", ROWS), ("other", [{**ROWS[0], **changes}])):
+        same = [{"dataset_id": "same", "options_id": "same", **_given(row)} for row in rows]
+        write_results(tmp_path / name / "results.csv", same)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    if message is None:
+        assert "# Results" in render_page(folders, "figures")
+    else:
+        with pytest.raises(ConfigError, match=message):
+            render_page(folders, "figures")
+
+
+def _given(row: dict[str, Any]) -> dict[str, Any]:
+    return {column: value for column, value in row.items() if value is not None}
 
 
 def test_a_comparison_that_runs_nothing_keeps_where_it_was_run(folder: Path) -> None:
