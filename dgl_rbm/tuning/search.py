@@ -11,7 +11,8 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,22 @@ from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.pipeline import Pipeline
-from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, resolve_config, with_overrides
+from dgl_rbm.run_config import resolve_config
 from dgl_rbm.training.callbacks import Callback
 from dgl_rbm.training.checkpoint import write_atomic
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.device import resolve_device
 from dgl_rbm.training.fingerprint import dataset_digest, teacher_digest
+from dgl_rbm.training.locks import locked
 from dgl_rbm.training.seeding import derive_seed
 from dgl_rbm.training.shared import SharedParts, part_keys
+from dgl_rbm.tuning.options import check_space, configured
 from dgl_rbm.tuning.space import Choices, Space
 
 __all__ = ["Search", "Trial"]
 
 _FILE = "trials.json"
-# Trials under different values of these would not be judged alike, or not be of the graph that the search is for.
-_FIXED = (*RUN_IDENTITY, "dataset.split", "dataset.unseen_fraction", "device")
+_LOCK = "trials.lock"
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,10 @@ class Search:
         if not 0 <= hide < 1:
             raise ConfigError(f"The share of validation nodes to hide is {hide}; expected at least 0 and less than 1.")
         self.hide = hide
-        self.values, self.space, self.seeds, self.out = dict(values), space, list(seeds), out
+        self.space, self.seeds, self.out = space, list(seeds), out
         self.callbacks = tuple(callbacks)
-        self.config = resolve_config(self.values)
-        for name, dimension in space.items():
-            if name in _FIXED:
-                raise ConfigError(
-                    f"The space has '{name}', and trials of different values of it are not comparable.",
-                    hint=f"Search for each value on its own: --set {name}=VALUE.",
-                )
-            ends = dimension.choices if isinstance(dimension, Choices) else [dimension.low, dimension.high]
-            for value in ends:
-                self._configured({name: value}, self.config.seed)
+        self.config = resolve_config(values)
+        check_space(space, self.config)
         self._tasks: dict[int, NodeTask] = {}
         self._tasks_of: ComponentConfig | None = None
         self.trials = self._read()
@@ -148,19 +142,31 @@ class Search:
         listener : callable
             Told of the number of each trial, counted from 0, and of what it reached.
         """
-        while len(self.trials) < count:
-            number = len(self.trials)
-            trial = self._try(self._next() if number else {})
-            self.trials.append(trial)
-            self._write()
-            listener(number, trial)
-        # A search that was killed between its two files has no more trial to write it after.
-        self._write_best()
+        with self._alone():
+            # Another process may have gone on since they were read.
+            self.trials = self._read()
+            while len(self.trials) < count:
+                number = len(self.trials)
+                trial = self._try(self._next() if number else {})
+                self.trials.append(trial)
+                self._write()
+                listener(number, trial)
+            # A search that was killed between its two files has no more trial to write it after.
+            self._write_best()
         return self.best
 
-    def _configured(self, params: Mapping[str, Any], seed: int) -> DistillConfig:
-        assignments = [f"{name}={yaml.safe_dump(value).split(chr(10))[0]}" for name, value in params.items()]
-        return resolve_config(with_overrides(self.values, assignments) | {"seed": seed})
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes out of the folder: each trial is chosen from those before it."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.out / _LOCK, wait=False, remove=True))
+            except BlockingIOError:
+                raise ConfigError(
+                    f"Another process searches in '{self.out}'.", hint="Wait for it, or name another folder."
+                ) from None
+            yield
 
     def _try(self, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
@@ -178,7 +184,7 @@ class Search:
         return Trial(params, statistics.fmean(accuracies), loss, accuracies, time.perf_counter() - start)
 
     def _validated(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        config = self._configured(params, seed)
+        config = configured(self.config, params, seed)
         device = resolve_device(config.device)
         if config.dataset != self._tasks_of:
             self._tasks, self._tasks_of = {}, config.dataset
@@ -249,7 +255,7 @@ class Search:
     def _write_best(self) -> None:
         if self.best.accuracy is None:
             return
-        best = self._configured(self.best.params, self.config.seed)
+        best = configured(self.config, self.best.params)
         write_atomic(self.out / "best.yaml", yaml.safe_dump(best.to_values(), sort_keys=False, allow_unicode=True))
 
 

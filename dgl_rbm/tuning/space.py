@@ -73,8 +73,13 @@ _MORE: Space = {
 
 
 def default_space(student: ComponentConfig) -> Space:
-    """Return what is searched for a student: the space of the paper's appendix C, and a little more."""
-    return {**_ALL, **_OF_STUDENT.get(student.kind, {}), **_MORE}
+    """Return what is searched for a student: the space of the paper's appendix C, and a little more.
+
+    Of a student that lacks some of the options, such as ``auto``, which chooses among several, these are left out.
+    """
+    space = {**_ALL, **_OF_STUDENT.get(student.kind, {}), **_MORE}
+    known = {f"student.{name}" for name in type(student).model_fields}
+    return {name: values for name, values in space.items() if not name.startswith("student.") or name in known}
 
 
 def read_space(path: Path) -> Space:

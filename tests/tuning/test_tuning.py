@@ -18,6 +18,7 @@ from dgl_rbm.distiller import Distiller
 from dgl_rbm.errors import ConfigError, MissingDependencyError
 from dgl_rbm.registry import students
 from dgl_rbm.run_config import resolve_config
+from dgl_rbm.tuning.options import configured
 from dgl_rbm.tuning.search import Search, Trial
 from dgl_rbm.tuning.space import Choices, Range, default_space, read_space
 
@@ -145,9 +146,9 @@ def test_options_of_the_dataset_reach_the_graph(tmp_path: Path) -> None:
         assert result.metrics["student"]["val_accuracy"] == pytest.approx(trial.accuracy)
 
 
-@pytest.mark.parametrize("name", ["seed", "setting", "dataset", "dataset.kind", "dataset.split"])
+@pytest.mark.parametrize("name", ["seed", "setting", "dataset", "dataset.kind", "dataset.split", "dataset.num_nodes"])
 def test_what_would_make_trials_incomparable_is_no_matter_of_tuning(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"The space has '{name}'"):
+    with pytest.raises(ConfigError, match=f"The search space has '{name}'"):
         Search(VALUES, {name: Choices(choices=[1, 2])}, [7], tmp_path)
 
 
@@ -159,12 +160,62 @@ def test_a_search_killed_between_its_files_writes_the_best_configuration(tmp_pat
     assert (tmp_path / "best.yaml").read_text() == whole
 
 
-@pytest.mark.parametrize("kind", [name for name in students.names() if name != "auto"])
+@pytest.mark.parametrize("kind", students.names())
 def test_every_default_space_names_options_of_its_student(kind: str, tmp_path: Path) -> None:
     values = {**VALUES, "student": kind}
     space = default_space(students.resolve(kind))
     search = Search(values, space, [7], tmp_path)
     assert set(search._next()) == set(space)
+
+
+def test_a_component_and_its_parts_are_not_both_searched(tmp_path: Path) -> None:
+    """Whichever came last would undo the other."""
+    parts = {"student.dropout": Choices(choices=[0.1]), "student": Choices(choices=["mlp"])}
+    for space in (parts, dict(reversed(parts.items()))):
+        with pytest.raises(ConfigError, match=r"has 'student' and 'student\.dropout', which is a part of it"):
+            Search(VALUES, space, [7], tmp_path)
+
+
+def test_kinds_of_components_are_searched_with_their_options(tmp_path: Path) -> None:
+    values = {**VALUES, "encoder": {"kind": "diffusion", "dim": 4, "steps": 3}}
+    space = {
+        # Options first: the order says nothing.
+        "encoder.0.dim": Choices(choices=[2, 3]),
+        "encoder.0.kind": Choices(choices=["diffusion", "spectral"]),
+    }
+    search = Search(values, space, [7], tmp_path)
+    search.run(6)
+    assert {trial.params["encoder.0.kind"] for trial in search.trials[1:]} == {"diffusion", "spectral"}
+    assert all(trial.error is None for trial in search.trials)
+    spectral = configured(search.config, {"encoder.0.dim": 2, "encoder.0.kind": "spectral"})
+    assert spectral == resolve_config({**values, "encoder": {"kind": "spectral", "dim": 2}})
+    # What is as it was keeps its other options.
+    kept = configured(search.config, {"encoder.0.dim": 2, "encoder.0.kind": "diffusion"}, seed=3)
+    assert kept == resolve_config({**values, "encoder": {"kind": "diffusion", "dim": 2, "steps": 3}, "seed": 3})
+
+
+def test_an_option_that_one_of_the_kinds_has_may_be_searched(tmp_path: Path) -> None:
+    space = {
+        "encoder.0.walk_length": Choices(choices=[4]),
+        "encoder.0.kind": Choices(choices=["none", "deepwalk"]),
+    }
+    Search(VALUES, space, [7], tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)The search space, encoder\.0\.walk_lenght = 4: .*no such option"):
+        Search(VALUES, {**space, "encoder.0.walk_lenght": Choices(choices=[4])}, [7], tmp_path)
+
+
+def test_two_processes_do_not_search_in_one_folder(tmp_path: Path) -> None:
+    first, second = (Search(VALUES, SPACE, [7], tmp_path) for _ in range(2))
+
+    def look(number: int, trial: Trial) -> None:
+        with pytest.raises(ConfigError, match="Another process searches in"):
+            second.run(5)
+
+    first.run(2, look)
+    # What it had read before is no longer all.
+    second.run(3)
+    assert comparable(second.trials[:2]) == comparable(first.trials)
+    assert len(Search(VALUES, SPACE, [7], tmp_path).trials) == 3
 
 
 def test_a_space_from_a_file(tmp_path: Path) -> None:
