@@ -82,7 +82,7 @@ def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> 
     """
     from dgl_rbm.config import read_yaml
     from dgl_rbm.methods.apply import checked_recipe, method_values, with_lookups
-    from dgl_rbm.run_config import resolve_config, with_overrides
+    from dgl_rbm.run_config import override_path, resolve_config, with_overrides
 
     values = read_yaml(config) if config is not None else {}
     split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))
@@ -94,5 +94,7 @@ def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> 
         values, assignments = with_lookups(values, assignments)
         values = method_values(method, values, recipe)
     if split is not None:
-        assignments.insert(0, f'dataset.split="{split}"')
+        # After a graph, which takes the place of the one before, and before what --set says of the split itself.
+        graphs = [i for i, assignment in enumerate(assignments, 1) if override_path(assignment) == "dataset"]
+        assignments.insert(max(graphs, default=0), f'dataset.split="{split}"')
     return resolve_config(with_overrides(values, assignments))

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,24 +73,32 @@ class Cell:
     def digest(self) -> str:
         """Identifies version, options and the files that are read: a kept cell of other ones is another cell."""
         files = [dataset_digest(self.config.dataset), teacher_digest(self.config.teacher)]
-        return _digest(__version__, self.config.to_values(), files)
+        return _digest(__version__, self.config.to_values() | {"dataset": self._graph}, files)
+
+    @property
+    def _graph(self) -> dict[str, Any]:
+        """The options of the graph but for those that only say where its files are and how they are read."""
+        access = getattr(self.config.dataset, "access", ())
+        values = self.config.to_values()["dataset"]
+        return {name: value for name, value in values.items() if name not in access}
 
     @property
     def key(self) -> str:
         """The name of its file: readable, and different for different options."""
         return f"{file_name(f'{self.variant}-{self.dataset}-{self.setting}-{self.seed}')}-{self.digest[:12]}"
 
-    @property
+    # With the digest: a file that changes in between must not tell runs of one command apart.
+    @cached_property
     def dataset_id(self) -> str:
         """Short digest of the graph's options and files: runs of another one are not on the same graph and split."""
-        return _digest(self.config.to_values()["dataset"], dataset_digest(self.config.dataset))[:8]
+        return _digest(self._graph, dataset_digest(self.config.dataset))[:8]
 
-    @property
+    @cached_property
     def teacher_id(self) -> str:
         """Short digest of the teacher's options and files, so that teachers of one kind can be told apart."""
         return _digest(self.config.to_values()["teacher"], teacher_digest(self.config.teacher))[:8]
 
-    @property
+    @cached_property
     def options_id(self) -> str:
         """Short digest of everything but graph, seed and device: runs of another one are not to be averaged."""
         values = {name: value for name, value in self.config.to_values().items() if name not in _PLACES}
@@ -117,6 +124,7 @@ def expand(
     split: str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    distinct: bool = True,
 ) -> list[Cell]:
     """Make the cells of a grid, all of one graph, setting and seed after each other.
 
@@ -133,6 +141,8 @@ def expand(
         Dotted assignments such as ``"training.epochs=300"``, for all cells; ``teacher.…`` for those with a teacher.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    distinct : bool
+        Whether two variants that are the same run are refused: tables would call one thing by two names.
 
     Returns
     -------
@@ -141,8 +151,8 @@ def expand(
     Raises
     ------
     ConfigError
-        Where there is nothing to run, a name is unknown, an override is of what the grid itself says, or an option of
-        any cell is wrong; names the first cell that is affected.
+        Where there is nothing to run, a name is unknown, an override is of what the grid itself says, an option of any
+        cell is wrong, or two variants are the same; names the first cell that is affected.
     """
     variants = list(variants)
     _check_overrides(overrides)
@@ -155,41 +165,37 @@ def expand(
     cells: dict[tuple[str, str, str, int], Cell] = {}
     for dataset, setting in itertools.product(dict.fromkeys(datasets), dict.fromkeys(settings)):
         made = [variant if isinstance(variant, Variant) else variant(dataset, setting) for variant in variants]
-        _check_distinct(made, dataset, setting, split, overrides)
+        # Where nobody has a teacher, an option of it is wrong like any other.
+        of_teachers = any(_learns_from_one(variant) for variant in made)
         for seed, variant in itertools.product(dict.fromkeys(seeds), made):
             place = (variant.name, dataset, setting, seed)
             if place in cells:
                 raise ConfigError(f"Two variants of the comparison are named '{variant.name}'.")
-            config = _config(variant, dataset, setting, seed, split, overrides, device)
+            taken = overrides
+            if of_teachers and not _learns_from_one(variant):
+                taken = [override for override in overrides if not override_path(override).startswith("teacher.")]
+            config = _config(variant, dataset, setting, seed, split, taken, device)
             cells[place] = Cell(variant.name, dataset, setting, seed, config)
+    if distinct:
+        _check_distinct(cells.values(), overrides)
     return list(cells.values())
 
 
-def _check_distinct(
-    variants: Sequence[Variant], dataset: str, setting: str, split: str | None, overrides: Sequence[str]
-) -> None:
-    """Raise a ConfigError where overrides make one run of two variants that are none without them."""
-    if not overrides:
-        return
+def _check_distinct(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
+    """Raise a ConfigError where two variants are the same run."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        other = found.setdefault(_digest(cell.config.to_values()), cell)
+        if other is not cell:
+            given = f"With {' '.join(f'--set {override}' for override in overrides)}, " if overrides else ""
+            raise ConfigError(
+                f"{given}'{other.variant}' and '{cell.variant}' are the same run on {cell.dataset}, {cell.setting}.",
+                hint="Leave out one of them, or what makes them alike, such as --teacher or --set.",
+            )
 
-    def values(variant: Variant, overrides: Sequence[str]) -> str:
-        config = _config(variant, dataset, setting, 0, split, overrides, "auto")
-        return json.dumps(config.to_values(), sort_keys=True)
 
-    found: dict[str, Variant] = {}
-    for variant in variants:
-        other = found.setdefault(values(variant, overrides), variant)
-        if other.name == variant.name:
-            continue
-        # Without the overrides an option that is needed may be missing: then they are not the same.
-        with suppress(ConfigError):
-            if values(other, ()) == values(variant, ()):
-                continue
-        raise ConfigError(
-            f"With {' '.join(f'--set {override}' for override in overrides)}, '{other.name}' and '{variant.name}' are "
-            f"the same run on {dataset}, {setting}.",
-            hint="Leave out one of them, or the --set of what tells them apart.",
-        )
+def _learns_from_one(variant: Variant) -> bool:
+    return variant.values.get("teacher") not in ("none", {"kind": "none"})
 
 
 def _config(
@@ -206,9 +212,6 @@ def _config(
     options = dict(own) if isinstance(own, Mapping) else {}
     graph = {**options, "kind": dataset} | ({} if split is None else {"split": split})
     merged = {**variant.values, "dataset": graph, "setting": setting, "seed": seed, "device": device}
-    if variant.values.get("teacher") in ("none", {"kind": "none"}):
-        # An option of the teachers is no matter of what learns without one.
-        overrides = [override for override in overrides if not override_path(override).startswith("teacher.")]
     try:
         return resolve_config(with_overrides(merged, overrides))
     except DglRbmError as error:

@@ -12,9 +12,12 @@ _LONGEST = 120
 
 
 def file_name(text: str) -> str:
-    """Return a readable file name without folders; of a long text the beginning and a digest of all of it."""
+    """Return a readable file name without folders, another one for another text.
+
+    Where it is not the text itself, a digest of the text stands at its end.
+    """
     name = re.sub(r"[^A-Za-z0-9.+_-]+", "_", text)
-    if len(name) <= _LONGEST:
+    if name == text and len(name) <= _LONGEST:
         return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{name[: _LONGEST - len(digest) - 1]}-{digest}"

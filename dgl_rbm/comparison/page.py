@@ -75,9 +75,14 @@ class _SameRuns:
     def _check(self, what: str, of: tuple[str, ...], value: str, folder: Path) -> None:
         first, there = self._first.setdefault((what, *of), (value, folder))
         if value != first:
+            hint = (
+                "Runs of a study are not for such a page; its own tables lie beside them."
+                if folder == there
+                else "Write a page for each; the commands in comparison.json say what was asked for."
+            )
             raise ConfigError(
                 f"The runs of {', '.join(of)} are of different {what}: {first} in '{there}', {value} in '{folder}'.",
-                hint="Write a page for each; the commands in comparison.json say what was asked for.",
+                hint=hint,
             )
 
 

@@ -32,7 +32,9 @@ _PAPER = (
     "'paper': what the RbM paper prints (TMLR 10/2024); its code reports the best test accuracy over epochs, so those "
     "values are no baseline for these."
 )
-_FEWER = "Who has not all of a graph's seeds has no place and no Score there, nor a part in the test over graphs."
+_FEWER = (
+    "Who lacks seeds that others have on a graph has no place and no Score there, nor a part in the test over graphs."
+)
 _SIMULATIONS = 10_000
 
 
@@ -101,7 +103,7 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
         line = [Piece(name)]
         for dataset in datasets:
             placed = _places({m: _percent(whole[dataset, m].mean) for m in methods if (dataset, m) in whole})
-            line.append(_entry(known.get((dataset, name)), len(seeds[dataset]), placed.get(name, 0)))
+            line.append(_entry(known.get((dataset, name)), len(seeds.get(dataset, ())), placed.get(name, 0)))
             if dataset in shown:
                 value = papers.get((dataset, name))
                 line.append(Piece("–" if value is None else f"{value:.2f}"))
@@ -146,10 +148,11 @@ def _means(
 
 
 def _seeds(rows: Iterable[Row]) -> dict[str, set[int]]:
-    """Return the seeds of each graph."""
+    """Return the seeds of each graph that anyone has finished."""
     found: dict[str, set[int]] = {}
     for row in rows:
-        found.setdefault(row["dataset"], set()).add(row["seed"])
+        if row["status"] == "ok":
+            found.setdefault(row["dataset"], set()).add(row["seed"])
     return found
 
 

@@ -93,7 +93,7 @@ def run_comparison(
     max_hours: float | None,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; return the rows of ``results.csv``."""
-    from dgl_rbm.comparison.cells import cell_file
+    from dgl_rbm.comparison.cells import kept_metrics
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
@@ -101,8 +101,12 @@ def run_comparison(
     from dgl_rbm.comparison.run import make_folder, run_cells
     from dgl_rbm.methods import load_method, method_names
     from dgl_rbm.methods.apply import checked_recipe
+    from dgl_rbm.run_config import resolve_teacher
 
     settings_of = checked_recipe(recipe)
+    if teacher is not None:
+        # Of a wrong one nobody would hear where no method has a teacher.
+        resolve_teacher(teacher)
 
     def maker(name: str) -> VariantMaker:
         method = load_method(name)
@@ -138,7 +142,7 @@ def run_comparison(
     )
     make_folder(out)
     names = {"methods": methods, "datasets": list(datasets), "settings": list(settings)}
-    is_new = not all(cell_file(out, cell).is_file() for cell in cells)
+    is_new = any(kept_metrics(out, cell) is None for cell in cells)
     progress = CellProgress(console, jobs)
     try:
         with terminated_as_by_ctrl_c(), progress:

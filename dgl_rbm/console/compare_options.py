@@ -19,6 +19,9 @@ __all__ = [
     "ThreadsOption",
 ]
 
+# The others need options, or predict nothing.
+_TEACHERS = [name for name in REGISTRIES["teacher"].names() if name not in ("average", "logits", "none")]
+
 MethodsOption = Annotated[
     str, typer.Option(help="Methods, joined by commas, or 'all' (`dgl-rbm components method` lists them).")
 ]
@@ -29,8 +32,8 @@ SharedTeacherOption = Annotated[
     str | None,
     typer.Option(
         "--teacher",
-        help="In place of the methods' own, with the settings published for it: "
-        f"{', '.join(REGISTRIES['teacher'].names())}, or several joined by '+'. Methods without one keep none.",
+        help=f"In place of the methods' own, with the settings published for it: {', '.join(_TEACHERS)}, or several "
+        "joined by '+'. Methods without one keep none.",
     ),
 ]
 JobsOption = Annotated[int, typer.Option(min=1, help="Runs at once, each in a process of its own.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -102,6 +102,9 @@ class DatasetConfig(ComponentConfig):
         if text is not None:
             parse_split(text)
         return text
+
+    # Options that say where files are and how they are read: another value of them gives the same graph.
+    access: ClassVar[tuple[str, ...]] = ()
 
     def files(self) -> list[Path]:
         """Return the files on disk that `load` reads; none of a graph that is generated, or whose files are missing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,6 +52,8 @@ class CpfConfig(DatasetConfig):
         "https://raw.githubusercontent.com/shchur/gnn-benchmark/master/data/npz/",
         description="Where files that are not on disk are fetched from, up to the file's name.",
     )
+
+    access: ClassVar[tuple[str, ...]] = ("url",)
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the file; nothing is drawn at random."""

@@ -18,6 +18,7 @@ from dgl_rbm.registry import datasets
 
 __all__ = ["CsvConfig"]
 
+_TABLES = ("node_data", "edge_data", "graph_data")
 _HINT = "https://docs.dgl.ai/guide/data-loadcsv.html describes the format."
 
 
@@ -26,6 +27,17 @@ class CsvConfig(FieldsConfig):
     """A folder in DGL's CSV format holding one graph; the tables' columns are its node fields."""
 
     kind: Literal["csv"] = "csv"
+
+    def graph_files(self, path: Path) -> list[Path]:
+        """Return the description of the graph in the folder `path` and the tables that it names."""
+        described = path / "meta.yaml"
+        try:
+            content = yaml.safe_load(described.read_text(encoding="utf-8"))
+            parts = [part for name in _TABLES for part in _listed(content.get(name))]
+            return [described, *(path / str(part["file_name"]) for part in parts)]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            # What is wrong with it is said where the graph is read.
+            return [described]
 
     def read_graph(self, path: Path) -> Any:
         """Return the graph in the folder `path`."""
@@ -42,6 +54,10 @@ class CsvConfig(FieldsConfig):
         if len(graphs) != 1:
             raise DataError(f"The tables in '{path}' hold {len(graphs)} graphs; expected one.", hint=_HINT)
         return graphs[0]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 class _Reader(dgl.data.CSVDataset):

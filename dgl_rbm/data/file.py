@@ -53,12 +53,13 @@ class FieldsConfig(DatasetConfig):
         )
 
     def files(self) -> list[Path]:
-        """Return the graph's file, or all files of its folder, and that of the features."""
-        found = []
-        for named in filter(None, (self.path, self.features_path)):
-            path = Path(named).expanduser()
-            found += [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
-        return found
+        """Return the files of the graph and of its features that are on disk."""
+        features = [] if self.features_path is None else [Path(self.features_path).expanduser()]
+        return [path for path in (*self.graph_files(Path(self.path).expanduser()), *features) if path.is_file()]
+
+    def graph_files(self, path: Path) -> list[Path]:
+        """Return the files that the graph at `path` is read from."""
+        return [path]
 
     def read_graph(self, path: Path) -> Any:
         """Return the graph at `path`."""

@@ -12,7 +12,7 @@ import importlib
 import io
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,8 @@ class OgbConfig(DatasetConfig):
         description="Whether what was read is kept in the folder 'dgl_rbm' beside the benchmark's files, from where it "
         "is loaded in seconds the next time, and features not at all; 'auto' does so where they take 256 MiB or more.",
     )
+
+    access: ClassVar[tuple[str, ...]] = ("root", "download", "memory_map")
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the raw files; nothing is drawn at random."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +33,8 @@ class PlanetoidConfig(DatasetConfig):
 
     kind: Literal["cora", "citeseer", "pubmed"]
     url: str | None = Field(None, description="Where to fetch the zip archive of the files; null for DGL's own place.")
+
+    access: ClassVar[tuple[str, ...]] = ("url",)
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the files; nothing is drawn at random."""

@@ -8,7 +8,6 @@ from typing import Any, cast, get_args
 from dgl_rbm.config import ComponentConfig, apply_overrides
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.run_config import list_encoders, override_path
 
 __all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
@@ -60,7 +59,7 @@ def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[di
     if not first:
         return dict(given), list(overrides)
     left = [override for override in overrides if override not in first]
-    return apply_overrides({"dataset": DEFAULTS["dataset"], **given}, first), left
+    return apply_overrides(given, first), left
 
 
 def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dgl_rbm.comparison.run import Listener, run_cells
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods.apply import checked_recipe
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.run_config import override_path
+from dgl_rbm.run_config import override_path, resolve_teacher
 from dgl_rbm.studies.report import StudyReport
 
 __all__ = ["Choice", "Study", "StudyOptions"]
@@ -66,6 +66,8 @@ class StudyOptions:
 
     def __post_init__(self) -> None:
         checked_recipe(self.recipe)
+        if self.teacher is not None:
+            resolve_teacher(self.teacher)
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ class Study(ABC):
             split=options.split,
             overrides=options.overrides,
             device=options.device,
+            distinct=False,
         )
 
     def check_options(self, options: StudyOptions) -> None:

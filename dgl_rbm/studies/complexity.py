@@ -72,6 +72,7 @@ class ComplexityStudy(Study):
             split=options.split,
             overrides=options.overrides,
             device="cpu",
+            distinct=False,
         )
         bench = Bench(cells[0].config, options.out)
         configs = {cell.variant: cell.config for cell in cells}

@@ -119,6 +119,7 @@ class ParetoStudy(Study):
             options.seeds,
             overrides=options.overrides,
             device=options.device,
+            distinct=False,
         )
 
     def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
@@ -151,7 +152,7 @@ class ParetoStudy(Study):
             title = f"{place[0]}, {place[1]}, split {split or 'of the dataset'}"
             report.tables += [*(_table(title, found, judged, kind) for kind in _KINDS), _budgets(title, judged)]
             teacher = _teacher(rows, place, {size.name for size in sizes if size.split == split})
-            stem = file_name("-".join((self.name, *place, split or "own")))
+            stem = file_name("-".join((self.name, *place, (split or "own").replace("/", "_"))))
             report.figures.append(_draw(found, title, teacher, options.out / f"{stem}.png"))
             if len(found) < len(points):
                 left_out = "; ".join(name for name in points if name not in whole)

@@ -37,6 +37,7 @@ from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import students
 from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.report import StudyReport
+from dgl_rbm.training.locks import locked
 
 __all__ = ["RoutingStudy"]
 
@@ -99,6 +100,7 @@ class RoutingStudy(Study):
             split=options.split,
             overrides=options.overrides,
             device=options.device,
+            distinct=False,
         )
 
     def run(self, options: StudyOptions) -> list[Row]:
@@ -117,12 +119,17 @@ class RoutingStudy(Study):
                 # Never zero, so that the next run says by itself that the time is up.
                 hours = None if deadline == math.inf else max(1e-9, (deadline - time.monotonic()) / 3600)
                 folder = folders[cell.key]
-                result = Distiller.from_config(cell.config).fit(
-                    out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
-                )
-                result.save(folder)
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-                options.listener.on_cell(Outcome(cell, result.metrics, seconds=time.perf_counter() - start))
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with locked(folder.with_name(f"{folder.name}.lock"), remove=True):
+                    # Another process that had the same run may be done with it.
+                    if not is_finished(folder):
+                        result = Distiller.from_config(cell.config).fit(
+                            out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
+                        )
+                        result.save(folder)
+                        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                metrics = load_run(folder).metrics
+                options.listener.on_cell(Outcome(cell, metrics, seconds=time.perf_counter() - start))
         finally:
             torch.set_num_threads(threads)
         rows = [result_row(cell, load_run(folders[cell.key]).metrics) for cell in cells]

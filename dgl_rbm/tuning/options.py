@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import yaml
@@ -63,7 +64,9 @@ def check_space(space: Space, base: DistillConfig) -> None:
     The ends of a range and all choices are tried, each with the configuration's own values of the other options.
     """
     for name, dimension in space.items():
-        if name in _FIXED or (name.startswith("dataset.") and name not in _OF_DATASET):
+        # Trials are known by their values, which say nothing of what is in a file.
+        is_file = name.endswith(".path")
+        if name in _FIXED or is_file or (name.startswith("dataset.") and name not in _OF_DATASET):
             raise ConfigError(
                 f"The search space has '{name}', and trials of different values of it are not comparable.",
                 hint=f"Search for each value on its own: --set {name}=VALUE.",
@@ -81,16 +84,23 @@ def check_space(space: Space, base: DistillConfig) -> None:
 
 def _check_value(space: Space, base: DistillConfig, name: str, value: Any) -> None:
     """Raise a ConfigError where an option cannot have a value, whatever kind its component is chosen to be."""
-    kind = f"{name.rpartition('.')[0]}.kind"
-    kinds = space.get(kind) if name != kind else None
-    tried: list[dict[str, Any]] = [{name: value}]
-    if isinstance(kinds, Choices):
-        tried += [{kind: choice, name: value} for choice in kinds.choices]
+    kinds = {
+        other: of_kind.choices
+        for other, of_kind in space.items()
+        if isinstance(of_kind, Choices) and other != name and _is_kind_around(other, name)
+    }
     errors = []
-    for params in tried:
+    # As it is first, and then with every choice of the kinds around it.
+    for chosen in [(), *product(*kinds.values())] if kinds else [()]:
         try:
-            configured(base, params)
+            configured(base, dict(zip(kinds, chosen, strict=False)) | {name: value})
             return
         except ConfigError as error:
             errors.append(error)
-    raise ConfigError(f"The search space, {name} = {value}: {errors[0].message}", hint=errors[0].hint)
+    # A component that has the option says what is wrong with the value.
+    told = next((error for error in errors if "no such option" not in error.message), errors[0])
+    raise ConfigError(f"The search space, {name} = {value}: {told.message}", hint=told.hint)
+
+
+def _is_kind_around(kind: str, name: str) -> bool:
+    return kind.endswith(".kind") and name.startswith(kind.removesuffix("kind"))

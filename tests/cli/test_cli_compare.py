@@ -85,7 +85,8 @@ def test_a_failed_run_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         (["--methods", ","], "no methods"),
         (["--settings", "transductif"], "Did you mean 'transductive'"),
         (["--jobs", "0"], "--jobs"),
-        (["--teacher", "sgae"], "There is no teacher 'sgae'. Did you mean 'sage'"),
+        (["--methods", "cohop", "--teacher", "sgae"], "There is no teacher 'sgae'. Did you mean 'sage'"),
+        (["--methods", "krd,mlp-features", "--teacher", "sage"], "'krd' and 'mlp-features' are the same run"),
         (["--methods", "glnn,rbm", "--set", "student=mlp"], "'student' would be the same in all runs"),
     ],
 )

@@ -78,6 +78,7 @@ def test_published_settings_are_for_the_dataset_and_setting(tmp_path: Path) -> N
     [
         (["dataset=cpf-cora", "setting=inductive"], {"dataset": "cpf-cora", "setting": "inductive"}),
         (["dataset.kind=cpf-cora"], {"dataset": "cpf-cora"}),
+        (["dataset=cpf-cora", "dataset.rescale=false"], {"dataset": {"kind": "cpf-cora", "rescale": False}}),
         (["teacher=gcn", "dataset=cpf-cora"], {"dataset": "cpf-cora", "teacher": "gcn"}),
         (["teacher.kind=gcn", "teacher.dropout=0.1"], {"teacher": {"kind": "gcn", "dropout": 0.1}}),
     ],
@@ -101,6 +102,14 @@ def test_options_and_files_change_the_method(tmp_path: Path) -> None:
     assert config["student"] | {"kind": "mlp", "hidden_dim": 5, "dropout": 0.2} == config["student"]
     assert config["training"]["lr"] == 0.5
     assert config["regularizer"]["kind"] == "krd"
+
+
+@pytest.mark.parametrize("method", [None, "glnn"])
+def test_a_split_is_of_the_graph_that_an_assignment_names(method: str | None) -> None:
+    config: Any = gather(None, ["dataset=synthetic"], split="5/5", method=method, recipe="published").dataset
+    assert (config.kind, config.split) == ("synthetic", "5/5")
+    config = gather(None, ["dataset.split=6/6"], split="5/5", method=method, recipe="published").dataset
+    assert config.split == "6/6"
 
 
 @pytest.mark.parametrize("name", ["gln", "nosmogg"])

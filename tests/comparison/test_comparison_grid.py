@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from dgl_rbm.comparison.grid import Cell, Variant, expand, parse_seeds
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.data.cpf import CpfConfig
+from dgl_rbm.errors import ConfigError, DatasetNotFoundError
+from dgl_rbm.methods import load_method, method_names
 
 from .conftest import TEACHER, VARIANTS, tiny_grid, variant
 
@@ -101,10 +103,65 @@ def test_a_graph_that_is_downloaded_has_the_same_key_before_and_after(
     assert (tmp_path / "cache" / "dgl-rbm" / "cpf" / "cora.npz").is_file()
 
 
+def test_a_download_that_failed_is_not_tried_for_every_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.delenv("DGL_RBM_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def fail(self: CpfConfig) -> None:
+        tried.append(self)
+        raise DatasetNotFoundError("no network")
+
+    monkeypatch.setattr(CpfConfig, "fetch", fail)
+    cells = expand([variant("plain", dataset={"url": "file:///no-such-place"})], ["cpf-cora"], ["inductive"], [0, 1])
+    assert len({cell.dataset_id for cell in cells}) == 1
+    assert len(tried) == 1
+
+
+def test_where_files_are_fetched_from_makes_no_other_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DGL_RBM_DATA", str(tmp_path))
+    (tmp_path / "cora.npz").write_text("content")
+    cells = [
+        expand([variant("plain", dataset=options)], ["cpf-cora"], ["inductive"], [0])[0]
+        for options in ({}, {"url": "file:///elsewhere"}, {"normalize": "none"})
+    ]
+    assert [cell.key == cells[0].key for cell in cells] == [True, True, False]
+    assert [cell.dataset_id == cells[0].dataset_id for cell in cells] == [True, True, False]
+
+
+def test_ids_of_a_run_do_not_change_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "graph.bin").write_text("one")
+    plain = Variant("plain", {"encoder": "none"})
+    cell = expand([plain], [str(tmp_path / "graph.bin")], ["transductive"], [0])[0]
+    before = (cell.digest, cell.dataset_id)
+    (tmp_path / "graph.bin").write_text("other")
+    assert (cell.digest, cell.dataset_id) == before
+
+
+def test_of_a_folder_of_tables_only_what_its_description_names_counts(tmp_path: Path) -> None:
+    (tmp_path / "meta.yaml").write_text("node_data: [{file_name: nodes.csv}]\nedge_data:\n- file_name: edges.csv\n")
+
+    def key() -> str:
+        return expand([Variant("plain", {})], [str(tmp_path)], ["transductive"], [0])[0].key
+
+    for name in ("nodes.csv", "edges.csv"):
+        before = key()
+        (tmp_path / name).write_text("a")
+        assert key() != before
+    before = key()
+    # Such as the folder of the comparison itself.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "results.csv").write_text("a")
+    assert key() == before
+
+
 def test_names_of_files_are_short_and_their_own() -> None:
     long = "very/" * 60
-    keys = {expand([variant(name)], ["synthetic"], ["transductive"], [0])[0].key for name in (long, long + "a", "b/c")}
-    assert len(keys) == 3
+    keys = {
+        expand([variant(name)], ["synthetic"], ["transductive"], [0])[0].key
+        for name in (long, long + "a", "b/c", "b_c")
+    }
+    assert len(keys) == 4
     assert all(len(key) < 150 and "/" not in key for key in keys)
 
 
@@ -151,7 +208,7 @@ def test_an_option_of_several_teachers() -> None:
 
 
 def test_an_option_of_the_teachers_is_of_those_that_have_one() -> None:
-    variants = [VARIANTS[0], variant("alone", teacher="none"), variant("too", teacher={"kind": "none"})]
+    variants = [VARIANTS[0], variant("alone", teacher="none"), variant("too", teacher={"kind": "none"}, student="moe")]
     cells = expand(variants, ["synthetic"], ["transductive"], [0], overrides=["teacher.hidden_dim=9"])
     assert [getattr(cell.config.teacher, "hidden_dim", None) for cell in cells] == [9, None, None]
 
@@ -187,24 +244,31 @@ def test_what_cannot_be_run(changes: dict[str, Any], message: str) -> None:
         expand(**{**grid, **changes})
 
 
-def test_overrides_that_make_one_run_of_two_variants() -> None:
-    def grid(*overrides: str) -> list[Any]:
-        variants = [variant("plain"), variant("wide", student={"kind": "mlp", "dropout": 0.5}), variant("twin")]
-        return expand(variants, ["synthetic"], ["transductive"], [0], overrides=overrides)
+def test_variants_that_are_the_same_run() -> None:
+    variants = [variant("plain"), variant("wide", student={"kind": "mlp", "dropout": 0.5})]
+
+    def grid(*overrides: str, **options: Any) -> list[Cell]:
+        return expand(variants, ["synthetic"], ["transductive"], [0], overrides=overrides, **options)
 
     with pytest.raises(ConfigError, match=r"With --set student.dropout=0.1, 'plain' and 'wide' are the same run"):
         grid("student.dropout=0.1")
-    # Those that are the same without it are meant to be.
-    assert len(grid("training.epochs=3")) == len(grid()) == 3
+    assert len(grid("training.epochs=3")) == len(grid("student.dropout=0.1", distinct=False)) == 2
+    with pytest.raises(ConfigError, match=r"^'plain' and 'twin' are the same run on synthetic, transductive"):
+        expand([variant("plain"), variant("twin")], ["synthetic"], ["transductive"], [0])
 
 
-def test_overrides_that_one_variant_needs() -> None:
-    """That a variant cannot be made without the overrides says nothing of whether they are what tells them apart."""
-    ready = variant("ready", teacher={"kind": "logits"})
-    assert len(expand([ready], ["synthetic"], ["transductive"], [0], overrides=["teacher.path=there.npy"])) == 1
-    other = variant("other", teacher={"kind": "logits"}, encoder="diffusion")
-    with pytest.raises(ConfigError, match="'ready' and 'other' are the same run"):
-        expand([ready, other], ["synthetic"], ["transductive"], [0], overrides=["teacher.path=x.npy", "encoder=none"])
+@pytest.mark.parametrize("recipe", ["published", "default"])
+def test_no_two_methods_are_the_same(recipe: Any) -> None:
+    names = method_names()
+    for dataset in ("digits", "cpf-cora"):
+        made = [Variant(name, load_method(name).values(dataset, "inductive", recipe)) for name in names]
+        assert len(expand(made, [dataset], ["inductive"], [0])) == len(names)
+
+
+def test_options_of_a_teacher_that_nobody_has_are_wrong() -> None:
+    alone = variant("alone", teacher="none")
+    with pytest.raises(ConfigError, match="teacher -> hidden_dim: no such option"):
+        expand([alone], ["synthetic"], ["transductive"], [0], overrides=["teacher.hidden_dim=9"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,11 @@ def test_who_waited_for_a_file_that_was_removed_holds_the_new_one(tmp_path: Path
     path, inside, most = tmp_path / "lock", [0], [0]
 
     def work() -> None:
-        for _ in range(20):
+        for _ in range(8):
             with locked(path, remove=True):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
+                time.sleep(0.02)
                 inside[0] -= 1
 
     threads = [threading.Thread(target=work) for _ in range(3)]

@@ -113,7 +113,13 @@ class TestPlanetoid:
             for path in (places / "made").iterdir():
                 archive.write(path, path.name)
         spec = {"kind": "citeseer", "url": (places / "citeseer.zip").as_uri()}
+        config = datasets.resolve(spec)
+        assert config.files() == []
         first = load_task(spec)
+        assert [path.name for path in config.files()] == [
+            f"ind.citeseer.{part}" for part in ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+        ]
+        assert all(path.is_file() for path in config.files())
         (places / "citeseer.zip").unlink()
         assert pairs(load_task(spec).graph) == pairs(first.graph)
 
@@ -378,8 +384,14 @@ class TestOgb:
 
         facts = ogb._facts
         monkeypatch.setattr(ogb, "_facts", lambda *a: facts(*a) | {"url": (places / "arxiv.zip").as_uri()})
+        config = datasets.resolve("ogb")
+        config.fetch()
+        # Nothing is fetched unless the option says so.
+        assert config.files() == []
         self.check(load_task({"kind": "ogb", "download": True}))
         self.check(load_task("ogb"))
+        assert len(config.files()) == 8
+        assert {path.parent.name for path in config.files()} == {"raw", "time"}
 
     @pytest.mark.parametrize(("name", "reason"), [("ogbn-mag", "several types"), ("ogbn-proteins", "112 labels each")])
     def test_graphs_of_another_kind(self, places, name, reason):

@@ -146,7 +146,9 @@ def test_options_of_the_dataset_reach_the_graph(tmp_path: Path) -> None:
         assert result.metrics["student"]["val_accuracy"] == pytest.approx(trial.accuracy)
 
 
-@pytest.mark.parametrize("name", ["seed", "setting", "dataset", "dataset.kind", "dataset.split", "dataset.num_nodes"])
+@pytest.mark.parametrize(
+    "name", ["seed", "setting", "dataset", "dataset.kind", "dataset.split", "dataset.num_nodes", "teacher.path"]
+)
 def test_what_would_make_trials_incomparable_is_no_matter_of_tuning(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"The search space has '{name}'"):
         Search(VALUES, {name: Choices(choices=[1, 2])}, [7], tmp_path)
@@ -204,8 +206,20 @@ def test_an_option_that_one_of_the_kinds_has_may_be_searched(tmp_path: Path) -> 
         Search(VALUES, {**space, "encoder.0.walk_lenght": Choices(choices=[4])}, [7], tmp_path)
 
 
-def test_two_processes_do_not_search_in_one_folder(tmp_path: Path) -> None:
+def test_options_within_a_searched_kind_and_what_is_wrong_with_them(tmp_path: Path) -> None:
+    kinds = {"teacher.kind": Choices(choices=["sage", "none"])}
+    Search(VALUES | {"teacher": "none"}, {"teacher.training.lr": Choices(choices=[0.1]), **kinds}, [7], tmp_path)
+    # Not that the perceptron lacks the option.
+    experts = {"student.kind": Choices(choices=["mlp", "rbm"]), "student.num_experts": Range(low=0, high=8)}
+    with pytest.raises(ConfigError, match=r"student\.num_experts = 0: (?!.*no such option)"):
+        Search(VALUES, experts, [7], tmp_path)
+
+
+def test_two_processes_do_not_search_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (Search(VALUES, SPACE, [7], tmp_path) for _ in range(2))
+    tried = []
+    of_second = second._try
+    monkeypatch.setattr(second, "_try", lambda params: tried.append(params) or of_second(params))
 
     def look(number: int, trial: Trial) -> None:
         with pytest.raises(ConfigError, match="Another process searches in"):
@@ -214,6 +228,7 @@ def test_two_processes_do_not_search_in_one_folder(tmp_path: Path) -> None:
     first.run(2, look)
     # What it had read before is no longer all.
     second.run(3)
+    assert len(tried) == 1
     assert comparable(second.trials[:2]) == comparable(first.trials)
     assert len(Search(VALUES, SPACE, [7], tmp_path).trials) == 3
 
