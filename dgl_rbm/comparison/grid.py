@@ -183,9 +183,9 @@ def expand(
 
 def _check_distinct(cells: Iterable[Cell], overrides: Sequence[str]) -> None:
     """Raise a ConfigError where two variants are the same run."""
-    found: dict[str, Cell] = {}
+    found: dict[tuple[str, str], Cell] = {}
     for cell in cells:
-        other = found.setdefault(_digest(cell.config.to_values()), cell)
+        other = found.setdefault((cell.dataset, _digest(cell.config.to_values())), cell)
         if other is not cell:
             given = f"With {' '.join(f'--set {override}' for override in overrides)}, " if overrides else ""
             raise ConfigError(
