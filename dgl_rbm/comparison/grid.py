@@ -14,6 +14,7 @@ from dgl_rbm._version import __version__
 from dgl_rbm.comparison.names import file_name
 from dgl_rbm.errors import ConfigError, DglRbmError, UnknownNameError
 from dgl_rbm.run_config import RUN_IDENTITY, DistillConfig, override_path, resolve_config, with_overrides
+from dgl_rbm.training.device import resolve_device
 from dgl_rbm.training.fingerprint import dataset_digest, teacher_digest
 
 __all__ = ["SETTINGS", "Cell", "Variant", "VariantMaker", "expand", "parse_seeds"]
@@ -156,6 +157,8 @@ def expand(
     """
     variants = list(variants)
     _check_overrides(overrides)
+    # Now rather than in every cell.
+    resolve_device(device)
     for what, given in (("variants", variants), ("datasets", datasets), ("settings", settings), ("seeds", seeds)):
         if not given:
             raise ConfigError(f"The comparison has no {what}: expected at least one.")

@@ -171,7 +171,10 @@ def _place(record: Mapping[str, Any]) -> str:
 
 
 def check_page(out: Path, option: str) -> None:
-    """Raise a ConfigError, naming the option, where a page cannot be written to `out` since it is a folder."""
+    """Raise a ConfigError, naming the option, where a page cannot be written to `out`."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {out} cannot be written: '{folder}' is no folder.")
     if out.is_dir():
         raise ConfigError(f"{option} {out} is a folder; expected a file, such as {out / 'results.md'}.")
 

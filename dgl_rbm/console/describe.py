@@ -30,6 +30,9 @@ def type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     arguments = get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        # Bounds and the like; the description says what they are.
+        return type_name(arguments[0])
     origin = getattr(annotation, "__origin__", None)
     if arguments and str(annotation).startswith("typing.Literal"):
         return " | ".join(json.dumps(value).strip('"') for value in arguments)

@@ -85,6 +85,7 @@ def test_a_failed_run_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         (["--methods", ","], "no methods"),
         (["--settings", "transductif"], "Did you mean 'transductive'"),
         (["--jobs", "0"], "--jobs"),
+        (["--device", "gpu"], "There is no device 'gpu'"),
         (["--methods", "cohop", "--teacher", "sgae"], "There is no teacher 'sgae'. Did you mean 'sage'"),
         (["--methods", "krd,mlp-features", "--teacher", "sage"], "'krd' and 'mlp-features' are the same run"),
         (["--methods", "glnn,rbm", "--set", "student=mlp"], "'student' would be the same in all runs"),
@@ -108,6 +109,9 @@ def test_a_page_that_cannot_be_drawn_is_refused_before_anything_runs(
 def test_a_page_that_is_a_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
     result = invoke("compare", "--methods", "glnn", "--report", ".", code=2)
     assert "--report . is a folder; expected a file" in result.stderr
+    (tmp_path / "taken").write_text("mine")
+    result = invoke("compare", "--methods", "glnn", "--report", "taken/page.md", code=2)
+    assert "taken/page.md cannot be written" in " ".join(result.stderr.split())
     assert not (tmp_path / "runs").exists()
 
 

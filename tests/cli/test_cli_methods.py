@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from dgl_rbm.cli import app
 from dgl_rbm.commands.base import gather
+from dgl_rbm.console.describe import options_of
 from dgl_rbm.methods import load_method, method_names
+from dgl_rbm.registry import REGISTRIES
 
 QUICK = [
     "distill",
@@ -126,3 +128,11 @@ def test_a_wrong_recipe_is_refused_without_a_method_too(command: str, tmp_path: 
 
 def test_a_misspelt_kind_of_component() -> None:
     assert "Did you mean 'method'" in invoke("components", "metod", code=2)
+
+
+def test_types_of_options_are_written_as_people_write_them() -> None:
+    """No component shows how a type is told to Python."""
+    configs = [registry.config_class(name) for registry in REGISTRIES.values() for name in registry.names()]
+    shown = [option["type"] for config in configs for option in options_of(config)]
+    assert "int | auto | list of int" in shown
+    assert not [text for text in shown if "annotation=" in text or "metadata=" in text]
