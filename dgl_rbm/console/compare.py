@@ -93,7 +93,6 @@ def run_comparison(
     max_hours: float | None,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; return the rows of ``results.csv``."""
-    from dgl_rbm.comparison.cells import kept_metrics
     from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
@@ -142,7 +141,6 @@ def run_comparison(
     )
     make_folder(out)
     names = {"methods": methods, "datasets": list(datasets), "settings": list(settings)}
-    is_new = any(kept_metrics(out, cell) is None for cell in cells)
     progress = CellProgress(console, jobs)
     try:
         with terminated_as_by_ctrl_c(), progress:
@@ -155,7 +153,7 @@ def run_comparison(
     finally:
         # With the rows that they are about, never before: a run that is killed leaves both as they were.
         if progress.total:
-            write_record(out, command, names, is_new=is_new)
+            write_record(out, command, names, is_new=progress.kept < progress.total)
     write_tables(rows, out)
     return rows
 

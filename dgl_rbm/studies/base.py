@@ -163,9 +163,13 @@ class Study(ABC):
         ConfigError
             Where an option of any run is wrong, or an override is of what the study varies.
         """
+        return self.grid([choice.variant(options) for choice in self.choices()], options)
+
+    def grid(self, variants: Sequence[Variant | VariantMaker], options: StudyOptions) -> list[Cell]:
+        """Return the runs of these variants; published settings may make two of them the same run."""
         self.check_options(options)
         return expand(
-            [choice.variant(options) for choice in self.choices()],
+            variants,
             options.datasets,
             options.settings,
             options.seeds,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from dgl_rbm.comparison.grid import expand
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.evaluation.complexity import width_for_active_parameters
 from dgl_rbm.evaluation.figures import Line, draw_categories, new_figure, save_figure
@@ -64,15 +64,8 @@ class ComplexityStudy(Study):
         return report
 
     def _measured(self, dataset: str, options: StudyOptions) -> list[Row]:
-        cells = expand(
-            [choice.variant(options) for choice in self.choices()],
-            [dataset],
-            options.settings[:1],
-            options.seeds[:1],
-            split=options.split,
-            overrides=options.overrides,
-            device="cpu",
-            distinct=False,
+        cells = self.cells(
+            replace(options, datasets=[dataset], settings=options.settings[:1], seeds=options.seeds[:1], device="cpu")
         )
         bench = Bench(cells[0].config, options.out)
         configs = {cell.variant: cell.config for cell in cells}

@@ -9,16 +9,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.comparison.grid import Cell, Variant, VariantMaker, expand
+from dgl_rbm.comparison.grid import Cell, Variant, VariantMaker
 from dgl_rbm.comparison.names import file_name
 from dgl_rbm.comparison.render import Piece, TextTable
+from dgl_rbm.comparison.summary import Summary
 from dgl_rbm.evaluation.figures import Line, draw_lines, new_figure, save_figure
 from dgl_rbm.evaluation.pareto import ParetoPoint, Verdict, verdicts
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.studies.measure import Bench, Measured, measure_students
-from dgl_rbm.studies.report import Places, StudyReport, by_place, with_all_seeds
+from dgl_rbm.studies.report import StudyReport, by_place, with_all_seeds
 
 __all__ = ["ParetoStudy", "Size"]
 
@@ -111,16 +112,7 @@ class ParetoStudy(Study):
         ]
 
     def cells(self, options: StudyOptions) -> list[Cell]:
-        self.check_options(options)
-        return expand(
-            [size.variant(options) for size in self.sizes(options.split)],
-            options.datasets,
-            options.settings,
-            options.seeds,
-            overrides=options.overrides,
-            device=options.device,
-            distinct=False,
-        )
+        return self.grid([size.variant(options) for size in self.sizes(options.split)], options)
 
     def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
         report = StudyReport(self.name, self.title, data={"points": [], "budgets": []})
@@ -132,7 +124,9 @@ class ParetoStudy(Study):
         test, val = by_place(rows), by_place(rows, "val_accuracy")
         for place, split in product(test, dict.fromkeys(size.split for size in sizes)):
             points = {
-                size.name: _point(size, costs[place[0]][size.method, size.width, size.encodings], test, val, place)
+                size.name: _point(
+                    size, costs[place[0]][size.method, size.width, size.encodings], test[place], val[place]
+                )
                 for size in sizes
                 if size.split == split and size.name in test[place]
             }
@@ -170,15 +164,15 @@ class ParetoStudy(Study):
         return {key: measured[name] for key, name in keys.items()}
 
 
-def _point(size: Size, measured: Measured, test: Places, val: Places, place: tuple[str, str]) -> Row:
-    of_test = test[place][size.name]
+def _point(size: Size, measured: Measured, test: Mapping[str, Summary], val: Mapping[str, Summary]) -> Row:
+    of_test = test[size.name]
     return {
         "method": size.method,
         "width": size.width,
         "encodings": size.encodings,
         "test_accuracy": of_test.mean,
         "test_std": of_test.std if of_test.runs > 1 else math.nan,
-        "val_accuracy": val[place][size.name].mean,
+        "val_accuracy": val[size.name].mean,
         "runs": of_test.runs,
         "parameters": measured.complexity.parameters,
         "active_parameters": measured.complexity.active_parameters,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.artifacts import is_finished, load_run
-from dgl_rbm.comparison.grid import Cell, Variant, expand
+from dgl_rbm.comparison.grid import Cell, Variant
 from dgl_rbm.comparison.names import file_name
 from dgl_rbm.comparison.render import Piece, TextTable
 from dgl_rbm.comparison.results import result_row, write_results
@@ -83,7 +83,6 @@ class RoutingStudy(Study):
         return [Choice(name, name, {"training": {"record_routing": True}}) for name in _NAMES]
 
     def cells(self, options: StudyOptions) -> list[Cell]:
-        self.check_options(options)
         rbm, moe = self.choices()
 
         def as_many_experts(dataset: str, setting: str) -> Variant:
@@ -92,16 +91,7 @@ class RoutingStudy(Study):
                 merged(moe.values(dataset, setting, options), _experts(rbm.values(dataset, setting, options))),
             )
 
-        return expand(
-            [rbm.variant(options), as_many_experts],
-            options.datasets,
-            options.settings,
-            options.seeds,
-            split=options.split,
-            overrides=options.overrides,
-            device=options.device,
-            distinct=False,
-        )
+        return self.grid([rbm.variant(options), as_many_experts], options)
 
     def run(self, options: StudyOptions) -> list[Row]:
         from dgl_rbm.distiller import Distiller
