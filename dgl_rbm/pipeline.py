@@ -14,6 +14,7 @@ from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
+from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import ConfigError
@@ -235,6 +236,7 @@ class Pipeline:
             teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
             neighbor_targets=self._neighbor_targets(teacher, output).restarted(),
+            neighbors=in_neighbors(self.observed.graph).to(device) if self.config.objective.reads_neighbors else None,
             teaches_validation=asked_alike if learns is None else learns,
         )
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows
+from dgl_rbm.sparse import Rows, SparseRows
 
 __all__ = ["DistillationTable", "NeighborTargets"]
 
@@ -70,6 +70,9 @@ class DistillationTable:
         Targets from the neighbourhood, where a regularizer gives them.
     num_classes : int
         C.
+    neighbors : SparseRows or None
+        ``[N, N]``: entry ``[v, u]`` counts the edges from the node of row u to that of row v, no row being its own
+        neighbour; where the objective reads it.
     teaches_validation : bool
         Whether the student also learns from the targets of the validation rows.
     """
@@ -82,6 +85,7 @@ class DistillationTable:
     teacher_logits: Tensor | None = None
     teacher_hidden: Tensor | None = None
     neighbor_targets: NeighborTargets | None = None
+    neighbors: SparseRows | None = None
     teaches_validation: bool = True
 
     def __len__(self) -> int:

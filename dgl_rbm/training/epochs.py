@@ -83,6 +83,11 @@ class EpochLoop(ABC):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `extra_state` returned."""
 
+    @property
+    def settled_after(self) -> int:
+        """The epoch that patience counts from at the earliest."""
+        return 0
+
     def run(self) -> None:
         """Train until the last epoch or until patience is lost."""
         with self.context.stage(self.stage, self.epochs) as stage:
@@ -123,7 +128,8 @@ class EpochLoop(ABC):
         return f"{self.stage}-progress"
 
     def _out_of_patience(self) -> bool:
-        return self.best_epoch > 0 and self._evaluated_epoch - self.best_epoch >= self.patience
+        since = max(self.best_epoch, self.settled_after)
+        return self.best_epoch > 0 and self._evaluated_epoch - since >= self.patience
 
     def _checkpoint(self) -> None:
         if not self.context.checkpoints.enabled:

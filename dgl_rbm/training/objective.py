@@ -14,14 +14,8 @@ from dgl_rbm.objectives import distillation_loss, hard_label_loss
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
-from dgl_rbm.training.terms import (
-    AdversarialConfig,
-    AdversarialTerm,
-    PseudoLabelConfig,
-    PseudoLabels,
-    SimilarityConfig,
-    SimilarityTerm,
-)
+from dgl_rbm.training.pseudo_labels import PseudoLabelConfig, PseudoLabels
+from dgl_rbm.training.terms import AdversarialConfig, AdversarialTerm, SimilarityConfig, SimilarityTerm
 
 __all__ = ["ObjectiveConfig", "StudentObjective", "distillation_objective"]
 
@@ -42,6 +36,11 @@ class ObjectiveConfig(StrictConfig):
     pseudo_labels: PseudoLabelConfig = Field(
         default=PseudoLabelConfig(), description="Labels that the student gives itself where it is sure."
     )
+
+    @property
+    def reads_neighbors(self) -> bool:
+        """Whether the table must say who the neighbours are."""
+        return self.pseudo_labels.rounds > 0 and self.pseudo_labels.smooth
 
 
 def distillation_objective(
@@ -152,6 +151,11 @@ class StudentObjective(nn.Module):
             loss = loss + value
         shown = {name: value.detach() / len(output.heads) for name, value in extra.items()}
         return loss, parts | shown
+
+    @property
+    def settled_after(self) -> int:
+        """The epoch, counted from 1 after any pre-training, after which no more labels are given."""
+        return 0 if self.pseudo_labels is None else self.pseudo_labels.last_epoch
 
     def end_epoch(self, epoch: int, student: Student) -> dict[str, float]:
         """Do what comes after `epoch`, counted from 1 after any pre-training; return values worth recording."""

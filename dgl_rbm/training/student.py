@@ -231,6 +231,10 @@ class _StudentRun(EpochLoop):
                 self.averaged.restart()
         return metrics
 
+    @property
+    def settled_after(self) -> int:
+        return self.student.pretrain_epochs + self.objective.settled_after
+
     def candidate(self) -> Student:
         return self.student if self.averaged is None else cast(Student, self.averaged.average)
 

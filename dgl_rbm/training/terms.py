@@ -1,4 +1,4 @@
-"""Parts of the objective that any student can have: similarity to the teacher's states, adversarial rows, own labels.
+"""Parts of the objective that any student can have: similarity to the teacher's states, and adversarial rows.
 
 Each is a module of its own state: what is in ``state_dict`` goes into the run's checkpoints and not into the student.
 """
@@ -14,19 +14,12 @@ from torch import Tensor, nn
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.objectives import hard_label_loss, perturbed_by_gradient, representational_similarity_loss
+from dgl_rbm.objectives import perturbed_by_gradient, representational_similarity_loss
 from dgl_rbm.sparse import Rows, take
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.table import DistillationTable
 
-__all__ = [
-    "AdversarialConfig",
-    "AdversarialTerm",
-    "PseudoLabelConfig",
-    "PseudoLabels",
-    "SimilarityConfig",
-    "SimilarityTerm",
-]
+__all__ = ["AdversarialConfig", "AdversarialTerm", "SimilarityConfig", "SimilarityTerm"]
 
 
 class SimilarityConfig(StrictConfig):
@@ -49,15 +42,6 @@ class AdversarialConfig(StrictConfig):
     eps: float = Field(default=0.02, gt=0, description="Most that any number of a row is moved by, ε.")
     steps: int = Field(default=5, ge=1, description="Gradient steps of ε/4 by which rows are moved.")
     rows: int = Field(default=256, ge=1, description="Most rows of a step that are moved; drawn where more.")
-
-
-class PseudoLabelConfig(StrictConfig):
-    """Rows that the student is sure of become training rows with its own labels (CoHOp)."""
-
-    rounds: int = Field(default=0, ge=0, description="How often labels are given; 0 gives none.")
-    every: int = Field(default=50, ge=1, description="Epochs between two rounds, after any pre-training.")
-    confidence: float = Field(default=0.9, ge=0, le=1, description="Least probability of a label that is given.")
-    weight: float = Field(default=1.0, ge=0, description="Weight of the loss on given labels.")
 
 
 def _some(count: int, most: int, device: torch.device) -> Tensor | None:
@@ -179,58 +163,3 @@ def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in before:
             buffer.data.copy_(value)
-
-
-class PseudoLabels(nn.Module):
-    """Labels that the student gives to rows without one, in rounds.
-
-    Validation rows get none, so that the choice of the epoch stays independent of them.
-
-    Parameters
-    ----------
-    config : PseudoLabelConfig
-    table : DistillationTable
-    """
-
-    labels: Tensor
-    rounds_done: Tensor
-
-    def __init__(self, config: PseudoLabelConfig, table: DistillationTable) -> None:
-        super().__init__()
-        self.config = config
-        free = ~table.is_train
-        free[table.val_idx] = False
-        self.taught = len(table.taught_idx)
-        self.register_buffer("free", free, persistent=False)
-        self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
-        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64, device="cpu"))
-
-    def due(self, epoch: int) -> bool:
-        """Whether a round comes after `epoch`, counted from 1 after any pre-training."""
-        return epoch > 0 and epoch % self.config.every == 0 and int(self.rounds_done) < self.config.rounds
-
-    @torch.no_grad()
-    def assign(self, logits: Tensor) -> int:
-        """Give labels by the student's logits ``[N, C]`` in place of those of the round before; return how many."""
-        best = torch.softmax(logits, dim=1).max(dim=1)
-        # Found on the device of the labels, whatever the logits lie on.
-        sure = (best.values >= self.config.confidence).to(self.labels.device) & self.get_buffer("free")
-        self.labels.copy_(torch.where(sure, best.indices.to(self.labels.device), -1))
-        self.rounds_done += 1
-        return int(sure.sum())
-
-    def forward(self, heads: list[Tensor], rows: Tensor) -> Tensor:
-        """Return the weighted cross-entropy with given labels, the mean over all rows that have one, summed over heads.
-
-        Parameters
-        ----------
-        heads : list of Tensor
-            Logits ``[B, C]``.
-        rows : Tensor
-            Table rows that they belong to, int64 ``[B]``.
-        """
-        labels = self.labels[rows]
-        given = labels >= 0
-        scale = self.taught / (len(rows) * max(1, int((self.labels >= 0).sum())))
-        losses = [hard_label_loss(torch.log_softmax(logits[given], dim=1), labels[given]) for logits in heads]
-        return self.config.weight * scale * torch.stack(losses).sum()

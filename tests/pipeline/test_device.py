@@ -81,6 +81,18 @@ def test_training_a_student_makes_every_tensor_on_the_tables_device(kind: str, f
     assert fits[0] == fits[1]
 
 
+def test_edge_consistency_in_batches_makes_every_tensor_on_its_device() -> None:
+    neighbors = sparse((torch.rand(90, 90, generator=torch.Generator().manual_seed(2)) < 0.05).float())
+    log_probs = torch.randn(40, 3).log_softmax(dim=1).requires_grad_(True)
+    rows, found = torch.arange(0, 80, 2), []
+    for default in ("cpu", "meta"):
+        targets = EdgeConsistencyTargets(neighbors, 3)
+        with torch.device(default):
+            loss = targets.loss(log_probs, rows)
+            found.append([loss.detach(), *torch.autograd.grad(loss, log_probs)])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("estimator", [ExpectedNeighborTargets, SampledNeighborTargets])
 def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type) -> None:
     targets, log_probs = make_table("dense", estimator).neighbor_targets, torch.randn(90, 3).log_softmax(dim=1)
@@ -96,7 +108,7 @@ def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type) ->
 TERMS = {
     "similarity": {"weight": 0.5, "rows": 40},
     "adversarial": {"weight": 0.2, "rows": 30},
-    "pseudo_labels": {"rounds": 2, "every": 2, "confidence": 0.2},
+    "pseudo_labels": {"rounds": 2, "every": 2, "confidence": 0.2, "smooth": True},
 }
 FULL_OPTIONS: list[dict[str, Any]] = [
     {"kind": "mlp", "norm": "batch"},
@@ -124,8 +136,9 @@ def test_terms_and_options_make_every_tensor_on_the_tables_device(options: dict[
             plain,
             teacher_hidden=torch.rand(90, 4, generator=torch.Generator().manual_seed(2)),
             neighbor_targets=EdgeConsistencyTargets(neighbors, 3).to(torch.device("cpu")),
+            neighbors=neighbors,
         )
-        for part in getattr(table.inputs, "parts", [table.inputs]):
+        for part in [neighbors, *getattr(table.inputs, "parts", [table.inputs])]:
             if isinstance(part, SparseRows):
                 part.transposed()
         with torch.device(default):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scipy.sparse as sp
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dgl_rbm import Callback
@@ -23,6 +26,7 @@ from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective, distillation_objective
+from dgl_rbm.training.pseudo_labels import smoothed_over_neighbors
 from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.student import StudentTraining, fit_student
 
@@ -269,16 +273,16 @@ def test_labels_are_given_to_free_rows_that_the_student_is_sure_of() -> None:
     student = make_student("mlp")
     config = with_terms(pseudo_labels={"rounds": 2, "every": 3, "confidence": 0.8, "weight": 0.5})
     objective = StudentObjective(config, student, table)
-    given = objective.pseudo_labels
-    assert given is not None
+    pseudo = objective.pseudo_labels
+    assert pseudo is not None
     logits = torch.zeros(ROWS, CLASSES)
     logits[2, 1] = logits[8, 1] = logits[15, 2] = logits[20, 0] = 9.0
     logits[21, 0] = 0.5
-    assert given.assign(logits) == 2
+    assert pseudo.assign(logits) == 2
     expected = torch.full((ROWS,), -1)
     expected[15], expected[20] = 2, 0
     # Not the training row 2 nor the validation row 8, and not row 21, of which the student is not sure.
-    assert torch.equal(given.labels, expected)
+    assert torch.equal(pseudo.labels, expected)
     rows = torch.tensor([0, 15, 21, 20])
     output = student.training_forward(table.inputs[rows])
     loss, parts = objective(student.training_forward, table.inputs[rows], rows)
@@ -297,6 +301,83 @@ def test_rounds_come_at_their_epochs_and_end() -> None:
     fit_student(make_student("mlp"), table, context, StudentTraining(epochs=12), config)
     rounds = {entry["step"]: entry["pseudo_labels"] for entry in context.history if "pseudo_labels" in entry}
     assert rounds == {3: 12.0, 6: 12.0}
+
+
+def test_patience_counts_from_the_last_round() -> None:
+    table = make_table(teacher=False)
+    config = with_terms(pseudo_labels={"rounds": 3, "every": 4, "confidence": 0.0})
+    # With this learning rate nothing gets better after the first epoch.
+    training = StudentTraining(epochs=40, patience=5, lr=1e-12, averaging=0.0, select_by="accuracy")
+    context = RunContext()
+    fit = fit_student(make_student("rbm", pretrain_epochs=2), table, context, training, config)
+    assert (fit.best_epoch, fit.epochs) == (3, 2 + 12 + 5)
+    assert [entry["step"] for entry in context.history if "pseudo_labels" in entry] == [6, 10, 14]
+
+
+def neighbor_rows(edges: list[tuple[int, int]], count: int) -> SparseRows:
+    matrix = sp.csr_matrix(([1.0] * len(edges), ([v for _, v in edges], [u for u, _ in edges])), shape=(count, count))
+    return SparseRows.from_scipy(matrix)
+
+
+def smoothed_by_loops(
+    probs: list[list[float]], edges: list[tuple[int, int]], table: DistillationTable
+) -> list[list[float]]:
+    """Return what `smoothed_over_neighbors` is to return, by its definition."""
+    known = [list(row) for row in probs]
+    for row in table.train_idx.tolist():
+        known[row] = [float(c == int(table.labels[row])) for c in range(CLASSES)]
+    means = []
+    for v in range(len(known)):
+        near = [known[u] for u, w in edges if w == v] or [known[v]]
+        means.append([sum(row[c] for row in near) / len(near) for c in range(CLASSES)])
+    best: tuple[int, list[list[float]]] = (-1, [])
+    for step in range(21):
+        share = step / 20
+        mixed = [
+            [(1 - share) * a + share * b for a, b in zip(*rows, strict=True)] for rows in zip(known, means, strict=True)
+        ]
+        right = sum(
+            max(range(CLASSES), key=mixed[row].__getitem__) == int(table.labels[row]) for row in table.val_idx.tolist()
+        )
+        if right > best[0]:
+            best = (right, mixed)
+    return best[1]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, ROWS - 1), st.integers(0, ROWS - 1)), max_size=60),
+    st.integers(0, 2**31 - 1),
+)
+def test_smoothing_is_by_the_share_that_suits_validation_rows_best(edges: list[tuple[int, int]], seed: int) -> None:
+    edges = [(u, v) for u, v in edges if u != v]
+    table = replace(make_table(), neighbors=neighbor_rows(edges, ROWS))
+    probs = torch.rand(ROWS, CLASSES, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
+    before = probs.clone()
+    smoothed = smoothed_over_neighbors(probs, table)
+    assert torch.equal(probs, before)
+    torch.testing.assert_close(smoothed, torch.tensor(smoothed_by_loops(probs.tolist(), edges, table)))
+    torch.testing.assert_close(smoothed.sum(dim=1), torch.ones(ROWS))
+
+
+def test_smoothed_labels_come_from_the_neighbours() -> None:
+    # Row 20 is not sure of itself; its neighbours are training rows of class 1.
+    edges = [(1, 20), (4, 20), *((1, v) for v in (7, 10))]
+    table = replace(make_table(), neighbors=neighbor_rows(edges, ROWS))
+    logits = torch.zeros(ROWS, CLASSES)
+    for smooth, expected in ((False, -1), (True, 1)):
+        config = with_terms(pseudo_labels={"rounds": 1, "every": 3, "confidence": 0.35, "smooth": smooth})
+        pseudo = StudentObjective(config, make_student("mlp"), table).pseudo_labels
+        assert pseudo is not None
+        pseudo.assign(logits)
+        assert int(pseudo.labels[20]) == expected
+        # Without a neighbour the row's own prediction stays.
+        assert int(pseudo.labels[21]) == -1
+
+
+def test_smoothing_without_neighbours_in_the_table_is_an_error() -> None:
+    config = with_terms(pseudo_labels={"rounds": 1, "smooth": True})
+    with pytest.raises(ConfigError, match=r"objective\.pseudo_labels\.smooth.*neighbours"):
+        StudentObjective(config, make_student("mlp"), make_table())
 
 
 def test_pretraining_epochs_do_not_count() -> None:

@@ -17,7 +17,7 @@ AVERAGED = {"epochs": 10, "averaging": 0.9, "schedule": "cosine"}
 TERMS = {
     "similarity": {"weight": 0.5, "rows": 20},
     "adversarial": {"weight": 0.2, "rows": 15},
-    "pseudo_labels": {"rounds": 2, "every": 3, "confidence": 0.2},
+    "pseudo_labels": {"rounds": 2, "every": 3, "confidence": 0.2, "smooth": True},
 }
 CHOOSING = {"kind": "rbm", "num_experts": "auto", "top_k": 2, "pretrain_epochs": 4, "norm": "batch"}
 CALIBRATED = {

@@ -1,0 +1,138 @@
+"""Labels that the student gives itself, as in CoHOp: a part of the objective that any student can have."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgl_rbm.config import StrictConfig
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.objectives import hard_label_loss
+from dgl_rbm.sparse import matmul
+from dgl_rbm.table import DistillationTable
+
+__all__ = ["PseudoLabelConfig", "PseudoLabels", "smoothed_over_neighbors"]
+
+_SHARES = 20
+
+
+class PseudoLabelConfig(StrictConfig):
+    """Rows that the student is sure of become training rows with its own labels (CoHOp)."""
+
+    rounds: int = Field(
+        default=0,
+        ge=0,
+        description="How often labels are given; 0 gives none. The epochs of patience count from the last round.",
+    )
+    every: int = Field(default=50, ge=1, description="Epochs between two rounds, after any pre-training.")
+    confidence: float = Field(default=0.9, ge=0, le=1, description="Least probability of a label that is given.")
+    weight: float = Field(default=1.0, ge=0, description="Weight of the loss on given labels.")
+    smooth: bool = Field(
+        default=False,
+        description="Whether labels are those of predictions mixed with their means over the neighbours, by the share "
+        "that gets most validation nodes right, training nodes being predicted by their labels.",
+    )
+
+
+class PseudoLabels(nn.Module):
+    """Labels that the student gives to rows without one, in rounds.
+
+    Validation rows get none, so that the choice of the epoch stays independent of them.
+
+    Parameters
+    ----------
+    config : PseudoLabelConfig
+    table : DistillationTable
+
+    Raises
+    ------
+    ConfigError
+        Where predictions are to be smoothed and the table has no neighbours.
+    """
+
+    labels: Tensor
+    rounds_done: Tensor
+
+    def __init__(self, config: PseudoLabelConfig, table: DistillationTable) -> None:
+        super().__init__()
+        if config.smooth and table.neighbors is None:
+            raise ConfigError(
+                "objective.pseudo_labels.smooth: the table does not say who the neighbours are.",
+                hint="Give DistillationTable `neighbors`, or set objective.pseudo_labels.smooth to false.",
+            )
+        self.config, self._table = config, table
+        free = ~table.is_train
+        free[table.val_idx] = False
+        self.register_buffer("free", free, persistent=False)
+        self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
+        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64, device="cpu"))
+
+    def due(self, epoch: int) -> bool:
+        """Whether a round comes after `epoch`, counted from 1 after any pre-training."""
+        return epoch > 0 and epoch % self.config.every == 0 and int(self.rounds_done) < self.config.rounds
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the last round comes, counted as in `due`."""
+        return self.config.rounds * self.config.every
+
+    @torch.no_grad()
+    def assign(self, logits: Tensor) -> int:
+        """Give labels by the student's logits ``[N, C]`` in place of those of the round before; return how many."""
+        probs = torch.softmax(logits, dim=1).to(self.labels.device)
+        if self.config.smooth:
+            probs = smoothed_over_neighbors(probs, self._table)
+        best = probs.max(dim=1)
+        sure = (best.values >= self.config.confidence) & self.get_buffer("free")
+        self.labels.copy_(torch.where(sure, best.indices, -1))
+        self.rounds_done += 1
+        return int(sure.sum())
+
+    def forward(self, heads: list[Tensor], rows: Tensor) -> Tensor:
+        """Return the weighted cross-entropy with given labels, the mean over all rows that have one, summed over heads.
+
+        Parameters
+        ----------
+        heads : list of Tensor
+            Logits ``[B, C]``.
+        rows : Tensor
+            Table rows that they belong to, int64 ``[B]``.
+        """
+        labels = self.labels[rows]
+        given = labels >= 0
+        scale = len(self._table.taught_idx) / (len(rows) * max(1, int((self.labels >= 0).sum())))
+        losses = [hard_label_loss(torch.log_softmax(logits[given], dim=1), labels[given]) for logits in heads]
+        return self.config.weight * scale * torch.stack(losses).sum()
+
+
+def smoothed_over_neighbors(probs: Tensor, table: DistillationTable) -> Tensor:
+    """Return predictions mixed with their means over neighbours, by the share that suits the validation rows best.
+
+    Before that, training rows are predicted by their labels. A row without neighbours is its own mean.
+
+    Parameters
+    ----------
+    probs : Tensor
+        Predictions, float32 ``[N, C]``, on the device of the table; they are left as they are.
+    table : DistillationTable
+        With `neighbors`.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[N, C]``. Of the means' shares 0, 0.05 and so on up to 1, the first of those with which most
+        validation rows are right.
+    """
+    assert table.neighbors is not None
+    known = probs.clone()
+    known[table.train_idx] = nn.functional.one_hot(table.labels[table.train_idx], table.num_classes).to(probs)
+    counts = matmul(table.neighbors, probs.new_ones(len(table), 1))
+    means = torch.where(counts > 0, matmul(table.neighbors, known) / counts.clamp(min=1), known)
+    truth = table.labels[table.val_idx]
+
+    def right(step: int) -> int:
+        mixed = torch.lerp(known[table.val_idx], means[table.val_idx], step / _SHARES)
+        return int((mixed.argmax(dim=1) == truth).sum())
+
+    return torch.lerp(known, means, max(range(_SHARES + 1), key=right) / _SHARES)
