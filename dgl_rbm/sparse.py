@@ -165,9 +165,10 @@ class SparseRows(StructuredRows):
         order = torch.argsort(columns, stable=True)
         counts = torch.bincount(columns, minlength=self.shape[1])
         pointers = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        return _csr_tensor(pointers, self._row_of_entry()[order], self.csr.values()[order], self.shape[::-1])
+        return _csr_tensor(pointers, self.row_of_entry()[order], self.csr.values()[order], self.shape[::-1])
 
-    def _row_of_entry(self) -> Tensor:
+    def row_of_entry(self) -> Tensor:
+        """Return the row that each stored entry lies in, int64, ascending."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.csr.crow_indices().diff())
 
     def take(self, index: Tensor) -> SparseRows:
@@ -197,7 +198,7 @@ class SparseRows(StructuredRows):
         if self._norms is None:
             values = self.csr.values()
             squares = torch.zeros(len(self), dtype=values.dtype, device=values.device)
-            self._norms = squares.index_add_(0, self._row_of_entry(), values**2).sqrt_()
+            self._norms = squares.index_add_(0, self.row_of_entry(), values**2).sqrt_()
         return self._norms
 
     def not_finite(self) -> Tensor:

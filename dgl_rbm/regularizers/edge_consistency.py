@@ -1,13 +1,13 @@
-r"""Edge consistency: a node's prediction is to be that of its neighbours, as in CoHOp; no teacher is asked.
+r"""Edge consistency: a node is to be predicted as its neighbours are, as in CoHOp; no teacher is asked.
 
 With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, the loss of a node is
 
 .. math::
-    \sum_u w_{vu} \, \mathrm{KL}(\mathrm{sg}[\hat y_u] \,\|\, \hat y_v)
-    = -\bar y_v \cdot \log \hat y_v + \mathrm{const}, \quad \bar y_v = \sum_u w_{vu} \mathrm{sg}[\hat y_u],
+    -\sum_u w_{vu} \, \hat y_u \cdot \log \hat y_v = -\bar y_v \cdot \log \hat y_v, \quad
+    \bar y_v = \sum_u w_{vu} \hat y_u,
 
-so one sparse product takes the place of a term for each edge. Each node pulls at the others in turn, since edges of
-undirected graphs lead both ways.
+so one sparse product takes the place of a term for each edge. Both sides get a gradient, as in the published code: the
+loss is small where neighbours agree and are sure of it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.sparse import SparseRows, matmul, take
+from dgl_rbm.sparse import SparseRows, matmul
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
@@ -32,11 +33,12 @@ __all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsisten
 
 
 class EdgeConsistencyTargets:
-    """The neighbours' last predictions as targets; see `dgl_rbm.table.NeighborTargets`.
+    """The neighbours' predictions as targets; see `dgl_rbm.table.NeighborTargets`.
 
     In full batches these are the predictions of the same pass. In smaller ones, those of neighbours that are not in
-    the batch are the ones that they had when they last were; neighbours that never were do not count. There the members
-    of an ensemble, which hand in their predictions one after the other, all follow those of the last one.
+    the batch are the ones that they had when they last were, and get no gradient; neighbours that never were do not
+    count. There the members of an ensemble, which hand in their predictions one after the other, all follow those of
+    the last one.
 
     Parameters
     ----------
@@ -55,20 +57,32 @@ class EdgeConsistencyTargets:
         self._predicted = torch.zeros(len(neighbors), num_classes + 1)
 
     def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the weighted divergence from the neighbours' mean prediction, summed over rows.
+        """Return the weighted cross-entropy with the neighbours' mean prediction, summed over rows.
 
         The rows' predictions are kept for their neighbours. Rows without neighbours add nothing.
         """
+        probs = log_probs.exp().to(self._predicted)
         with torch.no_grad():
-            self._predicted[rows, :-1] = log_probs.detach().exp().to(self._predicted)
+            self._predicted[rows, :-1] = probs
             self._predicted[rows, -1] = 1.0
-            if len(rows) == len(self._predicted):
-                sums = matmul(self._neighbors, self._predicted)[rows]
-            else:
-                sums = matmul(take(self._neighbors, rows), self._predicted)
-            means = sums[:, :-1] / sums[:, -1:].clamp(min=1)
-            entropy = torch.special.entr(means).sum()
-        return self.weight * (soft_cross_entropy(log_probs, means) - entropy)
+        sums, counts = self._sums(probs, rows).tensor_split([-1], dim=1)
+        return self.weight * soft_cross_entropy(log_probs, sums / counts.clamp(min=1))
+
+    def _sums(self, probs: Tensor, rows: Tensor) -> Tensor:
+        """Return the sums of the rows' neighbours' predictions and how many have one, ``[B, C + 1]``."""
+        if len(rows) == len(self._predicted):
+            predicted = self._predicted.index_copy(0, rows, functional.pad(probs, (0, 1), value=1.0))
+            return matmul(self._neighbors, predicted)[rows]
+        neighbors = self._neighbors.take(rows)
+        sums = matmul(neighbors, self._predicted)
+        position = torch.full((len(self._predicted),), -1, device=rows.device)
+        position[rows] = torch.arange(len(rows), device=rows.device)
+        columns = position[neighbors.csr.col_indices()]
+        inside = columns >= 0
+        counted = neighbors.csr.values()[inside].unsqueeze(1) * probs[columns[inside]]
+        of_batch = torch.zeros_like(probs).index_add(0, neighbors.row_of_entry()[inside], counted)
+        # Their values are in the sums; this adds their gradient.
+        return sums + functional.pad(of_batch - of_batch.detach(), (0, 1))
 
     def to(self, device: torch.device) -> EdgeConsistencyTargets:
         """Return the targets on `device`."""
@@ -106,7 +120,7 @@ class EdgeConsistencyRegularizer(Regularizer):
 
     kind = "edge_consistency"
 
-    def __init__(self, *, weight: float = 1.0) -> None:
+    def __init__(self, *, weight: float = 0.03) -> None:
         self.weight = weight
 
     def prepare(
@@ -126,7 +140,11 @@ class EdgeConsistencyConfig(RegularizerConfig):
     """Predictions of neighbours as targets."""
 
     kind: Literal["edge_consistency"] = "edge_consistency"
-    weight: float = Field(default=1.0, ge=0, description="Scale of the loss on the neighbours' predictions.")
+    weight: float = Field(
+        default=0.03,
+        ge=0,
+        description="Scale of the loss on the neighbours' predictions; with large ones all predictions become alike.",
+    )
 
     def build(self) -> EdgeConsistencyRegularizer:
         """Make the regularizer."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import scipy.sparse as sp
 import torch
@@ -30,51 +28,64 @@ def log_probs_of(seed: int) -> Tensor:
     return torch.randn(NODES, CLASSES, generator=torch.Generator().manual_seed(seed)).log_softmax(dim=1)
 
 
-def means_of(edges: list[tuple[int, int]], probs: list[list[float]]) -> list[list[float]]:
-    means = []
-    for v in range(NODES):
-        # A neighbour that was never predicted does not count.
-        near = [u for u, w in edges if w == v and u != v and sum(probs[u]) > 0]
-        means.append([sum(probs[u][c] for u in near) / max(1, len(near)) for c in range(CLASSES)])
-    return means
+def cross_entropy(
+    edges: list[tuple[int, int]], log_probs: Tensor, kept: list[Tensor | None], rows: list[int]
+) -> Tensor:
+    """Return the loss of `rows` by its definition; `kept` holds everyone's last prediction, None where there is none.
+
+    The predictions of `rows` are those of `log_probs`, with their gradient.
+    """
+    latest = list(kept)
+    for i, row in enumerate(rows):
+        latest[row] = log_probs[i].exp()
+    total = log_probs.new_zeros(())
+    for i, v in enumerate(rows):
+        near = [latest[u] for u, w in edges if w == v and u != v]
+        known = [prediction for prediction in near if prediction is not None]
+        for prediction in known:
+            total = total - (prediction * log_probs[i]).sum() / len(known)
+    return total
 
 
-def divergence(targets: list[list[float]], log_probs: Tensor) -> float:
-    return sum(
-        t * (math.log(t) - float(log_probs[v, c])) for v, row in enumerate(targets) for c, t in enumerate(row) if t > 0
-    )
+def assert_same_with_gradient(loss: Tensor, expected: Tensor, log_probs: Tensor) -> None:
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(loss, log_probs)
+    (wanted,) = torch.autograd.grad(expected, log_probs, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(gradient, wanted)
 
 
 @given(some_edges, seeds)
-def test_the_loss_is_the_divergence_from_the_neighbours_mean(edges: list[tuple[int, int]], seed: int) -> None:
+def test_the_loss_is_the_cross_entropy_of_neighbours_with_a_gradient_on_both_sides(
+    edges: list[tuple[int, int]], seed: int
+) -> None:
     log_probs = log_probs_of(seed).requires_grad_(True)
     loss = targets_of(edges, weight=0.7).loss(log_probs, torch.arange(NODES))
-    means = means_of(edges, log_probs.detach().exp().tolist())
-    assert float(loss.detach()) == pytest.approx(0.7 * divergence(means, log_probs.detach()), abs=1e-4)
-    (gradient,) = torch.autograd.grad(loss, log_probs)
-    # The neighbours' side gets no gradient.
-    torch.testing.assert_close(gradient, -0.7 * torch.tensor(means))
+    expected = 0.7 * cross_entropy(edges, log_probs, [None] * NODES, list(range(NODES)))
+    assert_same_with_gradient(loss, expected + 0 * log_probs.sum(), log_probs)
+
+
+@given(some_edges, seeds, st.permutations(range(NODES)))
+def test_the_order_of_a_full_batch_does_not_matter(edges: list[tuple[int, int]], seed: int, order: list[int]) -> None:
+    log_probs, rows = log_probs_of(seed), torch.tensor(order)
+    ordered = targets_of(edges).loss(log_probs, torch.arange(NODES))
+    torch.testing.assert_close(targets_of(edges).loss(log_probs[rows], rows), ordered)
 
 
 @given(some_edges, seeds)
 def test_parts_see_the_last_predictions_of_the_others(edges: list[tuple[int, int]], seed: int) -> None:
     targets = targets_of(edges)
-    first, second = torch.tensor([5, 0, 2]), torch.tensor([1, 3, 4, 6])
-    log_probs = log_probs_of(seed)
-    kept = [[0.0] * CLASSES for _ in range(NODES)]
-    for rows in (first, second, first):
-        loss = targets.loss(log_probs[rows], rows)
-        for row in rows.tolist():
-            kept[row] = log_probs[row].exp().tolist()
-        means = means_of(edges, kept)
-        expected = divergence([means[row] for row in rows.tolist()], log_probs[rows])
-        assert float(loss) == pytest.approx(expected, abs=1e-4)
-        assert float(loss) > -1e-4
-        log_probs = log_probs_of(seed + 1)
+    kept: list[Tensor | None] = [None] * NODES
+    for step, rows in enumerate(([5, 0, 2], [1, 3, 4, 6], [5, 0, 2])):
+        log_probs = log_probs_of(seed + step)[rows].requires_grad_(True)
+        loss = targets.loss(log_probs, torch.tensor(rows))
+        expected = cross_entropy(edges, log_probs, kept, rows)
+        assert_same_with_gradient(loss, expected + 0 * log_probs.sum(), log_probs)
+        for i, row in enumerate(rows):
+            kept[row] = log_probs[i].detach().exp()
 
 
-def test_equal_predictions_cost_nothing() -> None:
-    log_probs = log_probs_of(0)[:1].expand(NODES, CLASSES)
+def test_sure_neighbours_that_agree_cost_nothing() -> None:
+    log_probs = torch.tensor([[0.0, -60.0, -60.0]]).expand(NODES, CLASSES)
     edges = [(u, (u + 1) % NODES) for u in range(NODES)]
     assert float(targets_of(edges).loss(log_probs, torch.arange(NODES))) == pytest.approx(0, abs=1e-5)
 
