@@ -200,7 +200,7 @@ regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _s
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))
 
 # Sizes of a student that has no teacher to take them from, or one that shows none.
-DEFAULT_WIDTH, DEFAULT_DEPTH = 256, 2
+DEFAULT_WIDTH, DEFAULT_DEPTH = 128, 2
 
 # What a run is made of unless it is told otherwise.
 DEFAULTS = {

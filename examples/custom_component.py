@@ -48,7 +48,7 @@ class ResidualConfig(StudentConfig):
 
     kind: Literal["residual"] = "residual"
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Student:
         return Residual(in_dim, num_classes, self.width(hidden_dim))
 
 

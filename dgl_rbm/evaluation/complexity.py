@@ -183,7 +183,7 @@ def complexity(student: Student, *, entries: Tensor | None = None) -> Complexity
 
 
 def skeleton(
-    config: StudentConfig, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2
+    config: StudentConfig, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2
 ) -> Student:
     """Return a student of this shape without memory for its weights, past its pre-training, to be counted.
 

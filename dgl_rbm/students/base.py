@@ -216,7 +216,7 @@ class StudentConfig(ComponentConfig):
         """Return a copy that knows how many columns, the last ones, are encodings, where the student needs to."""
         return self
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Student:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Student:
         """Make the student.
 
         Parameters

@@ -56,7 +56,7 @@ class EnsembleConfig(StudentConfig):
     num_members: int = Field(default=3, ge=1, description="Number of perceptrons.")
     norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> Ensemble:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Ensemble:
         return Ensemble(
             MLP(
                 in_dim,

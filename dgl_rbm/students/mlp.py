@@ -39,7 +39,7 @@ class MLP(Student):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 256,
+        hidden_dim: int = 128,
         num_layers: int = 2,
         norm: NormName = "none",
         dropout: float = 0.3,
@@ -73,7 +73,7 @@ class MlpConfig(StudentConfig):
     kind: Literal["mlp"] = Field(default="mlp", description="Multi-layer perceptron.")
     norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> MLP:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> MLP:
         return MLP(
             in_dim,
             num_classes,

@@ -36,7 +36,7 @@ class MoE(MixtureStudent):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 256,
+        hidden_dim: int = 128,
         num_layers: int = 2,
         norm: NormName = "none",
         dropout: float = 0.3,
@@ -72,7 +72,7 @@ class MoEConfig(MixtureConfig):
         default=None, ge=1, description="Dimensions of the space that rows are routed in; null takes hidden_dim."
     )
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> MoE:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> MoE:
         return MoE(
             in_dim,
             num_classes,

@@ -72,7 +72,7 @@ class RbM(MixtureStudent):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 256,
+        hidden_dim: int = 128,
         num_layers: int = 2,
         norm: NormName = "none",
         dropout: float = 0.3,
@@ -253,7 +253,7 @@ class RbMConfig(MixtureConfig):
             return MOST_EXPERTS
         return counts if isinstance(counts, int) else min(counts)
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 256, num_layers: int = 2) -> RbM:
+    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> RbM:
         return RbM(
             in_dim,
             num_classes,

@@ -155,7 +155,7 @@ def test_without_a_teacher_a_student_has_the_default_width_and_depth() -> None:
     training = {"epochs": 1}
     result = Distiller("none", "mlp", "none", "none", training=training, device="cpu").fit(community_task())
     config: Any = result.config.student
-    assert (config.hidden_dim, config.num_layers) == (256, 2)
+    assert (config.hidden_dim, config.num_layers) == (128, 2)
     assert result.teacher_logits.shape == (result.task.graph.num_nodes(), 0)
     assert result.metrics["agreement"] is None
     assert result.metrics["teacher"]["parameters"] == 0
