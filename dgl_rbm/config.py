@@ -180,8 +180,8 @@ def _scalar(text: str, assignment: str) -> Any:
     return value
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a configuration file.
+def read_yaml(path: str | Path, what: str = "configuration file") -> dict[str, Any]:
+    """Read a configuration file, or another mapping, which errors call `what`.
 
     Raises
     ------
@@ -196,17 +196,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"There is no configuration file '{path}'.", hint=f"`dgl-rbm init {path}` writes one."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file '{path}' cannot be read: {error}") from None
+        raise ConfigError(f"The {what} '{path}' cannot be read: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it does not parse"
-        raise ConfigError(f"The configuration file '{path}'{place} is not valid YAML: {problem}.") from None
+        raise ConfigError(f"The {what} '{path}'{place} is not valid YAML: {problem}.") from None
     except (ValueError, RecursionError) as error:
         # PyYAML lets through what a date such as 2026-13-45 raises.
-        raise ConfigError(f"The configuration file '{path}' is not valid YAML: {error}.") from None
+        raise ConfigError(f"The {what} '{path}' is not valid YAML: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"The configuration file '{path}' holds a {type(values).__name__}, expected a mapping.")
+        raise ConfigError(f"The {what} '{path}' holds a {type(values).__name__}, expected a mapping.")
     return values

@@ -13,6 +13,7 @@ from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_mar
 from dgl_rbm.comparison.results import PLACE, Row, read_results
 from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
+from dgl_rbm.folders import make_folder
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["check_page", "render_page", "write_page", "write_tables"]
@@ -211,6 +212,7 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
         # The page cannot be where the folder is.
         figures = out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
     page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())
+    make_folder(figures, "--figures")
     written = []
     for setting in _settings(rows):
         for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -13,9 +12,10 @@ from dgl_rbm.comparison.grid import Cell
 from dgl_rbm.comparison.results import Row, failed_row, result_row, write_results
 from dgl_rbm.comparison.workers import Outcome, attempt, outcomes
 from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.folders import make_folder
 from dgl_rbm.training.checkpoint import write_atomic
 
-__all__ = ["Listener", "make_folder", "run_cells"]
+__all__ = ["Listener", "run_cells"]
 
 _RESULTS = "results.csv"
 
@@ -28,22 +28,6 @@ class Listener:
 
     def on_cell(self, outcome: Outcome) -> None:
         """A cell ended."""
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of a comparison, where it is not there yet.
-
-    Raises
-    ------
-    ConfigError
-        Where it cannot be written to.
-    """
-    try:
-        (out / "cells").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written to: {error.strerror}.") from None
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out {out} cannot be written to: no permission.")
 
 
 def run_cells(
@@ -93,7 +77,8 @@ def run_cells(
         raise ConfigError(f"jobs is {jobs} and threads is {threads}; expected jobs ≥ 0 and threads ≥ 1.")
     if max_hours is not None and not max_hours > 0:
         raise ConfigError(f"max_hours is {max_hours}; expected a number above 0, such as 11.5.")
-    make_folder(out)
+    make_folder(out, "--out")
+    (out / "cells").mkdir(exist_ok=True)
     deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
     rows: dict[str, Row] = {}
     for cell in cells:

@@ -97,7 +97,8 @@ def run_comparison(
     from dgl_rbm.comparison.page import write_tables
     from dgl_rbm.comparison.record import command_line, write_record
     from dgl_rbm.comparison.results import read_results
-    from dgl_rbm.comparison.run import make_folder, run_cells
+    from dgl_rbm.comparison.run import run_cells
+    from dgl_rbm.folders import make_folder
     from dgl_rbm.methods import load_method, method_names
     from dgl_rbm.methods.apply import checked_recipe
     from dgl_rbm.run_config import resolve_teacher
@@ -139,7 +140,7 @@ def run_comparison(
             "out": out,
         }
     )
-    make_folder(out)
+    make_folder(out, "--out")
     names = {"methods": methods, "datasets": list(datasets), "settings": list(settings)}
     progress = CellProgress(console, jobs)
     try:

@@ -41,7 +41,10 @@ DatasetOption = Annotated[
         f"CSV-dataset folder. Default: {DEFAULTS['dataset']}."
     ),
 ]
-TeacherOption = Annotated[str | None, typer.Option(help=_choices("Graph neural network to learn from", "teacher"))]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(help=_choices("Graph neural network to learn from, several joined by '+'", "teacher")),
+]
 StudentOption = Annotated[str | None, typer.Option(help=_choices("Model to train; it reads one row", "student"))]
 EncoderOption = Annotated[
     str | None,

@@ -24,10 +24,12 @@ def run_search(
     console: Console, config: Any, *, seeds: Sequence[int], trials: int, space: Path | None, out: Path, hide: float
 ) -> Search:
     """Search from a resolved configuration; a line for each trial goes to `console`."""
+    from dgl_rbm.folders import make_folder
     from dgl_rbm.tuning.space import default_space, read_space
 
     dimensions = default_space(config.student) if space is None else read_space(space)
     search = Search(config.to_values(), dimensions, seeds, out, hide)
+    make_folder(out, "--out")
     if search.trials:
         console.print(f"{len(search.trials)} trials are kept from before.")
 

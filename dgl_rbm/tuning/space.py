@@ -97,7 +97,7 @@ def read_space(path: Path) -> Space:
         raise ConfigError(f"There is no search space '{path}'.", hint=_EXAMPLE)
     space: Space = {}
     problems = []
-    for name, spec in read_yaml(path).items():
+    for name, spec in read_yaml(path, "search space").items():
         try:
             if isinstance(spec, list):
                 space[str(name)] = validated(Choices, {"choices": spec}, where=str(name))

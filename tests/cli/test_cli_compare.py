@@ -58,6 +58,10 @@ def test_from_methods_to_tables_and_a_page(tmp_path: Path) -> None:
     assert "8 of them kept" in again.stderr
     assert len(json.loads(again.stdout)) == 8
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    (tmp_path / "taken").write_text("mine")
+    refused = invoke("report", "out", "--figures", "taken", code=2)
+    assert "--figures taken is a file; expected a folder" in refused.stderr
+    assert not (tmp_path / "results.md").exists()
     assert "Wrote results.md" in invoke("report", "out").stdout
     assert page.replace("](page/", "](results/") == (tmp_path / "results.md").read_text(encoding="utf-8")
 
@@ -155,7 +159,7 @@ def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkey
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     result = invoke("compare", "--methods", "glnn", "--out", "taken", code=2)
-    assert "--out taken cannot be written to" in result.stderr
+    assert "--out taken is a file; expected a folder" in result.stderr
     assert (tmp_path / "taken").read_text() == "mine"
 
 

@@ -267,8 +267,10 @@ def test_options_out_of_range(options: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written to"):
+    with pytest.raises(ConfigError, match=r"--out .*file is a file; expected a folder"):
         run_cells(tiny_grid(), tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"--out .*folder cannot be written to"):
+        run_cells(tiny_grid(), tmp_path / "file" / "folder")
 
 
 def test_workers_wait_for_no_teacher_while_there_is_other_work() -> None:

@@ -250,6 +250,7 @@ def test_a_space_from_a_file(tmp_path: Path) -> None:
         ("training.lr: []", "at least 1"),
         ("training.lr: {lo: 1, high: 2}", "Did you mean 'low'"),
         ("", "names no option"),
+        ("training.lr: [0.1", "search space .* is not valid YAML"),
     ],
 )
 def test_wrong_spaces_are_refused(text: str, complaint: str, tmp_path: Path) -> None:
@@ -313,3 +314,6 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert json.loads(more.stdout)["trials"] == 3
     checked = CliRunner().invoke(app, ["validate", str(tmp_path / "out/best.yaml")])
     assert checked.exit_code == 0, checked.output
+    taken = CliRunner().invoke(app, [*arguments[:-1], str(space)])
+    assert taken.exit_code == 2
+    assert f"--out {space} is a file; expected a folder" in taken.output.replace("\n", "")
