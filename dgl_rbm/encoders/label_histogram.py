@@ -70,7 +70,7 @@ class LabelHistogramConfig(EncoderConfig):
     """Shares of the classes among the training labels around a node."""
 
     kind: Literal["label_histogram"] = "label_histogram"
-    weight: EncodingWeight = 0.2
+    weight: EncodingWeight = 0.1
     hops: int = Field(default=10, ge=1, description="Edges that a label may be away.")
     decay: float = Field(default=0.5, gt=0, le=1, description="Weight of a label beside that of one an edge nearer.")
     folds: int = Field(
