@@ -18,7 +18,8 @@ def make_folder(folder: Path, option: str) -> None:
     ConfigError
         Naming the option, where it cannot be made or written to.
     """
-    if folder.is_file():
+    # Unlike `Path.is_file`, it passes over names that are too long.
+    if os.path.isfile(folder):
         raise ConfigError(f"{option} {folder} is a file; expected a folder, which is made where it does not exist.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

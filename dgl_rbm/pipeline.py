@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +27,7 @@ from dgl_rbm.regularizers.prepared import PreparedTargets
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.serving import Predictor
+from dgl_rbm.sparse import SparseRows
 from dgl_rbm.stacked import hstack
 from dgl_rbm.students.auto import AutoConfig
 from dgl_rbm.students.base import Student, StudentConfig
@@ -236,9 +238,13 @@ class Pipeline:
             teacher_logits=None if output.targets is None else output.targets.to(device),
             teacher_hidden=None if output.hidden is None else output.hidden.to(device),
             neighbor_targets=self._neighbor_targets(teacher, output).restarted(),
-            neighbors=in_neighbors(self.observed.graph).to(device) if self.config.objective.reads_neighbors else None,
+            neighbors=self._neighbors if self.config.objective.reads_neighbors else None,
             teaches_validation=asked_alike if learns is None else learns,
         )
+
+    @cached_property
+    def _neighbors(self) -> SparseRows:
+        return in_neighbors(self.observed.graph).to(self.context.device)
 
     def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> PreparedTargets:
         """Return the regularizer's targets, prepared once for all tables."""

@@ -180,6 +180,16 @@ class SparseRows(StructuredRows):
         picked = torch.arange(shift.numel(), device=shift.device) + shift
         return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
 
+    def columns(self, index: Tensor) -> SparseRows:
+        """Return the columns `index`, shape ``[N, len(index)]``; the index ascends, and no column repeats."""
+        position = torch.full((self.shape[1],), -1, dtype=torch.int64, device=self.device)
+        position[index] = torch.arange(len(index), device=self.device)
+        columns = position[self.csr.col_indices()]
+        kept = columns >= 0
+        lengths = torch.bincount(self.row_of_entry()[kept], minlength=len(self))
+        pointers = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        return SparseRows(_csr_tensor(pointers, columns[kept], self.csr.values()[kept], (len(self), len(index))))
+
     def matmul(self, dense: Tensor) -> Tensor:
         if len(self) == 1 and not torch.is_grad_enabled():
             return self._row_matmul(dense)

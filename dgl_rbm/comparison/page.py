@@ -171,13 +171,20 @@ def _place(record: Mapping[str, Any]) -> str:
     return f"On {', '.join(parts)}, {machine['system']}; {found}."
 
 
-def check_page(out: Path, option: str) -> None:
-    """Raise a ConfigError, naming the option, where a page cannot be written to `out`."""
+def check_page(out: Path, option: str, figures: Path | None = None) -> None:
+    """Raise a ConfigError, naming the option, where a page and its figures cannot be written to `out`."""
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise ConfigError(f"{option} {out} cannot be written: '{folder}' is no folder.")
     if out.is_dir():
         raise ConfigError(f"{option} {out} is a folder; expected a file, such as {out / 'results.md'}.")
+    if figures is None and _figures_beside(out).is_file():
+        raise ConfigError(f"{option} {out} has its figures in the folder {_figures_beside(out)}, which is a file.")
+
+
+def _figures_beside(out: Path) -> Path:
+    """Return the page's path without its suffix; where it has none, the folder cannot be where the page is."""
+    return out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
 
 
 def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) -> list[Path]:
@@ -206,11 +213,9 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
-    check_page(out, "--out")
+    check_page(out, "--out", figures)
     rows = _read_rows(folders)
-    if figures is None:
-        # The page cannot be where the folder is.
-        figures = out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
+    figures = figures or _figures_beside(out)
     page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())
     make_folder(figures, "--figures")
     written = []

@@ -78,7 +78,7 @@ def run_cells(
     if max_hours is not None and not max_hours > 0:
         raise ConfigError(f"max_hours is {max_hours}; expected a number above 0, such as 11.5.")
     make_folder(out, "--out")
-    (out / "cells").mkdir(exist_ok=True)
+    make_folder(out / "cells", "--out")
     deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
     rows: dict[str, Row] = {}
     for cell in cells:

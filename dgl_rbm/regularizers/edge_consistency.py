@@ -3,11 +3,11 @@ r"""Edge consistency: a node is to be predicted as its neighbours are, as in CoH
 With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, the loss of a node is
 
 .. math::
-    -\sum_u w_{vu} \, \hat y_u \cdot \log \hat y_v = -\bar y_v \cdot \log \hat y_v, \quad
-    \bar y_v = \sum_u w_{vu} \hat y_u,
+    -\sum_u w_{vu} \, \hat y_v \cdot \log \hat y_u = -\hat y_v \cdot \ell_v, \quad
+    \ell_v = \sum_u w_{vu} \log \hat y_u,
 
-so one sparse product takes the place of a term for each edge. Both sides get a gradient, as in the published code: the
-loss is small where neighbours agree and are sure of it.
+so one sparse product takes the place of a term for each edge. Both sides get a gradient, as in the published code
+(github.com/dani3lwinter/CoHOp): the loss is small where neighbours agree and are sure of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.context import RunContext
 
 __all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsistencyTargets"]
+
+# Of all rows, from how many in a step on one product over all edges is taken.
+_FROM_SHARE = 0.5
 
 
 class EdgeConsistencyTargets:
@@ -54,35 +57,31 @@ class EdgeConsistencyTargets:
         self.weight = weight
         self._neighbors = neighbors
         # The last column says who has a prediction.
-        self._predicted = torch.zeros(len(neighbors), num_classes + 1)
+        self._predicted = torch.zeros(len(neighbors), num_classes + 1, device=neighbors.device)
 
     def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the weighted cross-entropy with the neighbours' mean prediction, summed over rows.
+        """Return the weighted cross-entropy of the rows' predictions with their neighbours', summed over rows.
 
         The rows' predictions are kept for their neighbours. Rows without neighbours add nothing.
         """
-        probs = log_probs.exp().to(self._predicted)
+        rows, order = rows.sort()
+        log_probs = log_probs.to(self._predicted).index_select(0, order)
         with torch.no_grad():
-            self._predicted[rows, :-1] = probs
+            self._predicted[rows, :-1] = log_probs
             self._predicted[rows, -1] = 1.0
-        sums, counts = self._sums(probs, rows).tensor_split([-1], dim=1)
-        return self.weight * soft_cross_entropy(log_probs, sums / counts.clamp(min=1))
+        sums, counts = self._sums(log_probs, rows).tensor_split([-1], dim=1)
+        return self.weight * soft_cross_entropy(sums / counts.clamp(min=1), log_probs.exp())
 
-    def _sums(self, probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the sums of the rows' neighbours' predictions and how many have one, ``[B, C + 1]``."""
-        if len(rows) == len(self._predicted):
-            predicted = self._predicted.index_copy(0, rows, functional.pad(probs, (0, 1), value=1.0))
-            return matmul(self._neighbors, predicted)[rows]
+    def _sums(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+        """Return the sums of the rows' neighbours' log-probabilities and how many have any, ``[B, C + 1]``."""
+        if len(rows) > _FROM_SHARE * len(self._predicted):
+            # Beyond the rows' own sums all others' are computed too; but the transpose is made once for all steps.
+            predicted = self._predicted.index_copy(0, rows, functional.pad(log_probs, (0, 1), value=1.0))
+            return matmul(self._neighbors, predicted).index_select(0, rows)
         neighbors = self._neighbors.take(rows)
-        sums = matmul(neighbors, self._predicted)
-        position = torch.full((len(self._predicted),), -1, device=rows.device)
-        position[rows] = torch.arange(len(rows), device=rows.device)
-        columns = position[neighbors.csr.col_indices()]
-        inside = columns >= 0
-        counted = neighbors.csr.values()[inside].unsqueeze(1) * probs[columns[inside]]
-        of_batch = torch.zeros_like(probs).index_add(0, neighbors.row_of_entry()[inside], counted)
-        # Their values are in the sums; this adds their gradient.
-        return sums + functional.pad(of_batch - of_batch.detach(), (0, 1))
+        of_batch = matmul(neighbors.columns(rows), log_probs)
+        # The values are in the sums of all; this adds the gradient of those in the batch.
+        return matmul(neighbors, self._predicted) + functional.pad(of_batch - of_batch.detach(), (0, 1))
 
     def to(self, device: torch.device) -> EdgeConsistencyTargets:
         """Return the targets on `device`."""
@@ -143,7 +142,7 @@ class EdgeConsistencyConfig(RegularizerConfig):
     weight: float = Field(
         default=0.03,
         ge=0,
-        description="Scale of the loss on the neighbours' predictions; with large ones all predictions become alike.",
+        description="Scale of the loss on the neighbours' predictions; a large one can make all predictions alike.",
     )
 
     def build(self) -> EdgeConsistencyRegularizer:

@@ -184,7 +184,9 @@ class StudentConfig(ComponentConfig):
     """Options that all students share."""
 
     hidden_dim: int | None = Field(
-        default=None, ge=1, description="Width of the hidden layers; null takes the teacher's."
+        default=None,
+        ge=1,
+        description="Width of the hidden layers; null takes the teacher's, and 128 where it shows none.",
     )
     width_factor: int = Field(
         default=1, ge=1, description="Multiplies the width of the hidden layers, the teacher's as well."
@@ -192,7 +194,7 @@ class StudentConfig(ComponentConfig):
     num_layers: int | None = Field(
         default=None,
         ge=1,
-        description="Number of layers, the output layer included; null takes the teacher's.",
+        description="Number of layers, the output layer included; null takes the teacher's, and 2 where it shows none.",
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
 

@@ -85,7 +85,7 @@ class EpochLoop(ABC):
 
     @property
     def settled_after(self) -> int:
-        """The epoch that patience counts from at the earliest."""
+        """The epoch that patience counts from at the earliest, as what is trained on still changes before it."""
         return 0
 
     def run(self) -> None:

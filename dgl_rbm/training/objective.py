@@ -152,10 +152,9 @@ class StudentObjective(nn.Module):
         shown = {name: value.detach() / len(output.heads) for name, value in extra.items()}
         return loss, parts | shown
 
-    @property
-    def settled_after(self) -> int:
-        """The epoch, counted from 1 after any pre-training, after which no more labels are given."""
-        return 0 if self.pseudo_labels is None else self.pseudo_labels.last_epoch
+    def settled_after(self, epochs: int) -> int:
+        """Return the epoch of `epochs`, counted from 1 after any pre-training, after which no more labels are given."""
+        return 0 if self.pseudo_labels is None else self.pseudo_labels.last_epoch(epochs)
 
     def end_epoch(self, epoch: int, student: Student) -> dict[str, float]:
         """Do what comes after `epoch`, counted from 1 after any pre-training; return values worth recording."""

@@ -12,9 +12,9 @@ from dgl_rbm.objectives import hard_label_loss
 from dgl_rbm.sparse import matmul
 from dgl_rbm.table import DistillationTable
 
-__all__ = ["PseudoLabelConfig", "PseudoLabels", "smoothed_over_neighbors"]
+__all__ = ["PseudoLabelConfig", "PseudoLabels", "smooth_over_neighbors"]
 
-_SHARES = 20
+_SHARES = 100
 
 
 class PseudoLabelConfig(StrictConfig):
@@ -23,7 +23,7 @@ class PseudoLabelConfig(StrictConfig):
     rounds: int = Field(
         default=0,
         ge=0,
-        description="How often labels are given; 0 gives none. The epochs of patience count from the last round.",
+        description="How often labels are given, epochs permitting; 0 gives none. Patience counts from the last round.",
     )
     every: int = Field(default=50, ge=1, description="Epochs between two rounds, after any pre-training.")
     confidence: float = Field(default=0.9, ge=0, le=1, description="Least probability of a label that is given.")
@@ -38,7 +38,8 @@ class PseudoLabelConfig(StrictConfig):
 class PseudoLabels(nn.Module):
     """Labels that the student gives to rows without one, in rounds.
 
-    Validation rows get none, so that the choice of the epoch stays independent of them.
+    Validation rows get none, so that no epoch is judged by what it was trained on. With `smooth` their labels choose
+    one number in each round, the share of the means.
 
     Parameters
     ----------
@@ -72,17 +73,16 @@ class PseudoLabels(nn.Module):
         """Whether a round comes after `epoch`, counted from 1 after any pre-training."""
         return epoch > 0 and epoch % self.config.every == 0 and int(self.rounds_done) < self.config.rounds
 
-    @property
-    def last_epoch(self) -> int:
-        """The epoch after which the last round comes, counted as in `due`."""
-        return self.config.rounds * self.config.every
+    def last_epoch(self, epochs: int) -> int:
+        """Return the epoch after which the last round comes that `epochs` have room for, counted as in `due`."""
+        return min(self.config.rounds, epochs // self.config.every) * self.config.every
 
     @torch.no_grad()
     def assign(self, logits: Tensor) -> int:
         """Give labels by the student's logits ``[N, C]`` in place of those of the round before; return how many."""
         probs = torch.softmax(logits, dim=1).to(self.labels.device)
         if self.config.smooth:
-            probs = smoothed_over_neighbors(probs, self._table)
+            smooth_over_neighbors(probs, self._table)
         best = probs.max(dim=1)
         sure = (best.values >= self.config.confidence) & self.get_buffer("free")
         self.labels.copy_(torch.where(sure, best.indices, -1))
@@ -106,33 +106,29 @@ class PseudoLabels(nn.Module):
         return self.config.weight * scale * torch.stack(losses).sum()
 
 
-def smoothed_over_neighbors(probs: Tensor, table: DistillationTable) -> Tensor:
-    """Return predictions mixed with their means over neighbours, by the share that suits the validation rows best.
+def smooth_over_neighbors(probs: Tensor, table: DistillationTable) -> None:
+    """Mix predictions, in place, with their means over neighbours, by the share that suits the validation rows best.
 
-    Before that, training rows are predicted by their labels. A row without neighbours is its own mean.
+    Before that, training rows are predicted by their labels. A row without neighbours is its own mean. Of the means'
+    shares 0, 0.01 and so on up to 1, it is the largest of those with which most validation rows are right.
 
     Parameters
     ----------
     probs : Tensor
-        Predictions, float32 ``[N, C]``, on the device of the table; they are left as they are.
+        Predictions, float32 ``[N, C]``, on the device of the table.
     table : DistillationTable
         With `neighbors`.
-
-    Returns
-    -------
-    Tensor
-        float32 ``[N, C]``. Of the means' shares 0, 0.05 and so on up to 1, the first of those with which most
-        validation rows are right.
     """
     assert table.neighbors is not None
-    known = probs.clone()
-    known[table.train_idx] = nn.functional.one_hot(table.labels[table.train_idx], table.num_classes).to(probs)
+    train, val = table.train_idx, table.val_idx
+    probs[train] = nn.functional.one_hot(table.labels[train], table.num_classes).to(probs)
     counts = matmul(table.neighbors, probs.new_ones(len(table), 1))
-    means = torch.where(counts > 0, matmul(table.neighbors, known) / counts.clamp(min=1), known)
-    truth = table.labels[table.val_idx]
+    means = matmul(table.neighbors, probs).div_(counts.clamp(min=1))
+    alone = (counts == 0).squeeze(1)
+    means[alone] = probs[alone]
+    truth = table.labels[val]
 
     def right(step: int) -> int:
-        mixed = torch.lerp(known[table.val_idx], means[table.val_idx], step / _SHARES)
-        return int((mixed.argmax(dim=1) == truth).sum())
+        return int((torch.lerp(probs[val], means[val], step / _SHARES).argmax(dim=1) == truth).sum())
 
-    return torch.lerp(known, means, max(range(_SHARES + 1), key=right) / _SHARES)
+    probs.lerp_(means, max(range(_SHARES, -1, -1), key=right) / _SHARES)

@@ -56,7 +56,10 @@ class StudentTraining(StrictConfig):
         default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
     )
     patience: int = Field(
-        default=50, ge=1, description="Stop after this many epochs without a better validation score."
+        default=50,
+        ge=1,
+        description="Stop after this many epochs without a better validation score, and not before the last round of "
+        "`objective.pseudo_labels` was tried for as many.",
     )
     select_by: SelectBy = Field(
         default="both",
@@ -233,7 +236,7 @@ class _StudentRun(EpochLoop):
 
     @property
     def settled_after(self) -> int:
-        return self.student.pretrain_epochs + self.objective.settled_after
+        return self.student.pretrain_epochs + self.objective.settled_after(self.training.epochs)
 
     def candidate(self) -> Student:
         return self.student if self.averaged is None else cast(Student, self.averaged.average)

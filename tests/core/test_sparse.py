@@ -36,6 +36,8 @@ def test_products_and_rows_equal_the_dense_ones(values: np.ndarray, data: st.Dat
     if count:
         index = torch.tensor(data.draw(st.lists(st.integers(0, count - 1), max_size=8)), dtype=torch.int64)
         torch.testing.assert_close(rows.take(index).to_dense(), dense[index])
+    chosen = torch.tensor(sorted(data.draw(st.sets(st.integers(0, columns - 1)))), dtype=torch.int64)
+    torch.testing.assert_close(rows.columns(chosen).to_dense(), dense[:, chosen])
     extra = torch.ones(count, 2)
     torch.testing.assert_close(hstack(rows, extra).to_dense(), torch.cat([dense, extra], 1))
 

@@ -26,7 +26,7 @@ from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.checkpoint import CheckpointStore
 from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective, distillation_objective
-from dgl_rbm.training.pseudo_labels import smoothed_over_neighbors
+from dgl_rbm.training.pseudo_labels import smooth_over_neighbors
 from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.student import StudentTraining, fit_student
 
@@ -311,6 +311,11 @@ def test_patience_counts_from_the_last_round() -> None:
     context = RunContext()
     fit = fit_student(make_student("rbm", pretrain_epochs=2), table, context, training, config)
     assert (fit.best_epoch, fit.epochs) == (3, 2 + 12 + 5)
+    # Rounds that no epoch is left for are not waited for.
+    for rounds in (40, 2):
+        config = with_terms(pseudo_labels={"rounds": rounds, "every": 15, "confidence": 0.0})
+        fit = fit_student(make_student("mlp"), table, RunContext(), training, config)
+        assert fit.epochs == 2 * 15 + 5
     assert [entry["step"] for entry in context.history if "pseudo_labels" in entry] == [6, 10, 14]
 
 
@@ -322,7 +327,7 @@ def neighbor_rows(edges: list[tuple[int, int]], count: int) -> SparseRows:
 def smoothed_by_loops(
     probs: list[list[float]], edges: list[tuple[int, int]], table: DistillationTable
 ) -> list[list[float]]:
-    """Return what `smoothed_over_neighbors` is to return, by its definition."""
+    """Return what `smooth_over_neighbors` is to return, by its definition."""
     known = [list(row) for row in probs]
     for row in table.train_idx.tolist():
         known[row] = [float(c == int(table.labels[row])) for c in range(CLASSES)]
@@ -331,8 +336,8 @@ def smoothed_by_loops(
         near = [known[u] for u, w in edges if w == v] or [known[v]]
         means.append([sum(row[c] for row in near) / len(near) for c in range(CLASSES)])
     best: tuple[int, list[list[float]]] = (-1, [])
-    for step in range(21):
-        share = step / 20
+    for step in reversed(range(101)):
+        share = step / 100
         mixed = [
             [(1 - share) * a + share * b for a, b in zip(*rows, strict=True)] for rows in zip(known, means, strict=True)
         ]
@@ -352,11 +357,10 @@ def test_smoothing_is_by_the_share_that_suits_validation_rows_best(edges: list[t
     edges = [(u, v) for u, v in edges if u != v]
     table = replace(make_table(), neighbors=neighbor_rows(edges, ROWS))
     probs = torch.rand(ROWS, CLASSES, generator=torch.Generator().manual_seed(seed)).softmax(dim=1)
-    before = probs.clone()
-    smoothed = smoothed_over_neighbors(probs, table)
-    assert torch.equal(probs, before)
-    torch.testing.assert_close(smoothed, torch.tensor(smoothed_by_loops(probs.tolist(), edges, table)))
-    torch.testing.assert_close(smoothed.sum(dim=1), torch.ones(ROWS))
+    expected = torch.tensor(smoothed_by_loops(probs.tolist(), edges, table))
+    smooth_over_neighbors(probs, table)
+    torch.testing.assert_close(probs, expected)
+    torch.testing.assert_close(probs.sum(dim=1), torch.ones(ROWS))
 
 
 def test_smoothed_labels_come_from_the_neighbours() -> None:

@@ -37,13 +37,13 @@ def cross_entropy(
     """
     latest = list(kept)
     for i, row in enumerate(rows):
-        latest[row] = log_probs[i].exp()
+        latest[row] = log_probs[i]
     total = log_probs.new_zeros(())
     for i, v in enumerate(rows):
         near = [latest[u] for u, w in edges if w == v and u != v]
         known = [prediction for prediction in near if prediction is not None]
         for prediction in known:
-            total = total - (prediction * log_probs[i]).sum() / len(known)
+            total = total - (log_probs[i].exp() * prediction).sum() / len(known)
     return total
 
 
@@ -75,13 +75,47 @@ def test_the_order_of_a_full_batch_does_not_matter(edges: list[tuple[int, int]],
 def test_parts_see_the_last_predictions_of_the_others(edges: list[tuple[int, int]], seed: int) -> None:
     targets = targets_of(edges)
     kept: list[Tensor | None] = [None] * NODES
-    for step, rows in enumerate(([5, 0, 2], [1, 3, 4, 6], [5, 0, 2])):
+    # Up to half of all rows, and more.
+    for step, rows in enumerate(([5, 0, 2], [1, 6, 4, 3], [5, 0, 2], [6, 0, 1, 2, 3, 5])):
         log_probs = log_probs_of(seed + step)[rows].requires_grad_(True)
         loss = targets.loss(log_probs, torch.tensor(rows))
         expected = cross_entropy(edges, log_probs, kept, rows)
         assert_same_with_gradient(loss, expected + 0 * log_probs.sum(), log_probs)
         for i, row in enumerate(rows):
-            kept[row] = log_probs[i].detach().exp()
+            kept[row] = log_probs[i].detach()
+
+
+def test_members_in_parts_follow_the_last_one() -> None:
+    edges = [(u, (u + 1) % NODES) for u in range(NODES)] + [(0, 3), (4, 2)]
+    targets, rows = targets_of(edges), [2, 3, 4]
+    first, second = log_probs_of(1), log_probs_of(2)
+    kept: list[Tensor | None] = [None] * NODES
+    for member in (first, second):
+        loss = targets.loss(member[rows], torch.tensor(rows))
+        torch.testing.assert_close(loss, cross_entropy(edges, member[rows], kept, rows))
+        for row in rows:
+            kept[row] = member[row]
+    others = [0, 1, 5]
+    loss = targets.loss(first[others], torch.tensor(others))
+    torch.testing.assert_close(loss, cross_entropy(edges, first[others], kept, others))
+
+
+@pytest.mark.parametrize("count", [1500, 2900])
+def test_threads_do_not_change_the_gradient_from_one_time_to_the_next(count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    linked = sp.random_array((3000, 3000), density=0.01, random_state=0, dtype="float32", format="csr")
+    log_probs = torch.randn(count, 20, generator=generator).log_softmax(dim=1).requires_grad_(True)
+    rows = torch.randperm(3000, generator=generator)[:count]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(5):
+            targets = EdgeConsistencyTargets(SparseRows.from_scipy(linked), 20)
+            gradients += torch.autograd.grad(targets.loss(log_probs, rows), log_probs)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
 def test_sure_neighbours_that_agree_cost_nothing() -> None:
