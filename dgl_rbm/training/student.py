@@ -179,7 +179,7 @@ class _StudentRun(EpochLoop):
         if not self.student.pretraining:
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
         self._set_learning_rate()
-        sums: dict[str, float] = {}
+        noted: list[tuple[int, dict[str, Tensor]]] = []
         done, total = 0, len(self.rows)
         for rows in self._batches():
             inputs = self.inputs if len(rows) == total else take(self.table.inputs, rows)
@@ -195,11 +195,10 @@ class _StudentRun(EpochLoop):
             self.student.after_step()
             if self.averaged is not None:
                 self.averaged.update()
-            for name, value in (parts | {"loss": loss.detach()}).items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / total
+            noted.append((len(rows), parts | {"loss": loss.detach()}))
             done += len(rows)
             self.context.substep(done, total)
-        return sums
+        return _means_over_rows(noted)
 
     def _forward(self, inputs: Rows) -> StudentOutput:
         with mixed_precision(self.training.precision, inputs.device):
@@ -272,6 +271,20 @@ class _StudentRun(EpochLoop):
         else:
             order = torch.randperm(len(self.rows)).to(self.table.device)
             yield from self.rows[order].split(self.batch_size)
+
+
+def _means_over_rows(noted: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """Return the means of named values of steps, each of so many rows.
+
+    They are read at once, after the last step: a GPU is not waited for in between.
+    """
+    values = iter(torch.stack([value for _, parts in noted for value in parts.values()]).tolist())
+    total = sum(rows for rows, _ in noted)
+    means: dict[str, float] = {}
+    for rows, parts in noted:
+        for name in parts:
+            means[name] = means.get(name, 0.0) + next(values) * rows / total
+    return means
 
 
 def _new_optimizer(student: Student, objective: StudentObjective, training: StudentTraining) -> torch.optim.Optimizer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import scipy.sparse as sp
@@ -45,26 +47,35 @@ def problem(rows: int, experts: int, active: int, seed: int) -> tuple[Tensor, Te
     return x, gates, weights, torch.randn(experts, 3, generator=generator)
 
 
-def assert_same(form: Callable[[Tensor], Rows], rows: int, experts: int, active: int, seed: int) -> None:
+def all_at_once(yes: bool) -> Any:
+    """Return a context in which experts are computed at once, as on a GPU, or not."""
+    return patch.object(dispatch, "_takes_all_at_once", lambda device, num_experts: yes)
+
+
+def assert_same(
+    form: Callable[[Tensor], Rows], rows: int, experts: int, active: int, seed: int, at_once: bool = False
+) -> None:
     values = problem(rows, experts, active, seed)
     results = []
     for fast in (False, True):
         x, gates, weights, bias = (value.clone().requires_grad_() for value in values)
         # Sparse and stacked rows are constant.
         inputs = form(x.detach()) if fast and form is not torch.clone else x
-        output = (mix if fast else mix_one_by_one)(inputs, gates, weights, bias)  # type: ignore[operator]
+        with all_at_once(at_once):
+            output = (mix if fast else mix_one_by_one)(inputs, gates, weights, bias)  # type: ignore[operator]
         output.square().sum().backward()
         results.append([output, gates.grad, weights.grad, bias.grad] + ([x.grad] if form is torch.clone else []))
     for slow, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, slow, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("form", [torch.clone, as_sparse, as_stacked])
 @given(rows=st.integers(1, 9), experts=st.integers(1, 4), active=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_output_and_gradients_are_those_of_a_loop_over_rows(
-    form: Callable[[Tensor], Rows], rows: int, experts: int, active: int, seed: int
+    form: Callable[[Tensor], Rows], at_once: bool, rows: int, experts: int, active: int, seed: int
 ) -> None:
-    assert_same(form, rows, experts, active, seed)
+    assert_same(form, rows, experts, active, seed, at_once)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
@@ -72,6 +83,9 @@ def test_blocks_of_rows_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dispatch, "_FEWEST_ROWS", 4)
     monkeypatch.setattr(dispatch, "_BLOCK_VALUES", 1)
     assert_same(torch.clone, rows, 4, 2, seed=rows)
+    # Two rows at a time.
+    monkeypatch.setattr(dispatch, "_AT_ONCE_VALUES", 2 * 4 * 5)
+    assert_same(torch.clone, rows, 4, 2, seed=rows, at_once=True)
 
 
 def test_rows_without_gates_and_experts_without_rows_cost_nothing_and_give_zeros() -> None:
@@ -85,12 +99,26 @@ def test_rows_without_gates_and_experts_without_rows_cost_nothing_and_give_zeros
         assert torch.equal(mixed[2], torch.zeros(3))
 
 
-def test_no_rows_give_no_rows() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_no_rows_give_no_rows(at_once: bool) -> None:
     _, _, weights, bias = problem(1, 3, 2, seed=0)
-    assert mix(torch.zeros(0, 5), torch.zeros(0, 3), weights, bias).shape == (0, 3)
+    weights.requires_grad_()
+    with all_at_once(at_once):
+        mixed = mix(torch.zeros(0, 5), torch.zeros(0, 3), weights, bias)
+    assert mixed.shape == (0, 3)
+    (gradient,) = torch.autograd.grad(mixed.sum(), weights)
+    assert not gradient.any()
 
 
-def test_gradients_agree_with_finite_differences() -> None:
+def test_a_gpu_takes_a_few_experts_at_once() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    taken = [dispatch._takes_all_at_once(device, count) for device, count in ((gpu, 16), (gpu, 17), (cpu, 2))]
+    assert taken == [True, False, False]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_gradients_agree_with_finite_differences(at_once: bool) -> None:
     x, gates, weights, bias = (value.double().requires_grad_() for value in problem(7, 4, 2, seed=1))
     active = gates.detach() != 0
-    assert torch.autograd.gradcheck(lambda x, g, w, b: mix(x, g * active, w, b), (x, gates, weights, bias))
+    with all_at_once(at_once):
+        assert torch.autograd.gradcheck(lambda x, g, w, b: mix(x, g * active, w, b), (x, gates, weights, bias))

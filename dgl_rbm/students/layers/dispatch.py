@@ -4,10 +4,15 @@ Blocks of rows are taken one after another. In a block the (row, expert) pairs a
 expert multiplies one contiguous slice, and `embedding_bag` gathers, weighs and adds up each row's k results in one
 pass. No [k · B, N] tensor of all results exists: what one block needs fits into the caches of the processor, where
 one buffer of the whole batch would be fetched anew from memory in each of these steps.
+
+A GPU has computed what gates of zero leave out before it has launched a product for each expert. There the rows stand
+once for each expert, times its gate, and one product takes all of them: [g_1 x, ..., g_E x] with the W_e below each
+other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +29,9 @@ __all__ = ["mix"]
 # Values of the widest of a block's rows: with three experts a row, some 12 MiB of gathered rows.
 _BLOCK_VALUES = 2**20
 _FEWEST_ROWS = 1024
+# Experts that a GPU takes at once, and values of the rows that stand there once for each of them: 256 MiB.
+_MOST_AT_ONCE = 16
+_AT_ONCE_VALUES = 2**26
 
 
 def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
@@ -53,7 +61,12 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     if isinstance(x, StructuredRows):
         with in_float32(x.device):
             return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
-    return _DenseMix.apply(*lowered(x, gates, weights, bias))
+    mix_rows = _MixAtOnce if _takes_all_at_once(x.device, len(weights)) else _DenseMix
+    return mix_rows.apply(*lowered(x, gates, weights, bias))
+
+
+def _takes_all_at_once(device: torch.device, num_experts: int) -> bool:
+    return device.type != "cpu" and num_experts <= _MOST_AT_ONCE
 
 
 class _Block(NamedTuple):
@@ -86,7 +99,7 @@ class _Block(NamedTuple):
 
 def _blocks(gates: Tensor, widest: int) -> list[_Block]:
     count = gates.shape[0]
-    # A GPU has no such caches, and each block costs it a wait for the sizes.
+    # A GPU, where the experts are many, has no such caches, and each block costs it a wait for the sizes.
     size = max(_FEWEST_ROWS, _BLOCK_VALUES // widest) if gates.device.type == "cpu" else max(1, count)
     return [_block(gates, slice(start, min(start + size, count))) for start in range(0, count, size)]
 
@@ -174,6 +187,54 @@ def _add_up(results: Tensor, block: _Block) -> Tensor:
 
 def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else empty
+
+
+class _MixAtOnce(torch.autograd.Function):
+    """All experts in one product; what no gate asks for is multiplied by zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, gates, weights, bias)
+        below = weights.flatten(0, 1)
+        parts = [torch.addmm(g @ bias, _gated(rows, g), below) for rows, g in _in_parts(x, gates)]
+        return _joined(parts, weights.new_empty(0, weights.shape[2]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, gates, weights, bias = ctx.saved_tensors
+        needs_x, needs_gates, needs_weights, needs_bias = ctx.needs_input_grad
+        below = weights.flatten(0, 1)
+        of_x, of_gates, done = [], [], 0
+        of_weights = torch.zeros_like(below) if needs_weights else None
+        for rows, g in _in_parts(x, gates):
+            upstream = gradient[done : done + len(rows)]
+            done += len(rows)
+            if of_weights is not None:
+                of_weights.addmm_(_gated(rows, g).t(), upstream)
+            if needs_x or needs_gates:
+                back = (upstream @ below.t()).unflatten(1, weights.shape[:2])
+                of_x.append(torch.bmm(g.unsqueeze(1), back).squeeze(1))
+                pulls = torch.bmm(back, rows.unsqueeze(2)).squeeze(2) + upstream @ bias.t()
+                of_gates.append(torch.where(g != 0, pulls, torch.zeros_like(pulls)))
+        return (
+            _joined(of_x, torch.zeros_like(x)) if needs_x else None,
+            _joined(of_gates, torch.zeros_like(gates)) if needs_gates else None,
+            None if of_weights is None else of_weights.view_as(weights),
+            gates.t() @ gradient if needs_bias else None,
+        )
+
+
+def _gated(rows: Tensor, gates: Tensor) -> Tensor:
+    """Return the rows once for each expert, times its gate, ``[B, E · F]``."""
+    return (gates.unsqueeze(2) * rows.unsqueeze(1)).flatten(1)
+
+
+def _in_parts(x: Tensor, gates: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows with their gates, so many at a time that `_gated` stays small."""
+    size = max(1, _AT_ONCE_VALUES // max(1, gates.shape[1] * x.shape[1]))
+    # Splitting no rows would give one part of none.
+    yield from zip(x.split(size), gates.split(size), strict=True) if len(x) else ()
 
 
 class _SparseMix(torch.autograd.Function):
