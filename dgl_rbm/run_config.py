@@ -174,16 +174,19 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
     problems: list[str] = []
     hints: list[str] = []
     resolved = {**DEFAULTS, **values}
+    wrong: set[str] = set()
     for name, resolve in _RESOLVERS.items():
         try:
             resolved[name] = resolve(resolved[name])
         except ConfigError as error:
             problems.append(error.message)
             hints.append(error.hint or "")
+            wrong.add(name)
             # A value that passes, so that the other options are checked as well.
             resolved[name] = resolve(DEFAULTS[name])
     teacher, regularizer = resolved["teacher"], resolved["regularizer"]
-    if getattr(regularizer, "asks_teacher_again", False) and not getattr(teacher, "can_be_asked_again", True):
+    asks_again = "regularizer" not in wrong and getattr(regularizer, "asks_teacher_again", False)
+    if asks_again and not getattr(teacher, "can_be_asked_again", True):
         problems.append(
             f"regularizer: '{regularizer.kind}' asks the teacher again, on perturbed features, which the teacher "
             f"'{teacher.kind}' cannot answer."

@@ -13,6 +13,7 @@ from dgl_rbm import Callback, DistillationResult, DistillationTable, Distiller, 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.pipeline import Pipeline
+from dgl_rbm.run_config import resolve_config
 
 from .conftest import community_task
 from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part, without_test_scores
@@ -149,6 +150,14 @@ def test_what_needs_a_teacher_cannot_do_without() -> None:
         Distiller(teacher="none")
     with pytest.raises(ConfigError, match="cannot be one of several teachers"):
         Distiller(teacher=["sage", "none"])
+
+
+def test_a_wrong_regularizer_is_not_taken_for_the_default_one() -> None:
+    values = {"teacher": "none", "regularizer": {"kind": "edge_consistency", "weight": -1}}
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(values)
+    assert "regularizer -> weight" in caught.value.message
+    assert "krd" not in caught.value.message
 
 
 def test_without_a_teacher_a_student_has_the_default_width_and_depth() -> None:
