@@ -181,7 +181,7 @@ def _scalar(text: str, assignment: str) -> Any:
 
 
 def read_yaml(path: str | Path, what: str = "configuration file") -> dict[str, Any]:
-    """Read a configuration file, or another mapping, which errors call `what`.
+    """Read a configuration file, or another one that holds a mapping, which errors call `what`.
 
     Raises
     ------

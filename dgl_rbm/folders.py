@@ -7,7 +7,26 @@ from pathlib import Path
 
 from dgl_rbm.errors import ConfigError
 
-__all__ = ["make_folder"]
+__all__ = ["check_folder", "make_folder"]
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Make nothing, and see whether the folder is there, or can be made, and can be written to.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, where it cannot.
+    """
+    # Unlike the methods of `Path`, these functions pass over names that are too long.
+    if os.path.isfile(folder):
+        raise ConfigError(f"{option} {folder} is a file; expected a folder, which is made where it does not exist.")
+    place = folder.absolute()
+    there = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not os.path.isdir(there):
+        raise ConfigError(f"{option} {folder} cannot be written to: '{there}' is no folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {folder} cannot be written to: no permission.")
 
 
 def make_folder(folder: Path, option: str) -> None:
@@ -18,12 +37,8 @@ def make_folder(folder: Path, option: str) -> None:
     ConfigError
         Naming the option, where it cannot be made or written to.
     """
-    # Unlike `Path.is_file`, it passes over names that are too long.
-    if os.path.isfile(folder):
-        raise ConfigError(f"{option} {folder} is a file; expected a folder, which is made where it does not exist.")
+    check_folder(folder, option)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{option} {folder} cannot be written to: {error.strerror}.") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{option} {folder} cannot be written to: no permission.")

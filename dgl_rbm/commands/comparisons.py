@@ -93,7 +93,7 @@ def compare(
     if page is not None:
         from dgl_rbm.comparison.page import write_page
 
-        write_page([out], page)
+        write_page([out], page, option="--report")
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     else:

@@ -13,7 +13,8 @@ from dgl_rbm.comparison.render import escape_markdown, to_html, to_latex, to_mar
 from dgl_rbm.comparison.results import PLACE, Row, read_results
 from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
-from dgl_rbm.folders import make_folder
+from dgl_rbm.evaluation.figures import require_matplotlib
+from dgl_rbm.folders import check_folder
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["check_page", "render_page", "write_page", "write_tables"]
@@ -178,8 +179,10 @@ def check_page(out: Path, option: str, figures: Path | None = None) -> None:
         raise ConfigError(f"{option} {out} cannot be written: '{folder}' is no folder.")
     if out.is_dir():
         raise ConfigError(f"{option} {out} is a folder; expected a file, such as {out / 'results.md'}.")
-    if figures is None and _figures_beside(out).is_file():
-        raise ConfigError(f"{option} {out} has its figures in the folder {_figures_beside(out)}, which is a file.")
+    if figures is None:
+        check_folder(_figures_beside(out), f"{option} {out}: the folder of its figures,")
+    else:
+        check_folder(figures, "--figures")
 
 
 def _figures_beside(out: Path) -> Path:
@@ -187,7 +190,7 @@ def _figures_beside(out: Path) -> Path:
     return out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
 
 
-def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) -> list[Path]:
+def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None, *, option: str = "--out") -> list[Path]:
     """Write the page and its figures.
 
     Parameters
@@ -198,6 +201,8 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
         The Markdown file.
     figures : Path, optional
         Folder for the figures; by default the page's path without its suffix, or with ``-figures`` where it has none.
+    option : str
+        What errors call the option that named the file.
 
     Returns
     -------
@@ -209,15 +214,15 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None) 
     ArtifactError
         Where a folder holds no ``results.csv``.
     ConfigError
-        Where `out` is a folder, or as `render_page` says.
+        Where `out` is a folder, the figures' folder a file, or either cannot be written to, or as `render_page` says.
     MissingDependencyError
         Where matplotlib is not installed; before anything is written.
     """
-    check_page(out, "--out", figures)
+    check_page(out, option, figures)
+    require_matplotlib()
     rows = _read_rows(folders)
     figures = figures or _figures_beside(out)
     page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())
-    make_folder(figures, "--figures")
     written = []
     for setting in _settings(rows):
         for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):

@@ -78,7 +78,7 @@ def run_cells(
     if max_hours is not None and not max_hours > 0:
         raise ConfigError(f"max_hours is {max_hours}; expected a number above 0, such as 11.5.")
     make_folder(out, "--out")
-    make_folder(out / "cells", "--out")
+    make_folder(out / "cells", f"--out {out}: the folder of its cells,")
     deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
     rows: dict[str, Row] = {}
     for cell in cells:

@@ -31,7 +31,7 @@ from dgl_rbm.training.context import RunContext
 
 __all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsistencyTargets"]
 
-# Of all rows, from how many in a step on one product over all edges is taken.
+# A step of more than this share of all rows takes one product over all edges.
 _FROM_SHARE = 0.5
 
 

@@ -54,6 +54,7 @@ class PseudoLabels(nn.Module):
 
     labels: Tensor
     rounds_done: Tensor
+    given: Tensor
 
     def __init__(self, config: PseudoLabelConfig, table: DistillationTable) -> None:
         super().__init__()
@@ -67,7 +68,9 @@ class PseudoLabels(nn.Module):
         free[table.val_idx] = False
         self.register_buffer("free", free, persistent=False)
         self.register_buffer("labels", torch.full((len(table),), -1, dtype=torch.int64, device=table.device))
+        # On the CPU, where reading them waits for nothing.
         self.register_buffer("rounds_done", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.register_buffer("given", torch.zeros((), dtype=torch.int64, device="cpu"))
 
     def due(self, epoch: int) -> bool:
         """Whether a round comes after `epoch`, counted from 1 after any pre-training."""
@@ -87,7 +90,8 @@ class PseudoLabels(nn.Module):
         sure = (best.values >= self.config.confidence) & self.get_buffer("free")
         self.labels.copy_(torch.where(sure, best.indices, -1))
         self.rounds_done += 1
-        return int(sure.sum())
+        self.given.fill_(int(sure.sum()))
+        return int(self.given)
 
     def forward(self, heads: list[Tensor], rows: Tensor) -> Tensor:
         """Return the weighted cross-entropy with given labels, the mean over all rows that have one, summed over heads.
@@ -100,9 +104,9 @@ class PseudoLabels(nn.Module):
             Table rows that they belong to, int64 ``[B]``.
         """
         labels = self.labels[rows]
-        given = labels >= 0
-        scale = len(self._table.taught_idx) / (len(rows) * max(1, int((self.labels >= 0).sum())))
-        losses = [hard_label_loss(torch.log_softmax(logits[given], dim=1), labels[given]) for logits in heads]
+        labelled = labels >= 0
+        scale = len(self._table.taught_idx) / (len(rows) * max(1, int(self.given)))
+        losses = [hard_label_loss(torch.log_softmax(logits[labelled], dim=1), labels[labelled]) for logits in heads]
         return self.config.weight * scale * torch.stack(losses).sum()
 
 
@@ -126,9 +130,7 @@ def smooth_over_neighbors(probs: Tensor, table: DistillationTable) -> None:
     means = matmul(table.neighbors, probs).div_(counts.clamp(min=1))
     alone = (counts == 0).squeeze(1)
     means[alone] = probs[alone]
-    truth = table.labels[val]
-
-    def right(step: int) -> int:
-        return int((torch.lerp(probs[val], means[val], step / _SHARES).argmax(dim=1) == truth).sum())
-
-    probs.lerp_(means, max(range(_SHARES, -1, -1), key=right) / _SHARES)
+    truth, own, around = table.labels[val], probs[val], means[val]
+    shares = [step / _SHARES for step in range(_SHARES, -1, -1)]
+    right = torch.stack([(torch.lerp(own, around, share).argmax(dim=1) == truth).sum() for share in shares]).tolist()
+    probs.lerp_(means, shares[right.index(max(right))])

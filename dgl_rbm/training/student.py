@@ -276,7 +276,7 @@ class _StudentRun(EpochLoop):
 def _means_over_rows(noted: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
     """Return the means of named values of steps, each of so many rows.
 
-    They are read at once, after the last step: a GPU is not waited for in between.
+    They are read at once, after the last step, which a GPU answers sooner than one by one.
     """
     values = iter(torch.stack([value for _, parts in noted for value in parts.values()]).tolist())
     total = sum(rows for rows, _ in noted)

@@ -62,7 +62,7 @@ def test_from_methods_to_tables_and_a_page(tmp_path: Path) -> None:
     refused = invoke("report", "out", "--figures", "taken", code=2)
     assert "--figures taken is a file; expected a folder" in refused.stderr
     refused = invoke("report", "out", "--out", "taken.md", code=2)
-    assert "--out taken.md has its figures in the folder taken, which is a file" in refused.stderr
+    assert "--out taken.md: the folder of its figures, taken is a file" in refused.stderr
     assert not (tmp_path / "results.md").exists()
     assert not (tmp_path / "taken.md").exists()
     assert "Wrote results.md" in invoke("report", "out").stdout
@@ -118,7 +118,7 @@ def test_a_page_that_is_a_folder_is_refused_before_anything_runs(tmp_path: Path)
     assert "--report . is a folder; expected a file" in result.stderr
     (tmp_path / "taken").write_text("mine")
     result = invoke("compare", "--methods", "glnn", "--report", "taken.md", code=2)
-    assert "--report taken.md has its figures in the folder taken, which is a file" in result.stderr
+    assert "--report taken.md: the folder of its figures, taken is a file" in result.stderr
     result = invoke("compare", "--methods", "glnn", "--report", "taken/page.md", code=2)
     assert "taken/page.md cannot be written" in " ".join(result.stderr.split())
     assert not (tmp_path / "runs").exists()

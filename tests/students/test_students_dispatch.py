@@ -49,7 +49,7 @@ def problem(rows: int, experts: int, active: int, seed: int) -> tuple[Tensor, Te
 
 def all_at_once(yes: bool) -> Any:
     """Return a context in which experts are computed at once, as on a GPU, or not."""
-    return patch.object(dispatch, "_takes_all_at_once", lambda device, num_experts: yes)
+    return patch.object(dispatch, "_takes_all_at_once", lambda device, rows, shape: yes)
 
 
 def assert_same(
@@ -97,6 +97,9 @@ def test_rows_without_gates_and_experts_without_rows_cost_nothing_and_give_zeros
         mixed = mix(form(x), gates, weights, torch.where(weights[:, 0].isnan(), torch.zeros(()), bias))
         assert mixed.isfinite().all()
         assert torch.equal(mixed[2], torch.zeros(3))
+    # At once all experts are computed, and an unused one must be finite.
+    with all_at_once(True):
+        assert torch.equal(mix(x, gates, weights.nan_to_num(), bias.clone())[2], torch.zeros(3))
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -111,9 +114,13 @@ def test_no_rows_give_no_rows(at_once: bool) -> None:
 
 
 def test_a_gpu_takes_a_few_experts_at_once() -> None:
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    taken = [dispatch._takes_all_at_once(device, count) for device, count in ((gpu, 16), (gpu, 17), (cpu, 2))]
-    assert taken == [True, False, False]
+    def taken(device: str, rows: int, *shape: int) -> bool:
+        return dispatch._takes_all_at_once(torch.device(device), rows, torch.Size(shape))
+
+    assert taken("cuda", 4096, 16, 256, 256)
+    assert not taken("cuda", 4096, 17, 256, 256)
+    assert not taken("cuda", 40_960, 5, 1024, 1024)
+    assert not taken("cpu", 1, 2, 4, 4)
 
 
 @pytest.mark.parametrize("at_once", [False, True])

@@ -5,9 +5,9 @@ expert multiplies one contiguous slice, and `embedding_bag` gathers, weighs and 
 pass. No [k · B, N] tensor of all results exists: what one block needs fits into the caches of the processor, where
 one buffer of the whole batch would be fetched anew from memory in each of these steps.
 
-A GPU has computed what gates of zero leave out before it has launched a product for each expert. There the rows stand
-once for each expert, times its gate, and one product takes all of them: [g_1 x, ..., g_E x] with the W_e below each
-other.
+On a GPU what gates of zero leave out is computed too where that takes less time than to launch a product for each
+expert: the rows stand once for each expert, times its gate, and one product takes all of them, [g_1 x, ..., g_E x] with
+the W_e below each other.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ __all__ = ["mix"]
 # Values of the widest of a block's rows: with three experts a row, some 12 MiB of gathered rows.
 _BLOCK_VALUES = 2**20
 _FEWEST_ROWS = 1024
-# Experts that a GPU takes at once, and values of the rows that stand there once for each of them: 256 MiB.
+# What a GPU takes at once: experts, multiply-adds, and values of the rows that stand there once for each expert.
 _MOST_AT_ONCE = 16
+_AT_ONCE_PRODUCTS = 2**35
 _AT_ONCE_VALUES = 2**26
 
 
 def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Return ``Σ_e gates[:, e] · (x @ weights[e] + bias[e])``, computed for the gates that are not zero.
+    """Return ``Σ_e gates[:, e] · (x @ weights[e] + bias[e])``.
+
+    Computed for the gates that are not zero; on a GPU, where the product is not too large, for all of them.
 
     Parameters
     ----------
@@ -61,12 +64,13 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     if isinstance(x, StructuredRows):
         with in_float32(x.device):
             return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
-    mix_rows = _MixAtOnce if _takes_all_at_once(x.device, len(weights)) else _DenseMix
+    mix_rows = _MixAtOnce if _takes_all_at_once(x.device, len(x), weights.shape) else _DenseMix
     return mix_rows.apply(*lowered(x, gates, weights, bias))
 
 
-def _takes_all_at_once(device: torch.device, num_experts: int) -> bool:
-    return device.type != "cpu" and num_experts <= _MOST_AT_ONCE
+def _takes_all_at_once(device: torch.device, rows: int, shape: torch.Size) -> bool:
+    """Whether experts of that shape, ``[E, F, N]``, are all computed for so many rows."""
+    return device.type != "cpu" and shape[0] <= _MOST_AT_ONCE and rows * shape.numel() <= _AT_ONCE_PRODUCTS
 
 
 class _Block(NamedTuple):
@@ -99,7 +103,7 @@ class _Block(NamedTuple):
 
 def _blocks(gates: Tensor, widest: int) -> list[_Block]:
     count = gates.shape[0]
-    # A GPU, where the experts are many, has no such caches, and each block costs it a wait for the sizes.
+    # A GPU has no such caches, and each block costs it a wait for the sizes.
     size = max(_FEWEST_ROWS, _BLOCK_VALUES // widest) if gates.device.type == "cpu" else max(1, count)
     return [_block(gates, slice(start, min(start + size, count))) for start in range(0, count, size)]
 
@@ -190,7 +194,7 @@ def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:
 
 
 class _MixAtOnce(torch.autograd.Function):
-    """All experts in one product; what no gate asks for is multiplied by zero."""
+    """All experts in one product; what no gate asks for is multiplied by zero, and must be finite for that."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
@@ -214,9 +218,11 @@ class _MixAtOnce(torch.autograd.Function):
                 of_weights.addmm_(_gated(rows, g).t(), upstream)
             if needs_x or needs_gates:
                 back = (upstream @ below.t()).unflatten(1, weights.shape[:2])
-                of_x.append(torch.bmm(g.unsqueeze(1), back).squeeze(1))
-                pulls = torch.bmm(back, rows.unsqueeze(2)).squeeze(2) + upstream @ bias.t()
-                of_gates.append(torch.where(g != 0, pulls, torch.zeros_like(pulls)))
+                if needs_x:
+                    of_x.append(torch.bmm(g.unsqueeze(1), back).squeeze(1))
+                if needs_gates:
+                    pulls = torch.bmm(back, rows.unsqueeze(2)).squeeze(2) + upstream @ bias.t()
+                    of_gates.append(torch.where(g != 0, pulls, torch.zeros_like(pulls)))
         return (
             _joined(of_x, torch.zeros_like(x)) if needs_x else None,
             _joined(of_gates, torch.zeros_like(gates)) if needs_gates else None,
