@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dgl_rbm.errors import ConfigError
 
-__all__ = ["check_folder", "make_folder"]
+__all__ = ["check_folder", "check_place", "make_folder"]
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -21,12 +21,23 @@ def check_folder(folder: Path, option: str) -> None:
     # Unlike the methods of `Path`, these functions pass over names that are too long.
     if os.path.isfile(folder):
         raise ConfigError(f"{option} {folder} is a file; expected a folder, which is made where it does not exist.")
+    check_place(folder, f"{option} {folder}")
+
+
+def check_place(folder: Path, what: str) -> None:
+    """Make nothing, and see whether something can be written to the folder, or to one that is made there.
+
+    Raises
+    ------
+    ConfigError
+        Saying that `what` cannot be written to.
+    """
     place = folder.absolute()
     there = next(path for path in (place, *place.parents) if os.path.exists(path))
     if not os.path.isdir(there):
-        raise ConfigError(f"{option} {folder} cannot be written to: '{there}' is no folder.")
+        raise ConfigError(f"{what} cannot be written to: '{there}' is no folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{option} {folder} cannot be written to: no permission.")
+        raise ConfigError(f"{what} cannot be written to: no permission.")
 
 
 def make_folder(folder: Path, option: str) -> None:

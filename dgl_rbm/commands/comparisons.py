@@ -68,11 +68,9 @@ def compare(
     console = stderr()
     if page is not None:
         from dgl_rbm.comparison.page import check_page
-        from dgl_rbm.evaluation.figures import require_matplotlib
 
         # Now rather than after hours of training.
         check_page(page, "--report")
-        require_matplotlib()
     with kept_on_interrupt(console, "cells", out):
         rows = run_comparison(
             console,

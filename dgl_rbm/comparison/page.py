@@ -14,7 +14,7 @@ from dgl_rbm.comparison.results import PLACE, Row, read_results
 from dgl_rbm.comparison.tables import comparison_tables
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.evaluation.figures import require_matplotlib
-from dgl_rbm.folders import check_folder
+from dgl_rbm.folders import check_folder, check_place
 from dgl_rbm.training.checkpoint import write_atomic
 
 __all__ = ["check_page", "render_page", "write_page", "write_tables"]
@@ -173,16 +173,23 @@ def _place(record: Mapping[str, Any]) -> str:
 
 
 def check_page(out: Path, option: str, figures: Path | None = None) -> None:
-    """Raise a ConfigError, naming the option, where a page and its figures cannot be written to `out`."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise ConfigError(f"{option} {out} cannot be written: '{folder}' is no folder.")
+    """See whether a page and its figures can be drawn and written to `out`; write nothing.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, where they cannot be written.
+    MissingDependencyError
+        Where matplotlib is not installed.
+    """
+    check_place(out.absolute().parent, f"{option} {out}")
     if out.is_dir():
         raise ConfigError(f"{option} {out} is a folder; expected a file, such as {out / 'results.md'}.")
     if figures is None:
         check_folder(_figures_beside(out), f"{option} {out}: the folder of its figures,")
     else:
         check_folder(figures, "--figures")
+    require_matplotlib()
 
 
 def _figures_beside(out: Path) -> Path:
@@ -219,7 +226,6 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None, 
         Where matplotlib is not installed; before anything is written.
     """
     check_page(out, option, figures)
-    require_matplotlib()
     rows = _read_rows(folders)
     figures = figures or _figures_beside(out)
     page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())

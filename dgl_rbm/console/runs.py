@@ -10,6 +10,7 @@ import yaml
 
 from dgl_rbm.artifacts import STARTED, is_finished
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.folders import check_folder
 from dgl_rbm.result import DistillationResult
 from dgl_rbm.run_config import DistillConfig
 from dgl_rbm.training.checkpoint import write_atomic
@@ -31,18 +32,18 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
         stem = f"{_short(config)}-{config.teacher.kind}-{config.student.kind}"
         names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
         out = next(folder for name in names if _is_free(folder := Path("runs") / name, marker))
-    elif out.is_file():
-        raise ConfigError(f"--out {out} is a file; expected a folder, which is made where it does not exist.")
-    elif is_finished(out) and not overwrite:
-        raise ConfigError(
-            f"--out {out} holds a finished run.", hint="Name another folder, or replace the run with --overwrite."
-        )
-    elif not overwrite and (out / STARTED).is_file() and (out / STARTED).read_text(encoding="utf-8") != marker:
-        raise ConfigError(
-            f"--out {out} holds a stopped run of other options.",
-            hint=f"Continue it with `dgl-rbm distill --config {out / STARTED} --out {out}`, name another folder, or "
-            "replace the run with --overwrite.",
-        )
+    else:
+        check_folder(out, "--out")
+        if is_finished(out) and not overwrite:
+            raise ConfigError(
+                f"--out {out} holds a finished run.", hint="Name another folder, or replace the run with --overwrite."
+            )
+        if not overwrite and (out / STARTED).is_file() and (out / STARTED).read_text(encoding="utf-8") != marker:
+            raise ConfigError(
+                f"--out {out} holds a stopped run of other options.",
+                hint=f"Continue it with `dgl-rbm distill --config {out / STARTED} --out {out}`, name another folder, "
+                "or replace the run with --overwrite.",
+            )
     try:
         # Now rather than after hours of training, should it not be possible.
         write_atomic(out / STARTED, marker)
