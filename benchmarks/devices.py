@@ -12,17 +12,15 @@ GPU. A first small run on each device, which is not counted, loads the libraries
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import write_json
 
 from dgl_rbm import Distiller
-from dgl_rbm.comparison.record import hardware
-from dgl_rbm.environment import versions
 from dgl_rbm.run_config import resolve_config
 
 STAGES = ("teacher", "logits", "hidden states", "encoder", "regularizer", "student", "evaluation")
@@ -100,12 +98,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
     results: dict[str, Any] = {"runs": {}, "methods": {}}
-
-    def keep() -> None:
-        if options.out is not None:
-            found = {"hardware": hardware(), "versions": versions(), "threads": torch.get_num_threads()}
-            options.out.write_text(json.dumps({"machine": found, "results": results}, indent=1) + "\n")
-
     for device in options.devices:
         Distiller(training={"epochs": 3}, device=device).fit("digits", latency_of=())
     for title, config in shaped_like_arxiv(options.nodes, options.epochs).items():
@@ -115,7 +107,7 @@ def main() -> None:
         }
         results["runs"][title] = runs
         print(stage_table(title, runs), flush=True)
-        keep()
+        write_json(options.out, results)
     if options.methods:
         heads = " | ".join(f"{device}, s | test accuracy" for device in options.devices)
         print(f"| method on {options.dataset} | {heads} | ratio |\n|---|{'---|' * (2 * len(options.devices) + 1)}")
@@ -133,7 +125,7 @@ def main() -> None:
                 for seconds, run in zip(own, runs.values(), strict=True)
             ]
             print(row(name, cells, own), flush=True)
-            keep()
+            write_json(options.out, results)
 
 
 if __name__ == "__main__":

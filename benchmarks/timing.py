@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,9 @@ from statistics import median
 from typing import Any
 
 import torch
+
+from dgl_rbm.comparison.record import hardware
+from dgl_rbm.environment import versions
 
 __all__ = ["Timing", "alternate", "machine", "write_json"]
 
@@ -43,7 +45,7 @@ def alternate(contenders: Mapping[str, Callable[[], Any]], repeats: int, warmup:
 
 def machine() -> dict[str, Any]:
     """Return what the times depend on."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()}
+    return {"hardware": hardware(), "versions": versions(), "threads": torch.get_num_threads()}
 
 
 def write_json(path: Path | None, results: Any) -> None:
