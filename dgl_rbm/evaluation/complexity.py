@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.sparse import Rows, SparseRows
 from dgl_rbm.stacked import StackedRows
 from dgl_rbm.students.base import Student, StudentConfig
@@ -183,7 +184,12 @@ def complexity(student: Student, *, entries: Tensor | None = None) -> Complexity
 
 
 def skeleton(
-    config: StudentConfig, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2
+    config: StudentConfig,
+    in_dim: int,
+    num_classes: int,
+    *,
+    hidden_dim: int = DEFAULT_WIDTH,
+    num_layers: int = DEFAULT_DEPTH,
 ) -> Student:
     """Return a student of this shape without memory for its weights, past its pre-training, to be counted.
 
@@ -207,7 +213,7 @@ def skeleton(
 
 
 def width_for_active_parameters(
-    config: StudentConfig, in_dim: int, num_classes: int, active_parameters: int, *, num_layers: int = 2
+    config: StudentConfig, in_dim: int, num_classes: int, active_parameters: int, *, num_layers: int = DEFAULT_DEPTH
 ) -> int:
     """Return the hidden width at which a student has nearly this many active parameters.
 

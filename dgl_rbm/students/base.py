@@ -186,7 +186,7 @@ class StudentConfig(ComponentConfig):
     hidden_dim: int | None = Field(
         default=None,
         ge=1,
-        description="Width of the hidden layers; null takes the teacher's, and 128 where it shows none.",
+        description=f"Width of the hidden layers; null takes the teacher's, and {DEFAULT_WIDTH} where it shows none.",
     )
     width_factor: int = Field(
         default=1, ge=1, description="Multiplies the width of the hidden layers, the teacher's as well."
@@ -194,7 +194,8 @@ class StudentConfig(ComponentConfig):
     num_layers: int | None = Field(
         default=None,
         ge=1,
-        description="Number of layers, the output layer included; null takes the teacher's, and 2 where it shows none.",
+        description="Number of layers, the output layer included; null takes the teacher's, and "
+        f"{DEFAULT_DEPTH} where it shows none.",
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
 
@@ -218,7 +219,9 @@ class StudentConfig(ComponentConfig):
         """Return a copy that knows how many columns, the last ones, are encodings, where the student needs to."""
         return self
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Student:
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+    ) -> Student:
         """Make the student.
 
         Parameters

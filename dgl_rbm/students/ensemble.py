@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgl_rbm.norms import NormName
-from dgl_rbm.registry import students
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 from dgl_rbm.students.mlp import MLP
@@ -56,7 +56,9 @@ class EnsembleConfig(StudentConfig):
     num_members: int = Field(default=3, ge=1, description="Number of perceptrons.")
     norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Ensemble:
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+    ) -> Ensemble:
         return Ensemble(
             MLP(
                 in_dim,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from dgl_rbm.norms import NormName, make_norm
-from dgl_rbm.registry import students
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
 from dgl_rbm.sparse import Rows, linear
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 
@@ -39,8 +39,8 @@ class MLP(Student):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 128,
-        num_layers: int = 2,
+        hidden_dim: int = DEFAULT_WIDTH,
+        num_layers: int = DEFAULT_DEPTH,
         norm: NormName = "none",
         dropout: float = 0.3,
     ) -> None:
@@ -73,7 +73,9 @@ class MlpConfig(StudentConfig):
     kind: Literal["mlp"] = Field(default="mlp", description="Multi-layer perceptron.")
     norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> MLP:
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+    ) -> MLP:
         return MLP(
             in_dim,
             num_classes,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from dgl_rbm.norms import NormName
-from dgl_rbm.registry import students
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
 from dgl_rbm.students.layers.routing import LearnedRouter
 from dgl_rbm.students.mixture import MixtureConfig, MixtureStudent
 
@@ -36,8 +36,8 @@ class MoE(MixtureStudent):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 128,
-        num_layers: int = 2,
+        hidden_dim: int = DEFAULT_WIDTH,
+        num_layers: int = DEFAULT_DEPTH,
         norm: NormName = "none",
         dropout: float = 0.3,
         num_experts: int = 8,
@@ -72,7 +72,9 @@ class MoEConfig(MixtureConfig):
         default=None, ge=1, description="Dimensions of the space that rows are routed in; null takes hidden_dim."
     )
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> MoE:
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+    ) -> MoE:
         return MoE(
             in_dim,
             num_classes,

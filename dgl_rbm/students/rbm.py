@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
-from dgl_rbm.registry import students
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
 from dgl_rbm.sparse import Rows
 from dgl_rbm.students.layers.cluster_count import MOST_EXPERTS, best_centres, candidate_counts, starting_counts
 from dgl_rbm.students.layers.columns import Columns, input_columns
@@ -72,8 +72,8 @@ class RbM(MixtureStudent):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = 128,
-        num_layers: int = 2,
+        hidden_dim: int = DEFAULT_WIDTH,
+        num_layers: int = DEFAULT_DEPTH,
         norm: NormName = "none",
         dropout: float = 0.3,
         num_experts: int | Sequence[int] | Literal["auto"] = 5,
@@ -253,7 +253,9 @@ class RbMConfig(MixtureConfig):
             return MOST_EXPERTS
         return counts if isinstance(counts, int) else min(counts)
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> RbM:
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+    ) -> RbM:
         return RbM(
             in_dim,
             num_classes,
