@@ -8,12 +8,32 @@ from __future__ import annotations
 
 import mmap
 import sys
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-__all__ = ["map_npy", "own_mapping"]
+__all__ = ["NPY_DAMAGE", "map_npy", "own_mapping"]
+
+# Raised for damaged .npy and .npz files: NumPy evaluates the header as a Python literal and lets the errors of the
+# tokenizer through, on every Python (`tokenize.TokenError`, no subclass of `ValueError` or `SyntaxError`).
+NPY_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SyntaxError,
+    ArithmeticError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 # Linux's value on the processors that DGL is built for; Python names it from version 3.13 on.
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
@@ -25,8 +45,8 @@ def map_npy(file: BinaryIO) -> np.memmap:
 
     Raises
     ------
-    OSError, ValueError
-        Where the file is no such file, is truncated, or holds Python objects.
+    NPY_DAMAGE
+        If the file is no such file, is truncated or damaged, or holds Python objects.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):

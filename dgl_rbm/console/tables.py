@@ -6,7 +6,6 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from dgl_rbm._mapped import NPY_DAMAGE, map_npy
 from dgl_rbm.errors import DataError, MissingDependencyError, raise_problems
 from dgl_rbm.serving import Predictor
 from dgl_rbm.sparse import Rows
@@ -94,8 +94,9 @@ def read_request(path: Path, predictor: Predictor, *, features: str = "feat") ->
 
 def _load_numpy(path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            array: np.ndarray = map_npy(file)
+    except NPY_DAMAGE as error:
         raise DataError(f"'{path}' is not an array of numbers written by numpy.save: {error}") from None
     return array
 
@@ -103,7 +104,7 @@ def _load_numpy(path: Path) -> np.ndarray:
 def _load_sparse(path: Path) -> Any:
     try:
         return sp.load_npz(path)
-    except (ValueError, OSError, KeyError, BadZipFile) as error:
+    except NPY_DAMAGE as error:
         raise DataError(f"'{path}' is not a matrix written by scipy.sparse.save_npz: {error}") from None
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from dgl_rbm._mapped import map_npy
+from dgl_rbm._mapped import NPY_DAMAGE, map_npy
 
 __all__ = ["MemoryMap", "kept_arrays", "maps", "read_arrays"]
 
@@ -92,7 +92,7 @@ def read_arrays(folder: Path, key: Mapping[str, Any], names: Collection[str]) ->
             # One that lacks a file may be about to be replaced; without a folder there is nothing to wait for.
             if look == _LOOKS - 1 or str(error.filename) == str(folder / _KEY):
                 return None
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError):
+        except NPY_DAMAGE:
             return None
         time.sleep(_PAUSE)
     return None

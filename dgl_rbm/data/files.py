@@ -8,12 +8,12 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
+from dgl_rbm._mapped import NPY_DAMAGE
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 
 __all__ = ["DAMAGE", "DATA_VARIABLE", "cache_folder", "data_folder", "download", "download_folder", "whole_or_nothing"]
@@ -21,20 +21,7 @@ __all__ = ["DAMAGE", "DATA_VARIABLE", "cache_folder", "data_folder", "download",
 DATA_VARIABLE = "DGL_RBM_DATA"
 
 # What the readers of truncated or foreign files raise, by format and by where the damage is.
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    SyntaxError,
-    RuntimeError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+DAMAGE = (*NPY_DAMAGE, ImportError, pickle.UnpicklingError)
 
 # Seconds without an answer, or without a byte, after which a download is given up.
 _TIMEOUT = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from dgl_rbm._mapped import NPY_DAMAGE, map_npy
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
 from dgl_rbm.registry import teachers
@@ -105,13 +105,14 @@ def read_logits(path: Path) -> np.ndarray[Any, Any]:
         if suffix == ".csv":
             return _read_csv(path)
         if suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            with path.open("rb") as file:
+                return map_npy(file)
         if suffix == ".safetensors":
             arrays = load_file(path)
         else:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+    except (*NPY_DAMAGE, SafetensorError) as error:
         raise ArtifactError(f"'{path}' cannot be read: {error}") from None
     if "logits" not in arrays:
         raise ArtifactError(f"'{path}' has no array 'logits'; it holds {', '.join(sorted(arrays)) or 'nothing'}.")

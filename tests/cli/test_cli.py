@@ -269,6 +269,16 @@ def test_predict_reads_rows_from_files(run: Path, tmp_path: Path, ending: str) -
     assert written["label"].tolist() == expected.argmax(1).tolist()
 
 
+def test_predict_explains_a_damaged_array(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((2, 64)))
+    content = (tmp_path / "rows.npy").read_bytes()
+    # A quote that opens a string and never closes it, which NumPy's tokenizer refuses by an error of its own.
+    (tmp_path / "rows.npy").write_bytes(content.replace(b"{'descr'", b"{'descr\""))
+    output = invoke("predict", str(run), str(tmp_path / "rows.npy"), code=2)
+    assert "rows.npy" in output
+    assert "Traceback" not in output
+
+
 def test_predict_uses_ids_and_neighbours(run: Path, tmp_path: Path) -> None:
     predictor = load_run(run).predictor
     known = predictor.encodings.node_ids[:5].tolist()

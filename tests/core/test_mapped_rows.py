@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dgl_rbm import _mapped
-from dgl_rbm._mapped import map_npy
+from dgl_rbm._mapped import NPY_DAMAGE, map_npy
 from dgl_rbm.convert import as_rows
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -21,6 +21,22 @@ VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 def path(tmp_path: Path) -> Path:
     np.save(tmp_path / "features.npy", VALUES)
     return tmp_path / "features.npy"
+
+
+def test_each_flipped_bit_of_a_header_is_read_or_is_damage(path: Path) -> None:
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(len(whole) - VALUES.nbytes):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                with path.open("rb") as file:
+                    map_npy(file)
+            except NPY_DAMAGE:
+                refused += 1
+    assert refused > len(whole)
 
 
 def follows_the_file(rows: torch.Tensor, path: Path) -> bool:

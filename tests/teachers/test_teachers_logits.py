@@ -97,7 +97,7 @@ def test_a_csv_file_with_words_is_refused(observed: ObservedGraph, tmp_path: Pat
 def test_damaged_files_are_refused(observed: ObservedGraph, tmp_path: Path) -> None:
     for suffix in (".npy", ".npz", ".safetensors"):
         path = write(tmp_path / f"scores{suffix}", LOGITS)
-        for content in (path.read_bytes()[:100], b"", b"no array"):
+        for content in (path.read_bytes()[:100], b"\x93NUMPY\x01\x00\x76\x00{'descr\"", b"", b"no array"):
             path.write_bytes(content)
             with pytest.raises(ArtifactError, match="cannot be read"):
                 teacher_of(path).fit(observed, RunContext())

@@ -1,0 +1,92 @@
+"""Repeats archived runs and compares every score, to the last digit, with the archive or with another checkout.
+
+Refactorings that must not change numbers are tested with it. Scores depend on the processor's instruction set and on
+the number of threads (1 here), so on another machine than the archive's compare two checkouts:
+
+    python benchmarks/referee.py --keep before.json       # in the old checkout
+    python benchmarks/referee.py --against before.json    # in the new one
+
+``DGL_RBM_DATA`` names the folder of the graphs; the archive is ``results/comparison/cells.tar.xz``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tarfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dgl_rbm import Distiller
+from dgl_rbm.run_config import resolve_config
+
+ARCHIVE = Path(__file__).parent / "results" / "comparison" / "cells.tar.xz"
+# Every mechanism that trains: KRD, pseudo-labels with edge consistency, hidden states with adversarial rows, routing,
+# and a choice among encoders with several teachers.
+DEFAULT = (
+    *(f"{method}-{graph}-*-0-*" for graph in ("cpf-cora", "amazon-photo") for method in ("krd", "cohop", "rbm")),
+    "nosmog-cpf-cora-*-0-*",
+    "rbm-multi-cpf-cora-*-0-*",
+)
+MEASURED = ("seconds", "latency", "versions")
+
+
+def archived(patterns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the archived cells whose file name matches one of the patterns."""
+    with tarfile.open(ARCHIVE) as archive:
+        for member in sorted(archive.getmembers(), key=lambda member: member.name):
+            if any(fnmatch(Path(member.name).name, pattern) for pattern in patterns):
+                content = archive.extractfile(member)
+                assert content is not None
+                yield json.load(content)
+
+
+def scores(metrics: Any) -> Any:
+    """Return metrics without anything that is measured anew in every run."""
+    if isinstance(metrics, dict):
+        return {name: scores(value) for name, value in metrics.items() if name not in MEASURED}
+    return metrics
+
+
+def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Yield each archived value that is now another one; values that the archive lacks are ignored."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name, value in before.items():
+            yield from differences(value, now.get(name), f"{path}.{name}".lstrip("."))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (left, right) in enumerate(zip(before, now, strict=True)):
+            yield from differences(left, right, f"{path}[{i}]")
+    elif before != now:
+        yield f"{path}: {before} -> {now}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patterns", nargs="*", default=DEFAULT, help="file names of cells, with wildcards")
+    parser.add_argument("--keep", type=Path, help="write the metrics to this file")
+    parser.add_argument("--against", type=Path, help="compare with this file in place of the archive")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    reference = {} if arguments.against is None else json.loads(arguments.against.read_text())
+    kept: dict[str, Any] = {}
+    failed = 0
+    for cell in archived(tuple(arguments.patterns)):
+        result = Distiller.from_config(resolve_config(cell["config"])).fit(latency_of=())
+        metrics = kept[cell["title"]] = scores(json.loads(json.dumps(result.metrics)))
+        before = reference.get(cell["title"]) if arguments.against else scores(cell["metrics"])
+        found = ["not in the reference"] if before is None else list(differences(before, metrics))
+        print(f"{cell['title']}: {'equal' if not found else 'DIFFERENT'}", *found, sep="\n  ", flush=True)
+        failed += bool(found)
+    if arguments.keep is not None:
+        arguments.keep.write_text(json.dumps(kept, indent=1))
+    print(f"{len(kept)} cells, {failed} different")
+    return 1 if failed or not kept else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
