@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
-from dgl_rbm.environment import versions
+from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.runtime.environment import versions
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.message_passing import aggregate
 

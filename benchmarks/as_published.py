@@ -147,7 +147,7 @@ class PublishedStep:
     x : Tensor
         Dense features beside encodings, ``[N, F + P]``.
     labels, train_idx, val_idx, teacher_logits
-        As in `dgl_rbm.table.DistillationTable`.
+        As in `dgl_rbm.training.table.DistillationTable`.
     edges : tuple of Tensor
         Sources and destinations.
     keep : Tensor

@@ -41,9 +41,9 @@ from torch import Tensor
 from dgl_rbm.data import NodeTask, load_task
 from dgl_rbm.encoders.deepwalk import DeepWalkEncoder, Walks
 from dgl_rbm.encoders.spectral import SpectralEncoder
-from dgl_rbm.environment import versions
-from dgl_rbm.training.checkpoint import write_atomic
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.checkpoint import write_atomic
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.environment import versions
 
 WALK_LENGTH, DIM, WINDOW, NEGATIVE = 50, 64, 5, 5
 # Nodes, undirected edges, features and classes of ogbn-arxiv.

@@ -21,7 +21,7 @@ import torch
 from timing import write_json
 
 from dgl_rbm import Distiller
-from dgl_rbm.run_config import resolve_config
+from dgl_rbm.run.config import resolve_config
 
 STAGES = ("teacher", "logits", "hidden states", "encoder", "regularizer", "student", "evaluation")
 

@@ -29,12 +29,12 @@ from as_published import PublishedRbM, PublishedStep, StepOptions
 from timing import alternate, write_json
 
 from dgl_rbm.data.load import load_task
-from dgl_rbm.pipeline import Pipeline
-from dgl_rbm.run_config import resolve_config
-from dgl_rbm.sparse import StructuredRows
-from dgl_rbm.stacked import StackedRows
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.rows.sparse import StructuredRows
+from dgl_rbm.rows.stacked import StackedRows
+from dgl_rbm.run.config import resolve_config
+from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.training.student import fit_student
 
 # Of the released code, GraphSAGE teachers, transductive.

@@ -22,12 +22,12 @@ import torch
 
 from dgl_rbm import Callback
 from dgl_rbm.registry import students
-from dgl_rbm.regularizers.targets import ExpectedNeighborTargets
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.layers import dispatch
-from dgl_rbm.table import DistillationTable
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.neighbor_targets import ExpectedNeighborTargets
 from dgl_rbm.training.student import StudentTraining, fit_student
+from dgl_rbm.training.table import DistillationTable
 
 COLUMNS, CLASSES, DEGREE = 192, 40, 14
 STUDENTS: dict[str, dict[str, Any]] = {"mlp": {}, "moe": {}, "rbm": {"pretrain_epochs": 2}}

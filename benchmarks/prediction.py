@@ -25,14 +25,14 @@ import torch
 from timing import write_json
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.load import load_task
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.registry import encoders, students, teachers
-from dgl_rbm.stacked import hstack
+from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.base import Student
 from dgl_rbm.students.mlp import MLP
-from dgl_rbm.training.context import RunContext
 
 
 def equal_mlp(rbm: Student, num_layers: int) -> MLP:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from dgl_rbm import Distiller
-from dgl_rbm.run_config import resolve_config
+from dgl_rbm.run.config import resolve_config
 
 ARCHIVE = Path(__file__).parent / "results" / "comparison" / "cells.tar.xz"
 # Every mechanism that trains: KRD, pseudo-labels with edge consistency, hidden states with adversarial rows, routing,

@@ -79,7 +79,7 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
 
     from dgl_rbm import Callback, Distiller
     from dgl_rbm.console.progress import progress_for
-    from dgl_rbm.run_config import resolve_config
+    from dgl_rbm.run.config import resolve_config
     from dgl_rbm.teachers import sampling
 
     # Every size goes layer by layer, as the largest must; small ones would be predicted at once, which is faster.

@@ -1,7 +1,7 @@
 """When does a sparse first layer beat a dense one? The measurement behind `SPARSE_BELOW_DENSITY`.
 
 For each number of columns and each share of non-zeros, the same random rows are multiplied once as a dense
-tensor and once as `SparseRows`: forward and backward of `dgl_rbm.sparse.linear`, as in one training step of a
+tensor and once as `SparseRows`: forward and backward of `dgl_rbm.rows.sparse.linear`, as in one training step of a
 student's first layer. The two are timed in turn, so that a change of the machine's load meets both alike, and
 only their ratio is to be trusted. With ``--batch`` a step picks that many rows at random first, as
 mini-batches do; a picked part of sparse rows has to be transposed anew. Run it as
@@ -22,7 +22,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, linear, take
+from dgl_rbm.rows.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, linear, take
 
 DENSITIES = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.10, 0.15, 0.20, 0.30, 0.40)
 COLUMNS = (1433, 6805)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from dgl_rbm.comparison.record import hardware
-from dgl_rbm.environment import versions
+from dgl_rbm.experiments.record import hardware
+from dgl_rbm.runtime.environment import versions
 
 __all__ = ["Timing", "alternate", "machine", "write_json"]
 

@@ -11,35 +11,34 @@ from typing import TYPE_CHECKING, Any
 from dgl_rbm._version import __version__
 
 if TYPE_CHECKING:
-    from dgl_rbm._dgl import dgl
-    from dgl_rbm.artifacts import SavedRun, load_run
+    from dgl_rbm.data.dgl_compat import dgl
     from dgl_rbm.data.make import make_task, task_from_graph
     from dgl_rbm.data.task import NodeTask
-    from dgl_rbm.distiller import Distiller
-    from dgl_rbm.encodings import Encodings
     from dgl_rbm.errors import DglRbmError
-    from dgl_rbm.result import DistillationResult
-    from dgl_rbm.run_config import DistillConfig
-    from dgl_rbm.serving import Predictor
-    from dgl_rbm.table import DistillationTable
-    from dgl_rbm.training.callbacks import Callback
-    from dgl_rbm.training.context import RunContext
+    from dgl_rbm.run.config import DistillConfig
+    from dgl_rbm.run.distiller import Distiller
+    from dgl_rbm.run.run import DistillationResult, SavedRun, load_run
+    from dgl_rbm.runtime.callbacks import Callback
+    from dgl_rbm.runtime.context import RunContext
+    from dgl_rbm.serving.encodings import Encodings
+    from dgl_rbm.serving.predictor import Predictor
+    from dgl_rbm.training.table import DistillationTable
 
 _MODULES = {
-    "Callback": "training.callbacks",
+    "Callback": "runtime.callbacks",
     # Importable on any supported torch, which a plain `import dgl` is not.
-    "dgl": "_dgl",
+    "dgl": "data.dgl_compat",
     "DglRbmError": "errors",
-    "DistillConfig": "run_config",
-    "DistillationResult": "result",
-    "DistillationTable": "table",
-    "Distiller": "distiller",
-    "Encodings": "encodings",
+    "DistillConfig": "run.config",
+    "DistillationResult": "run.run",
+    "DistillationTable": "training.table",
+    "Distiller": "run.distiller",
+    "Encodings": "serving.encodings",
     "NodeTask": "data.task",
-    "Predictor": "serving",
-    "RunContext": "training.context",
-    "SavedRun": "artifacts",
-    "load_run": "artifacts",
+    "Predictor": "serving.predictor",
+    "RunContext": "runtime.context",
+    "SavedRun": "run.run",
+    "load_run": "run.run",
     "make_task": "data.make",
     "task_from_graph": "data.make",
 }

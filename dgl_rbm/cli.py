@@ -12,7 +12,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from dgl_rbm._version import __version__
-from dgl_rbm.commands import comparisons, inspect, runs
+from dgl_rbm.commands.compare import compare
+from dgl_rbm.commands.components import components
+from dgl_rbm.commands.distill import distill
+from dgl_rbm.commands.doctor import doctor
+from dgl_rbm.commands.evaluate import evaluate
+from dgl_rbm.commands.init import init
+from dgl_rbm.commands.predict import predict
+from dgl_rbm.commands.report import report
+from dgl_rbm.commands.study import study
+from dgl_rbm.commands.tune import tune
+from dgl_rbm.commands.validate import validate
 
 __all__ = ["app", "main"]
 
@@ -27,19 +37,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them.
-for _command in (
-    runs.distill,
-    runs.predict,
-    runs.evaluate,
-    comparisons.compare,
-    comparisons.report,
-    comparisons.study,
-    comparisons.tune,
-    inspect.components,
-    inspect.init,
-    inspect.validate,
-    inspect.doctor,
-):
+for _command in (distill, predict, evaluate, compare, report, study, tune, components, init, validate, doctor):
     app.command(context_settings=_HELP)(_command)
 
 

@@ -45,4 +45,4 @@ napoleon_use_rtype = False
 default_role = "py:obj"
 # Names of this package must resolve; those of other projects are not looked up, for lack of their inventories.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!dgl_rbm\.).*"), ("py:.*", r"dgl_rbm\.\w+\.[A-Z]")]
+nitpick_ignore_regex = [("py:.*", r"(?!dgl_rbm\.).*"), ("py:.*", r"dgl_rbm(\.\w+)+\.[A-Z]")]

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from dgl_rbm import Distiller
-from dgl_rbm.evaluation.figures import Points, draw_points, new_figure, save_figure
-from dgl_rbm.evaluation.routing import expert_label_information, plane, routed_rows, top_experts
+from dgl_rbm.evaluation.routing import expert_label_information, plane, routed_rows
+from dgl_rbm.experiments.plots import Points, draw_points, new_figure, save_figure
+from dgl_rbm.training.routing_record import top_experts
 
 EXPERTS = 8
 POINTS = 700

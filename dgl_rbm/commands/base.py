@@ -82,7 +82,8 @@ def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> 
     """
     from dgl_rbm.config import read_yaml
     from dgl_rbm.methods.apply import checked_recipe, method_values, with_lookups
-    from dgl_rbm.run_config import override_path, resolve_config, with_overrides
+    from dgl_rbm.run.config import resolve_config
+    from dgl_rbm.specs import override_path, with_overrides
 
     values = read_yaml(config) if config is not None else {}
     split, method, recipe = (options.pop(name, None) for name in ("split", "method", "recipe"))

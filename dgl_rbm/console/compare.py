@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dgl_rbm.comparison.run import Listener
 from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
 from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.experiments.runner import Listener
 
 __all__ = ["CellProgress", "names_of", "print_tables", "run_comparison"]
 
@@ -93,15 +93,15 @@ def run_comparison(
     max_hours: float | None,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; return the rows of ``results.csv``."""
-    from dgl_rbm.comparison.grid import Variant, VariantMaker, expand, parse_seeds
-    from dgl_rbm.comparison.page import write_tables
-    from dgl_rbm.comparison.record import command_line, write_record
-    from dgl_rbm.comparison.results import read_results
-    from dgl_rbm.comparison.run import run_cells
-    from dgl_rbm.folders import make_folder
+    from dgl_rbm.experiments.grid import Variant, VariantMaker, expand, parse_seeds
+    from dgl_rbm.experiments.page import write_tables
+    from dgl_rbm.experiments.record import command_line, write_record
+    from dgl_rbm.experiments.results import read_results
+    from dgl_rbm.experiments.runner import run_cells
     from dgl_rbm.methods import load_method, method_names
     from dgl_rbm.methods.apply import checked_recipe
-    from dgl_rbm.run_config import resolve_teacher
+    from dgl_rbm.runtime.folders import make_folder
+    from dgl_rbm.specs import resolve_teacher
 
     settings_of = checked_recipe(recipe)
     if teacher is not None:
@@ -161,8 +161,8 @@ def run_comparison(
 
 def print_tables(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print every table of a comparison."""
-    from dgl_rbm.comparison.render import to_rich
-    from dgl_rbm.comparison.tables import comparison_tables
+    from dgl_rbm.experiments.render import to_rich
+    from dgl_rbm.experiments.tables import comparison_tables
 
     for table in comparison_tables(rows):
         console.print(to_rich(table))

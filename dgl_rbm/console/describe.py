@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.registry import REGISTRIES
-from dgl_rbm.run_config import DistillConfig
+from dgl_rbm.run.config import DistillConfig
 
 __all__ = ["commented_yaml", "component_summary", "find_components", "options_of"]
 

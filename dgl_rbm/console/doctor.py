@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgl_rbm.environment import versions
 from dgl_rbm.errors import MissingDependencyError
 from dgl_rbm.precision import FIRST_BF16_CAPABILITY
+from dgl_rbm.runtime.environment import versions
 
 __all__ = ["Finding", "examine"]
 
@@ -93,7 +93,7 @@ def _where(torch_cuda: bool, dgl_cuda: bool) -> str:
 
 def _dgl_findings() -> Iterator[Finding]:
     try:
-        from dgl_rbm._dgl import describe_build
+        from dgl_rbm.data.dgl_compat import describe_build
     except (MissingDependencyError, ImportError, OSError) as error:
         yield Finding("DGL build", "cannot be imported", f"Saved students still predict. {error}", ok=False)
         return

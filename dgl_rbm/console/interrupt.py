@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dgl_rbm.training.callbacks import PATIENCE_WITHIN_A_STEP, Callback
+from dgl_rbm.runtime.callbacks import PATIENCE_WITHIN_A_STEP, Callback
 
 __all__ = ["stop_between_steps", "terminated_as_by_ctrl_c"]
 

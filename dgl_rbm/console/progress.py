@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dgl_rbm.training.callbacks import Callback
+from dgl_rbm.runtime.callbacks import Callback
 
 __all__ = ["BarProgress", "LineProgress", "ProgressDisplay", "duration", "progress_for"]
 

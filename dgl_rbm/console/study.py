@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dgl_rbm.comparison.render import to_rich
 from dgl_rbm.console.compare import CellProgress
 from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
-from dgl_rbm.studies.report import StudyReport
+from dgl_rbm.experiments.render import to_rich
+from dgl_rbm.experiments.studies.report import StudyReport
 
 __all__ = ["print_report", "run_study"]
 
@@ -34,9 +34,9 @@ def run_study(
     max_hours: float | None,
 ) -> StudyReport:
     """Run the study `name`; progress goes to `console`."""
-    from dgl_rbm.comparison.grid import parse_seeds
-    from dgl_rbm.studies.base import StudyOptions
-    from dgl_rbm.studies.catalogue import load_study
+    from dgl_rbm.experiments.grid import parse_seeds
+    from dgl_rbm.experiments.studies.base import StudyOptions
+    from dgl_rbm.experiments.studies.catalogue import load_study
 
     study = load_study(name, values)
     with terminated_as_by_ctrl_c(), CellProgress(console, jobs) as progress:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dgl_rbm.report import COLUMNS, comparison_rows
+from dgl_rbm.run.report import COLUMNS, comparison_rows
 
 __all__ = ["print_comparison", "print_scores", "title_of"]
 
@@ -42,7 +42,7 @@ def print_comparison(console: Console, metrics: Mapping[str, Any], folder: Path)
 
 
 def _candidates_table(candidates: Sequence[Mapping[str, Any]], what: str) -> Table:
-    """Return how the candidates did among which validation chose; see `dgl_rbm.choice.choose`."""
+    """Return how the candidates did among which validation chose; see `dgl_rbm.run.selection.choose`."""
     table = Table(title="Candidates on the validation nodes", box=SIMPLE_HEAD, padding=0)
     for i, column in enumerate((what, "accuracy", "loss", "active parameters")):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
-from dgl_rbm.tuning.search import Search, Trial
+from dgl_rbm.experiments.tuning.search import Search, Trial
 
 __all__ = ["best_as_json", "print_best", "run_search"]
 
@@ -24,8 +24,8 @@ def run_search(
     console: Console, config: Any, *, seeds: Sequence[int], trials: int, space: Path | None, out: Path, hide: float
 ) -> Search:
     """Search from a resolved configuration; a line for each trial goes to `console`."""
-    from dgl_rbm.folders import make_folder
-    from dgl_rbm.tuning.space import default_space, read_space
+    from dgl_rbm.experiments.tuning.space import default_space, read_space
+    from dgl_rbm.runtime.folders import make_folder
 
     dimensions = default_space(config.student) if space is None else read_space(space)
     search = Search(config.to_values(), dimensions, seeds, out, hide)

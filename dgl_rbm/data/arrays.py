@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from dgl_rbm._mapped import NPY_DAMAGE, map_npy
+from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
 
 __all__ = ["MemoryMap", "kept_arrays", "maps", "read_arrays"]
 

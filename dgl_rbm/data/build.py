@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
 from dgl_rbm.data.checks import check_features, check_labels, check_nodes, check_split, graph_problems
-from dgl_rbm.data.normalize import FeatureNormalization
 from dgl_rbm.data.splits import NodeSplit, choose_unseen, draw_split, parse_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.errors import ConfigError, DataError, closest, raise_problems
-from dgl_rbm.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
+from dgl_rbm.rows.normalization import FeatureNormalization
+from dgl_rbm.rows.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
 
 __all__ = ["build_task", "compact"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
-from dgl_rbm.convert import as_rows
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import DataError, closest
-from dgl_rbm.sparse import Rows, rows_not_finite
+from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.sparse import Rows, rows_not_finite
 
 __all__ = [
     "check_features",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.file import FieldsConfig
 from dgl_rbm.data.files import DAMAGE
 from dgl_rbm.errors import DataError, DatasetNotFoundError

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.registry import datasets
 
 __all__ = ["DigitsConfig"]

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from dgl_rbm._dgl import dgl
-from dgl_rbm._mapped import map_npy
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.files import DAMAGE
 from dgl_rbm.data.make import labeled_graph
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
+from dgl_rbm.rows.memory_mapped import map_npy
 
 __all__ = ["FieldsConfig", "FileConfig"]
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from dgl_rbm._mapped import NPY_DAMAGE
 from dgl_rbm.errors import DataError, DatasetNotFoundError
+from dgl_rbm.rows.memory_mapped import NPY_DAMAGE
 
 __all__ = ["DAMAGE", "DATA_VARIABLE", "cache_folder", "data_folder", "download", "download_folder", "whole_or_nothing"]
 

@@ -8,7 +8,7 @@ import torch
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.training.seeding import derive_seed
+from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["hide_validation"]
 

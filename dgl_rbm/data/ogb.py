@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from dgl_rbm._dgl import dgl, without_update_check
 from dgl_rbm.data.arrays import MemoryMap, kept_arrays, maps, read_arrays
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.dgl_compat import dgl, without_update_check
 from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download_folder
 from dgl_rbm.data.structure import compressed, from_compressed
 from dgl_rbm.errors import DataError, DatasetNotFoundError, MissingDependencyError, UnknownNameError

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download_folder
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import ConfigError, DataError, raise_problems
-from dgl_rbm.training.seeding import derive_seed
+from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["Fractions", "NodeSplit", "PerClass", "choose_unseen", "draw_split", "parse_split"]
 

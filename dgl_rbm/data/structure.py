@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 
 __all__ = ["both_directions", "compressed", "from_compressed", "induced", "row_windows", "structure", "symmetrized"]
 

@@ -18,7 +18,7 @@ from dgl_rbm.data.files import cache_folder
 from dgl_rbm.data.structure import both_directions, from_compressed
 from dgl_rbm.errors import DatasetNotFoundError
 from dgl_rbm.registry import datasets
-from dgl_rbm.training.seeding import derive_seed
+from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["SyntheticConfig", "block_model_edges"]
 

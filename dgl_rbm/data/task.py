@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.structure import induced
-from dgl_rbm.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows, take
 
 __all__ = ["GraphView", "NodeTask", "ObservedGraph", "Setting"]
 

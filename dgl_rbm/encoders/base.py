@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["Encoder", "EncoderConfig", "EncoderOutput", "EncodingWeight"]
 

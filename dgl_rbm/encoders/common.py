@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgl_rbm.data.structure import compressed, row_windows
 from dgl_rbm.encoders.base import EncoderOutput
-from dgl_rbm.sparse import SparseRows, matmul, take, transpose_matmul
+from dgl_rbm.rows.sparse import SparseRows, matmul, take, transpose_matmul
 
 __all__ = ["NeighborMean", "encoder_output", "in_neighbors"]
 

@@ -17,8 +17,8 @@ from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, Encodin
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.encoders.skipgram import SkipGram
 from dgl_rbm.registry import encoders
-from dgl_rbm.sparse import SparseRows, matmul
-from dgl_rbm.training.context import RunContext, Stage
+from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.runtime.context import RunContext, Stage
 
 __all__ = ["DeepWalkConfig", "DeepWalkEncoder", "Walks", "expected_visits"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig
-from dgl_rbm.encodings import Encodings
-from dgl_rbm.sparse import Rows, norms
+from dgl_rbm.rows.sparse import Rows, norms
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["WeighedEncoder", "encode_nodes", "fit_encodings"]
 

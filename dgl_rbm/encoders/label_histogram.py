@@ -24,7 +24,7 @@ from dgl_rbm.encoders.base import EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.encoders.label_propagation import LabelPropagationEncoder
 from dgl_rbm.registry import encoders
-from dgl_rbm.training.context import Stage
+from dgl_rbm.runtime.context import Stage
 
 __all__ = ["LabelHistogramConfig", "LabelHistogramEncoder"]
 

@@ -16,7 +16,7 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
-from dgl_rbm.training.context import RunContext, Stage
+from dgl_rbm.runtime.context import RunContext, Stage
 
 __all__ = ["LabelPropagationConfig", "LabelPropagationEncoder"]
 

@@ -9,7 +9,7 @@ import torch
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
 from dgl_rbm.registry import encoders
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["NoEncoder", "NoEncoderConfig"]
 

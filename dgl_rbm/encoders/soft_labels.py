@@ -20,16 +20,16 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import induced
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
 from dgl_rbm.encoders.common import NeighborMean
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders
-from dgl_rbm.sparse import take
+from dgl_rbm.rows.sparse import take
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["SoftLabelConfig", "SoftLabelEncoder"]
 

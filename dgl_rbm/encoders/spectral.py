@@ -22,8 +22,8 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
 from dgl_rbm.encoders.common import NeighborMean, encoder_output
 from dgl_rbm.registry import encoders
-from dgl_rbm.sparse import SparseRows, matmul
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["SpectralConfig", "SpectralEncoder", "orthonormal", "positive_pmi", "symmetric_factor"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
-from dgl_rbm.sparse import Rows, SparseRows
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.students.ensemble import Ensemble
 from dgl_rbm.students.layers.mixture import MixtureLayer

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.task import GraphView
-from dgl_rbm.encodings import Encodings
-from dgl_rbm.sparse import take
-from dgl_rbm.stacked import hstack
+from dgl_rbm.rows.sparse import take
+from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 

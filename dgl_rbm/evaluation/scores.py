@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.fit import encode_nodes
-from dgl_rbm.encodings import Encodings
 from dgl_rbm.errors import DataError
-from dgl_rbm.sparse import Rows, take
-from dgl_rbm.stacked import hstack
+from dgl_rbm.rows.sparse import Rows, take
+from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
 
 __all__ = ["accuracy", "agreement", "macro_f1", "score", "student_inputs", "student_logits"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.students.base import Student
 
 __all__ = ["StudentTime", "side_by_side", "student_times"]

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 from dgl_rbm.config import ComponentConfig, apply_overrides
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.run_config import list_encoders, override_path
+from dgl_rbm.specs import list_encoders, override_path
 
 __all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
 
@@ -63,7 +63,7 @@ def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[di
 
 
 def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:
-    """Return the values of a method with `given` on top, for `dgl_rbm.run_config.resolve_config`.
+    """Return the values of a method with `given` on top, for `dgl_rbm.run.config.resolve_config`.
 
     Parameters
     ----------

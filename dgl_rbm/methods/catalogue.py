@@ -63,7 +63,7 @@ class Method(StrictConfig):
         *,
         teacher: str | None = None,
     ) -> dict[str, Any]:
-        """Return nested plain values for `dgl_rbm.run_config.resolve_config`.
+        """Return nested plain values for `dgl_rbm.run.config.resolve_config`.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class Method(StrictConfig):
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
         if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
             # Here, since the names of methods are asked for by commands that load no torch.
-            from dgl_rbm.run_config import combined_teacher
+            from dgl_rbm.specs import combined_teacher
 
             result["teacher"] = _with_kind("teacher", combined_teacher(teacher))
         if recipe == "published" and self.recipe is not None:

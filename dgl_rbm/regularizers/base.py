@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.table import NeighborTargets
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.table import NeighborTargets
 
 __all__ = ["Regularizer", "RegularizerConfig"]
 

@@ -25,9 +25,9 @@ from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.sparse import SparseRows, matmul
+from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsistencyTargets"]
 
@@ -36,7 +36,7 @@ _FROM_SHARE = 0.5
 
 
 class EdgeConsistencyTargets:
-    """The neighbours' predictions as targets; see `dgl_rbm.table.NeighborTargets`.
+    """The neighbours' predictions as targets; see `dgl_rbm.training.table.NeighborTargets`.
 
     In full batches these are the predictions of the same pass. In smaller ones, those of neighbours that are not in
     the batch are the ones that they had when they last were, and get no gradient; neighbours that never were do not

@@ -15,16 +15,16 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.regularizers.targets import (
+from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.runtime.checkpoint import restore_rng_state, rng_state
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.neighbor_targets import (
     ExpectedNeighborTargets,
     ReliableNeighborTargets,
     SampledNeighborTargets,
     predicted_entropy,
 )
-from dgl_rbm.sparse import Rows, SparseRows
-from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["KrdConfig", "KrdRegularizer", "perturbed"]
 

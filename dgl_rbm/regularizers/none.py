@@ -7,8 +7,8 @@ from typing import Literal
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["NoRegularizer", "NoRegularizerConfig"]
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from dgl_rbm.config import ComponentConfig
-from dgl_rbm.convert import as_rows
 from dgl_rbm.errors import DataError
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
-from dgl_rbm.sparse import Rows, rows_not_finite, take
+from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.sparse import Rows, rows_not_finite, take
 from dgl_rbm.students.layers.derived import Serving
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dgl_rbm.norms import NormName
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 from dgl_rbm.students.mlp import MLP
 

@@ -14,7 +14,7 @@ from torch.nn.functional import relu
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.objectives import load_balance_loss
 from dgl_rbm.precision import in_float32
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.kmeans import subsample

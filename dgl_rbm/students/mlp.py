@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, relu
 
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
-from dgl_rbm.sparse import Rows, linear
+from dgl_rbm.rows.sparse import Rows, linear
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
 
 __all__ = ["MLP", "MlpConfig"]

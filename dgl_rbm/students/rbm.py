@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.layers.cluster_count import MOST_EXPERTS, best_centres, candidate_counts, starting_counts
 from dgl_rbm.students.layers.columns import Columns, input_columns
 from dgl_rbm.students.layers.kmeans import kmeans_centres

@@ -13,7 +13,8 @@ from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows, SparseRows, linear, take
+from dgl_rbm.rows.sparse import Rows, SparseRows, linear, take
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import TeacherConfig, TeacherOutput
 from dgl_rbm.teachers.gcn import GCN, normalized_sum
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
@@ -22,7 +23,6 @@ from dgl_rbm.teachers.message_passing import laid_out
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import Placement
 from dgl_rbm.teachers.training import GNNTeacher
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["APPNP", "AppnpConfig", "AppnpTeacher", "FeatureMLP", "PropagationStep"]
 

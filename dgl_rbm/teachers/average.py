@@ -17,9 +17,9 @@ from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DglRbmError, TimeBudgetError
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["AverageConfig", "AverageTeacher", "likeliest_temperature", "likeliest_weights"]
 

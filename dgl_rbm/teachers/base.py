@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import GraphView, ObservedGraph
-from dgl_rbm.sparse import Rows
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["Teacher", "TeacherConfig", "TeacherOutput"]
 

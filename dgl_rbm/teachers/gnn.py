@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName, make_norm
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.teachers.csc import CSCGraph
 
 __all__ = ["LayeredGNN", "annotation", "layer_widths"]

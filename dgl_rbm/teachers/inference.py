@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import Rows, SparseRows
+from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.teachers.base import TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN, annotation
 from dgl_rbm.teachers.layerwise import layerwise_output

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import row_windows
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.teachers.base import TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.message_passing import laid_out

@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from dgl_rbm._mapped import NPY_DAMAGE, map_npy
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows, rows_not_finite
+from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
+from dgl_rbm.rows.sparse import Rows, rows_not_finite
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
-from dgl_rbm.training.context import RunContext
 
 __all__ = ["LogitsConfig", "LogitsTeacher"]
 

@@ -10,20 +10,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, mixed_precision
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.tasks.selection import selection_score
 from dgl_rbm.teachers.gnn import annotation
 from dgl_rbm.teachers.inference import readable
 from dgl_rbm.teachers.message_passing import laid_out
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
-from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.optimizer import make_adam
-from dgl_rbm.training.selection import selection_score
 
 __all__ = ["Steps", "TrainingRun", "steps"]
 

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.precision import Precision
+from dgl_rbm.tasks.selection import SelectBy
 from dgl_rbm.teachers.sampling import SamplingDevice
-from dgl_rbm.training.selection import SelectBy
 
 __all__ = ["TeacherTraining"]
 

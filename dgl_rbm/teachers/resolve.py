@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from dgl_rbm.run_config import resolve_teacher
+from dgl_rbm.specs import resolve_teacher
 from dgl_rbm.teachers.average import AverageTeacher
 from dgl_rbm.teachers.base import Teacher, TeacherConfig
 from dgl_rbm.teachers.training import GNNTeacher

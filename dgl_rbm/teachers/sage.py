@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import Rows, linear
+from dgl_rbm.rows.sparse import Rows, linear
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
 from dgl_rbm.teachers.message_passing import aggregate
 from dgl_rbm.teachers.training import GNNConfig

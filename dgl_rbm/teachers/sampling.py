@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import describe_build, dgl
+from dgl_rbm.data.dgl_compat import describe_build, dgl
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import Rows, SparseRows, take
+from dgl_rbm.rows.sparse import Rows, SparseRows, take
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.message_passing import Aggregation
 

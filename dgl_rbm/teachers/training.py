@@ -12,7 +12,8 @@ from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.norms import NormName
 from dgl_rbm.precision import check_precision
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes
@@ -20,9 +21,8 @@ from dgl_rbm.teachers.loop import TrainingRun, steps
 from dgl_rbm.teachers.message_passing import Aggregation
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import Placement, place
-from dgl_rbm.training.context import RunContext
 
-__all__ = ["GNNConfig", "GNNTeacher", "TeacherTraining"]
+__all__ = ["GNNConfig", "GNNTeacher"]
 
 _DEFAULT_FANOUT = 10
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dgl_rbm.training.checkpoint import restore_rng_state, rng_state
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.checkpoint import restore_rng_state, rng_state
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["EpochLoop"]
 

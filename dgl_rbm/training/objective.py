@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.objectives import distillation_loss, hard_label_loss
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.table import DistillationTable
 from dgl_rbm.training.pseudo_labels import PseudoLabelConfig, PseudoLabels
+from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import AdversarialConfig, AdversarialTerm, SimilarityConfig, SimilarityTerm
 
 __all__ = ["ObjectiveConfig", "StudentObjective", "distillation_objective"]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.objectives import hard_label_loss
-from dgl_rbm.sparse import matmul
-from dgl_rbm.table import DistillationTable
+from dgl_rbm.rows.sparse import matmul
+from dgl_rbm.training.table import DistillationTable
 
 __all__ = ["PseudoLabelConfig", "PseudoLabels", "smooth_over_neighbors"]
 

@@ -14,18 +14,18 @@ from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
-from dgl_rbm.evaluation.routing import routing_recorder
 from dgl_rbm.precision import Precision, check_precision, mixed_precision
-from dgl_rbm.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows, take
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.table import DistillationTable
+from dgl_rbm.tasks.selection import SelectBy, selection_score
 from dgl_rbm.training.averaging import AveragedModule
-from dgl_rbm.training.context import RunContext
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective
 from dgl_rbm.training.optimizer import make_adam
-from dgl_rbm.training.seeding import seeded
-from dgl_rbm.training.selection import SelectBy, selection_score
+from dgl_rbm.training.routing_record import routing_recorder
+from dgl_rbm.training.table import DistillationTable
 
 __all__ = ["StudentFit", "StudentTraining", "fit_student"]
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.objectives import perturbed_by_gradient, representational_similarity_loss
-from dgl_rbm.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.table import DistillationTable
+from dgl_rbm.training.table import DistillationTable
 
 __all__ = ["AdversarialConfig", "AdversarialTerm", "SimilarityConfig", "SimilarityTerm"]
 

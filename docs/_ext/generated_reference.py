@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 from sphinx.application import Sphinx
 
+import dgl_rbm
 from dgl_rbm.cli import app as command_line
 from dgl_rbm.console.describe import component_summary, options_of
 from dgl_rbm.registry import REGISTRIES
-from dgl_rbm.run_config import DistillConfig
+from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.teachers.options import TeacherTraining
 
 
@@ -107,7 +110,30 @@ def gallery() -> Iterator[str]:
         yield from (f"```{{literalinclude}} ../examples/{path.name}", ":language: python", "```", "")
 
 
+_API = _DOCS / "reference" / "api"
+# The command line has a page of its own.
+_WITHOUT_PAGE = ("cli", "commands", "console")
+
+
+def public_modules() -> dict[str, list[str]]:
+    """Return the names of all public modules by room; modules at the top level are the foundations."""
+    rooms: dict[str, list[str]] = {}
+    for module in sorted(module.name for module in pkgutil.walk_packages(dgl_rbm.__path__, "dgl_rbm.")):
+        parts = module.split(".")[1:]
+        package = (_DOCS.parent / "dgl_rbm").joinpath(*parts).is_dir()
+        if parts[0] not in _WITHOUT_PAGE and not package and not any(part.startswith("_") for part in parts):
+            rooms.setdefault(parts[0] if len(parts) > 1 else "foundations", []).append(module)
+    return rooms
+
+
+def modules(room: str) -> Iterator[str]:
+    """Yield Markdown lines: one section per module of a room."""
+    for module in public_modules()[room]:
+        yield from (f"## {module}", "", "```{eval-rst}", f".. automodule:: {module}", "```", "")
+
+
 _GENERATORS = {
+    **{f"modules of {room}": partial(modules, room) for room in public_modules()},
     "gallery": gallery,
     "commands": commands,
     "options": options,
@@ -125,7 +151,8 @@ def insert(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def always_read(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Read these pages in every build: what they show lies outside the documentation."""
-    return ["gallery", "reference/cli", "reference/configuration", "sampling"]
+    pages = [f"reference/api/{page.stem}" for page in _API.glob("*.md")]
+    return ["gallery", "reference/cli", "reference/configuration", "sampling", *pages]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

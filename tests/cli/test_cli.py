@@ -124,8 +124,8 @@ def test_brackets_and_list_positions_are_taken_as_they_are(tmp_path: Path) -> No
 
 
 def test_stopped_runs_of_other_options_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dgl_rbm.console.runs import choose_folder
-    from dgl_rbm.run_config import resolve_config
+    from dgl_rbm.run.config import resolve_config
+    from dgl_rbm.run.folder import choose_folder
 
     monkeypatch.chdir(tmp_path)
     first, second = (resolve_config({"seed": seed}) for seed in (0, 1))
@@ -295,7 +295,7 @@ def test_predict_uses_ids_and_neighbours(run: Path, tmp_path: Path) -> None:
 
 
 def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
-    from dgl_rbm._dgl import dgl
+    from dgl_rbm.data.dgl_compat import dgl
     from dgl_rbm.data.load import load_task
     from dgl_rbm.evaluation.scores import student_logits
 

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dgl_rbm.cli import app
-from dgl_rbm.comparison import run
 from dgl_rbm.console import compare as console
+from dgl_rbm.experiments import runner as run
 
 SMALL = ["--set", "dataset.num_nodes=150", "--set", "training.epochs=4", "--set", "teacher.training.epochs=4"]
 
@@ -153,7 +153,7 @@ def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkey
     # So that a signal which nobody takes ends this test alone.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     # Studies first: imported after the other patch, they would keep it for good.
-    monkeypatch.setattr("dgl_rbm.studies.base.run_cells", terminated)
+    monkeypatch.setattr("dgl_rbm.experiments.studies.base.run_cells", terminated)
     monkeypatch.setattr(run, "run_cells", terminated)
     try:
         assert "the same command continues" in " ".join(invoke(*command, code=130).stderr.split())
@@ -199,7 +199,7 @@ def test_report_of_nothing() -> None:
 
 
 def test_the_defaults_are_methods() -> None:
-    from dgl_rbm.console.compare_options import DEFAULT_METHODS
+    from dgl_rbm.commands.options import DEFAULT_METHODS
     from dgl_rbm.methods import method_names
 
     assert set(DEFAULT_METHODS.split(",")) <= set(method_names())

@@ -12,7 +12,8 @@ from pydantic import Field
 from dgl_rbm.config import ComponentConfig, StrictConfig, apply_overrides, read_yaml, validated
 from dgl_rbm.errors import ConfigError, UnknownNameError, raise_problems
 from dgl_rbm.registry import REGISTRIES, Registry
-from dgl_rbm.run_config import DistillConfig, resolve_config, resolve_dataset, resolve_encoders
+from dgl_rbm.run.config import DistillConfig, resolve_config
+from dgl_rbm.specs import resolve_dataset, resolve_encoders
 
 
 class Inner(StrictConfig):

@@ -15,16 +15,16 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.objectives import self_similarity_loss
 from dgl_rbm.precision import check_precision, in_float32, lowered, mixed_precision
 from dgl_rbm.registry import students
-from dgl_rbm.sparse import Rows, SparseRows, matmul
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows, matmul
+from dgl_rbm.rows.stacked import StackedRows
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.layers.dispatch import mix
 from dgl_rbm.students.layers.memory import ExpertMemory
 from dgl_rbm.students.layers.routing import MemoryRouter, top_k_gates
-from dgl_rbm.table import DistillationTable
 from dgl_rbm.teachers.options import TeacherTraining
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
 from dgl_rbm.training.student import StudentTraining, fit_student
+from dgl_rbm.training.table import DistillationTable
 
 # `auto` trains some of the others and is no student of its own.
 STUDENTS = [name for name in students.names() if name != "auto"]

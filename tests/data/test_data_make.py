@@ -7,10 +7,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data import make_task, task_from_graph
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import ConfigError, DataError
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 
 N = 12
 LABELS = torch.arange(N) % 3

@@ -17,7 +17,7 @@ import torch
 from dgl_rbm.data import load_task
 from dgl_rbm.errors import DataError, DatasetNotFoundError, UnknownNameError
 from dgl_rbm.registry import datasets
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data import make_task
 from dgl_rbm.data import structure as module
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import compressed, from_compressed, induced, row_windows, structure, symmetrized
 
 FORMS = ("coo", "csr", "csc")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.data import load_task
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
 

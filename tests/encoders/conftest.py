@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dgl_rbm.encoders.common import NeighborMean, in_neighbors
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.context import RunContext
 
 NODES = 6
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=20)

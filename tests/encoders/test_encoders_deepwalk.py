@@ -12,8 +12,8 @@ import torch
 from dgl_rbm.encoders import deepwalk
 from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.encoders.deepwalk import DeepWalkEncoder
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.context import RunContext
 
 
 def clique(nodes: range) -> list[tuple[int, int]]:

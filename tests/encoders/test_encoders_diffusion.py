@@ -9,11 +9,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from dgl_rbm.convert import as_rows
 from dgl_rbm.encoders import diffusion
 from dgl_rbm.encoders.diffusion import DiffusionEncoder
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.runtime.context import RunContext
 
 NODES, COLUMNS = 30, 8
 

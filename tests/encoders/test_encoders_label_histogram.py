@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dgl_rbm.encoders.label_histogram import LabelHistogramConfig, LabelHistogramEncoder
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.context import RunContext
 
 NODES, CLASSES, TRAIN = 9, 3, 6
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), min_size=5, max_size=30)

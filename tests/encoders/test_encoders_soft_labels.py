@@ -10,17 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
 from dgl_rbm.encoders.soft_labels import SoftLabelEncoder
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders, teachers
-from dgl_rbm.run_config import resolve_config
+from dgl_rbm.run.config import resolve_config
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.none import NoTeacher
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
 
 NODES, CLASSES = 7, 2
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=25)

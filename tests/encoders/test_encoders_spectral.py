@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dgl_rbm.encoders.spectral import SpectralEncoder, orthonormal, positive_pmi, symmetric_factor
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.runtime.context import RunContext
 
 NODES = 8
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=25)

@@ -20,8 +20,8 @@ from dgl_rbm.evaluation.complexity import (
     width_for_active_parameters,
 )
 from dgl_rbm.registry import students
-from dgl_rbm.sparse import SparseRows
-from dgl_rbm.stacked import hstack
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.students.base import Student
 
 KINDS = ["mlp", "ensemble", "moe", "rbm"]

@@ -14,26 +14,19 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
-from dgl_rbm.evaluation.routing import (
-    RoutingRecord,
-    expert_label_information,
-    expert_utilisation,
-    plane,
-    routed_rows,
-    routing_stability,
-    top_experts,
-)
-from dgl_rbm.sparse import SparseRows
-from dgl_rbm.stacked import hstack
+from dgl_rbm.evaluation.routing import expert_label_information, plane, routed_rows
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.checkpoint import CheckpointStore
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.mlp import MLP
 from dgl_rbm.students.moe import MoE
 from dgl_rbm.students.rbm import RbM
-from dgl_rbm.table import DistillationTable
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.checkpoint import CheckpointStore
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
+from dgl_rbm.training.routing_record import RoutingRecord, expert_utilisation, routing_stability, top_experts
 from dgl_rbm.training.student import StudentTraining, fit_student
+from dgl_rbm.training.table import DistillationTable
 
 
 def reference_information(experts: list[int], labels: list[int]) -> float:
@@ -225,7 +218,7 @@ def test_record_against_routings_asked_for_twice() -> None:
 
 
 def test_many_rows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dgl_rbm.evaluation.routing._MOST_ROWS", 6)
+    monkeypatch.setattr("dgl_rbm.training.routing_record._MOST_ROWS", 6)
     x = table().inputs
     with seeded(1, "weights"):
         student = routed(RbM(5, 3, hidden_dim=8, num_experts=4, pretrain_epochs=1), x)

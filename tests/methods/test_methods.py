@@ -13,15 +13,16 @@ import yaml
 
 import dgl_rbm.methods
 from dgl_rbm import Distiller, make_task
-from dgl_rbm._dgl import dgl
-from dgl_rbm.comparison.published import published_result
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import ConfigError, UnknownNameError
+from dgl_rbm.experiments.published import published_result
 from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.methods.apply import dataset_name, method_values, with_lookups
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.methods.recipes import find_recipe, recipes
 from dgl_rbm.registry import teachers
-from dgl_rbm.run_config import resolve_config, resolve_dataset
+from dgl_rbm.run.config import resolve_config
+from dgl_rbm.specs import resolve_dataset
 
 FOLDER = Path(dgl_rbm.methods.__file__).parent
 NAMED = sorted({recipe.dataset for recipe in recipes()})
@@ -52,7 +53,7 @@ def test_every_file_is_valid_and_resolves(name: str, recipe: Any) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_results_that_a_method_names_exist(name: str) -> None:
-    text = files("dgl_rbm.comparison").joinpath("published_results.csv").read_text(encoding="utf-8")
+    text = files("dgl_rbm.experiments").joinpath("published_results.csv").read_text(encoding="utf-8")
     rows = {(row["paper_table"], row["method"]) for row in csv.DictReader(text.splitlines())}
     published = load_method(name).published
     assert published is not None

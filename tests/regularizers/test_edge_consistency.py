@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyConfig, EdgeConsistencyTargets
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 
 NODES, CLASSES = 7, 3
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=25)

@@ -9,17 +9,17 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
-from dgl_rbm.convert import as_rows
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.krd import KrdRegularizer, perturbed
-from dgl_rbm.regularizers.targets import ExpectedNeighborTargets, SampledNeighborTargets
-from dgl_rbm.sparse import Rows, SparseRows, matmul
+from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.sparse import Rows, SparseRows, matmul
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.context import RunContext
+from dgl_rbm.training.neighbor_targets import ExpectedNeighborTargets, SampledNeighborTargets
 
 NODES, COLUMNS, CLASSES = 5, 4, 3
 

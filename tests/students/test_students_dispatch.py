@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows, SparseRows
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.students.layers import dispatch
 from dgl_rbm.students.layers.dispatch import mix
 

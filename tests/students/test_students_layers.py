@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dgl_rbm.objectives import commitment_loss, load_balance_loss, self_similarity_loss
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.kmeans import kmeans_centres, subsample
 from dgl_rbm.students.layers.memory import ExpertMemory, annealed_momentum

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.students.layers import kmeans
 from dgl_rbm.students.layers.lloyd import _descend, _spread_out, _step, _UnitRows, lloyd_centres
 

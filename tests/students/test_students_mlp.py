@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.students.ensemble import Ensemble, EnsembleConfig
 from dgl_rbm.students.mlp import MLP, MlpConfig
 

@@ -17,7 +17,7 @@ from torch.nn.functional import relu
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.objectives import commitment_loss, load_balance_loss, self_similarity_loss
 from dgl_rbm.registry import students
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.memory import annealed_momentum
 from dgl_rbm.students.mixture import MixtureStudent

@@ -20,8 +20,8 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.complexity import multiply_adds
 from dgl_rbm.objectives import self_similarity_loss
 from dgl_rbm.registry import students
-from dgl_rbm.sparse import Rows, SparseRows
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.students.layers.cluster_count import best_centres, silhouette
 from dgl_rbm.students.layers.columns import columns_of, input_columns
 from dgl_rbm.students.layers.kmeans import kmeans_centres

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dgl_rbm.sparse import Rows, SparseRows, linear
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows, linear
+from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.students.layers.derived import Derived
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.routing import choose_experts, top_k_gates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 
 

@@ -13,21 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.checkpoint import CheckpointStore
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.teachers import appnp
 from dgl_rbm.teachers.appnp import APPNP, AppnpTeacher
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.teachers.sampling import Placement
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.checkpoint import CheckpointStore
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
 
 CPU = Placement(torch.device("cpu"), full_graph_fits=True, graph_on="cpu")
 

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dgl_rbm import Distiller, make_task
-from dgl_rbm._dgl import dgl
-from dgl_rbm.artifacts import load_teacher_state
 from dgl_rbm.commands.base import gather
 from dgl_rbm.console.describe import commented_yaml
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TimeBudgetError, TrainingError
 from dgl_rbm.registry import teachers
-from dgl_rbm.run_config import resolve_config
+from dgl_rbm.run.config import resolve_config
+from dgl_rbm.run.fingerprint import fingerprint
+from dgl_rbm.run.run import load_teacher_state
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.checkpoint import CheckpointStore
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.teachers.average import AverageTeacher, likeliest_temperature, likeliest_weights
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.checkpoint import CheckpointStore
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.fingerprint import fingerprint
-from dgl_rbm.training.seeding import seeded
 
 
 def member(kind: str, epochs: int = 12, **options: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.teachers.gcn import GCN, GCNLayer
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.inference import full_graph_output, layerwise_output, predict_nodes

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import structure
 from dgl_rbm.teachers.layerwise import full_neighborhoods, layerwise_output
 from dgl_rbm.teachers.sage import SAGE

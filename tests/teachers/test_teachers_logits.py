@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
+from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher
 from dgl_rbm.teachers.resolve import as_teacher
-from dgl_rbm.training.context import RunContext
 
 LOGITS = np.random.default_rng(0).normal(size=(60, 2))
 

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.precision import mixed_precision
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.teachers import csc
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.gcn import GCN, GCNLayer
@@ -28,8 +30,6 @@ from dgl_rbm.teachers.message_passing import aggregate
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.teachers.sage import SAGE, SAGELayer
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
 
 BY_TORCH = Placement(torch.device("cpu"), full_graph_fits=True, graph_on="cpu", aggregation="torch")
 REDUCTIONS = {"sum": dgl.ops.copy_u_sum, "mean": dgl.ops.copy_u_mean, "max": dgl.ops.copy_u_max}

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dgl_rbm._dgl import dgl
-from dgl_rbm.convert import as_rows
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
+from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.sage import SAGE
 from dgl_rbm.teachers.sampling import (

@@ -13,20 +13,21 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm._dgl import dgl
 from dgl_rbm.config import ComponentConfig, validated
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TrainingError
 from dgl_rbm.registry import teachers
-from dgl_rbm.sparse import SparseRows
+from dgl_rbm.rows.sparse import SparseRows
+from dgl_rbm.runtime.callbacks import Callback
+from dgl_rbm.runtime.checkpoint import CheckpointStore
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
+from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.teachers.sampling import Placement
-from dgl_rbm.teachers.training import GNNTeacher, TeacherTraining
+from dgl_rbm.teachers.training import GNNTeacher
 from dgl_rbm.training import epochs
-from dgl_rbm.training.callbacks import Callback
-from dgl_rbm.training.checkpoint import CheckpointStore
-from dgl_rbm.training.context import RunContext
-from dgl_rbm.training.seeding import seeded
 
 FULL = {"sampler": "full", "epochs": 25}
 SAMPLED = {"sampler": "neighbor", "fanouts": [4, 4], "batch_size": 6, "epochs": 8}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import Rows, norms, take
+from dgl_rbm.rows.sparse import Rows, norms, take
 from dgl_rbm.students.layers.kmeans import kmeans_centres, subsample
 
 __all__ = ["MOST_EXPERTS", "best_centres", "candidate_counts", "silhouette", "starting_counts"]

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.sparse import Rows, SparseRows
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.rows.stacked import StackedRows
 
 __all__ = ["Columns", "columns_of", "input_columns"]
 

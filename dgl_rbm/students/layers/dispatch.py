@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 from dgl_rbm.precision import in_float32, lowered
-from dgl_rbm.sparse import Rows, SparseRows, StructuredRows
-from dgl_rbm.stacked import StackedRows
+from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows
+from dgl_rbm.rows.stacked import StackedRows
 
 __all__ = ["mix"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.sparse import Rows, linear, matmul
+from dgl_rbm.rows.sparse import Rows, linear, matmul
 from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.dispatch import mix
 from dgl_rbm.students.layers.memory import resized

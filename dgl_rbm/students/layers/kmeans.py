@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows, StructuredRows, norms, take
+from dgl_rbm.rows.sparse import Rows, StructuredRows, norms, take
 from dgl_rbm.students.layers.lloyd import lloyd_centres
 
 __all__ = ["kmeans_centres", "subsample"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm.sparse import Rows, matmul, norms, take, transpose_matmul
+from dgl_rbm.rows.sparse import Rows, matmul, norms, take, transpose_matmul
 
 __all__ = ["lloyd_centres"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from dgl_rbm.sparse import Rows, norms, transpose_matmul
+from dgl_rbm.rows.sparse import Rows, norms, transpose_matmul
 
 __all__ = ["ExpertMemory", "annealed_momentum", "resized"]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from dgl_rbm.precision import autocasts
-from dgl_rbm.sparse import Rows
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.layers.columns import columns_of
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.routing import Routing, TopKRouter

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.precision import in_float32
-from dgl_rbm.sparse import Rows, linear, matmul, norms
+from dgl_rbm.rows.sparse import Rows, linear, matmul, norms
 from dgl_rbm.students.layers.columns import columns_of
 from dgl_rbm.students.layers.derived import Serving
 from dgl_rbm.students.layers.memory import ExpertMemory

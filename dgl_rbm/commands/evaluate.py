@@ -1,0 +1,30 @@
+"""`dgl-rbm evaluate`: score a saved student again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgl_rbm.commands.base import guarded, stdout
+from dgl_rbm.commands.options import JsonOption
+
+__all__ = ["evaluate"]
+
+
+@guarded
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Load a saved student and score it again on the graph that it was made from."""
+    from dgl_rbm.console.summary import print_scores
+    from dgl_rbm.run.evaluate import evaluate_saved
+
+    metrics = evaluate_saved(run)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+        return
+    print_scores(stdout(), metrics)

@@ -1,0 +1,47 @@
+"""`dgl-rbm predict`: predict rows with a saved student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dgl_rbm.commands.base import guarded, stderr
+from dgl_rbm.commands.options import JsonOption
+
+__all__ = ["predict"]
+
+
+@guarded
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .parquet; or a graph: .bin.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .npy; else the screen.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="Feature field of a graph.")] = "feat",
+    as_json: JsonOption = False,
+) -> None:
+    """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows."""
+    from dgl_rbm.data.requests import predictions_table, read_request, write_predictions
+    from dgl_rbm.run.run import load_run
+
+    predictor = load_run(run).predictor
+    request = read_request(source, predictor, features=features)
+    if predictor.encodings.dim and not request.has_structure:
+        stderr().print(
+            "Note: this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every "
+            "row is taken for a node without known neighbours.",
+            soft_wrap=True,
+        )
+    frame = predictions_table(predictor.student.predict_proba(request.inputs(predictor)))
+    if out is not None:
+        write_predictions(frame, out)
+        stderr().print(f"{len(frame)} predictions written to {out}.", soft_wrap=True)
+    if as_json:
+        typer.echo(frame.to_json(orient="records"))
+    elif out is None:
+        typer.echo(frame.to_csv(index=False), nl=False)

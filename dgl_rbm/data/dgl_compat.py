@@ -1,0 +1,140 @@
+"""The only place that knows the quirks of a DGL installation.
+
+Modules that need DGL write ``from dgl_rbm.data.dgl_compat import dgl``.
+
+DGL 2.1.0, the newest wheel on the Python package index, ships GraphBolt binaries for a few releases of
+torch (2.0.0 to 2.2.1) and fails to import beside any other (dmlc/dgl issues 7157, 7247, 7822 and 7835),
+although nothing but `dgl.graphbolt` itself, and `dgl.distributed` when asked for it, needs the binary. Where
+the matching binary or the `torchdata` it was written for is absent, a stand-in takes the place of
+`dgl.graphbolt` before DGL is imported, and any use of it raises a clear error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dgl_rbm.errors import MissingDependencyError
+
+__all__ = ["DglBuild", "describe_build", "dgl", "without_update_check"]
+
+# Without it DGL writes a file to the home directory and prints two lines about its choice of backend.
+os.environ.setdefault("DGLBACKEND", "pytorch")
+
+
+class _GraphBoltStandIn(types.ModuleType):
+    """Takes the place of `dgl.graphbolt` where its binary cannot be loaded."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("dgl.graphbolt", f"Stand-in: {why}")
+        self.__path__: list[str] = []
+        self.why = why
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise MissingDependencyError(
+            f"dgl.graphbolt.{name} was used, but GraphBolt cannot be loaded here: {self.why}",
+            hint="Use dgl.dataloading instead, or a DGL build made for this torch; `dgl-rbm doctor` says more.",
+        )
+
+
+@dataclass(frozen=True)
+class DglBuild:
+    """What `doctor` reports of the DGL installation."""
+
+    version: str
+    cuda: bool
+    graphbolt: bool
+    graphbolt_reason: str
+
+
+def _graphbolt_obstacle() -> str | None:
+    """Return why the real GraphBolt cannot be imported, or None where it can."""
+    spec = importlib.util.find_spec("dgl")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependencyError("DGL is not installed.", hint="Install it with `pip install 'dgl>=2.1'`.")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "graphbolt"
+    version = torch.__version__.split("+", maxsplit=1)[0]
+    pattern = {"darwin": "lib{}.dylib", "win32": "{}.dll"}.get(sys.platform, "lib{}.so")
+    binary = folder / pattern.format(f"graphbolt_pytorch_{version}")
+    if not binary.exists():
+        made_for = sorted(path.stem.rsplit("_", 1)[-1] for path in folder.glob("*graphbolt_pytorch_*"))
+        return f"this DGL has GraphBolt binaries for torch {', '.join(made_for) or '(none)'}, not for torch {version}."
+    # Only DGL before 2.3 builds GraphBolt on the data pipes that torchdata dropped in 0.10.
+    uses_datapipes = "torchdata" in (folder / "base.py").read_text(encoding="utf-8")
+    if uses_datapipes and not _can_find("torchdata.datapipes"):
+        return "this DGL needs torchdata.datapipes, which torchdata 0.10 removed: install 'torchdata<0.10'."
+    return None
+
+
+def _can_find(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _install_stand_in() -> None:
+    why = None if "dgl" in sys.modules else _graphbolt_obstacle()
+    if why is not None:
+        sys.modules["dgl.graphbolt"] = _GraphBoltStandIn(why)
+
+
+@contextmanager
+def without_update_check() -> Iterator[None]:
+    """Keep `ogb`, which DGL imports too, from asking the network at import whether it is out of date.
+
+    It asks on a thread without a time limit, so that a dead network holds up the end of the process.
+    """
+    hidden = sys.modules.get("outdated")
+    variable = os.environ.get("OUTDATED_IGNORE")
+    # None makes `import outdated` fail, which `ogb` takes as "not installed".
+    sys.modules["outdated"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["outdated"]
+        if hidden is not None:
+            sys.modules["outdated"] = hidden
+        if variable is None:
+            os.environ.pop("OUTDATED_IGNORE", None)
+
+
+_install_stand_in()
+
+with without_update_check():
+    import dgl
+
+
+def describe_build() -> DglBuild:
+    """Return the version of DGL and what this build of it can do."""
+    stand_in = sys.modules.get("dgl.graphbolt")
+    reason = stand_in.why if isinstance(stand_in, _GraphBoltStandIn) else ""
+    return DglBuild(
+        version=dgl.__version__,
+        cuda=_built_with_cuda(),
+        graphbolt=stand_in is not None and not reason,
+        graphbolt_reason=reason,
+    )
+
+
+def _built_with_cuda() -> bool:
+    """Whether DGL itself, not only torch, can place a graph on a GPU."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        dgl.graph(([0], [0])).to("cuda")
+    except Exception:
+        # A CPU-only build answers with its own DGLError; its class differs between releases.
+        return False
+    return True

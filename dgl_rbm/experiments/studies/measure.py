@@ -1,0 +1,130 @@
+"""Sizes and times of students before any training: on the CPU, of the inputs that they would have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dgl_rbm.data.load import load_task
+from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_column
+from dgl_rbm.evaluation.latency import student_server
+from dgl_rbm.evaluation.timing import StudentTime, side_by_side
+from dgl_rbm.run.config import DistillConfig
+from dgl_rbm.run.fingerprint import part_keys
+from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.seeding import seeded
+from dgl_rbm.runtime.shared import SharedParts
+from dgl_rbm.serving.encodings import Encodings
+from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.students.mixture import MixtureStudent
+from dgl_rbm.teachers.resolve import as_teacher
+
+__all__ = ["REPEATS", "Bench", "Measured", "measure_students"]
+
+REPEATS = 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a student costs.
+
+    Attributes
+    ----------
+    student : StudentConfig
+        Its options, sizes included.
+    complexity : Complexity
+    time : StudentTime
+        With all that must be fetched for an unseen node; ratios are to the first student of those measured together.
+    """
+
+    student: StudentConfig
+    complexity: Complexity
+    time: StudentTime
+
+
+class Bench:
+    """The graph that students are measured on, with its encodings.
+
+    Parameters
+    ----------
+    config : DistillConfig
+        Names graph, setting and seed.
+    out : Path
+        Folder of the study; encodings that its runs have made are taken from there.
+    """
+
+    def __init__(self, config: DistillConfig, out: Path) -> None:
+        self.config, self.out = config, out
+        self.task = load_task(config.dataset, config.setting, config.seed)
+        self.view = self.task.full()
+        self._encodings: dict[str, Encodings] = {}
+
+    def encodings(self, config: DistillConfig) -> Encodings:
+        """Return the encodings that students of `config` read."""
+        values = config.to_values()
+        # What any choice among encoders depends on, too.
+        parts = ("encoder", "teacher", "regularizer", "objective", "training")
+        key = str([values[part] for part in (parts if config.encodings_read_teacher else parts[:1])])
+        if key not in self._encodings:
+            device = torch.device("cpu")
+            context = RunContext(seed=config.seed, device=device)
+            pipeline = Pipeline(self.task, config, context, {})
+            context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
+            fitted = pipeline.fit_teacher() if config.encodings_read_teacher else ()
+            self._encodings[key] = pipeline.fit_encodings(*fitted)
+        return self._encodings[key]
+
+    def in_dim(self, config: DistillConfig) -> int:
+        """Return F + P."""
+        return self.task.features.shape[1] + self.encodings(config).dim
+
+    def student_config(self, config: DistillConfig) -> StudentConfig:
+        """Return the student's options with its sizes, which may come from the teacher."""
+        with seeded(config.seed, "teacher-weights"):
+            teacher = as_teacher(cast(Any, config.teacher), self.task.features.shape[1], self.task.num_classes)
+        assert isinstance(config.student, StudentConfig)
+        sized = config.student.sized(teacher.hidden_dim, teacher.num_layers)
+        return sized.for_columns(self.encodings(config).dim)
+
+    def student(self, config: DistillConfig, shape: StudentConfig) -> Student:
+        """Return a student that routes as a trained one does, with random weights: times do not depend on these."""
+        with seeded(config.seed, "student-weights"):
+            student = shape.build(self.in_dim(config), self.task.num_classes)
+        if isinstance(student, MixtureStudent):
+            student.routed.fill_(True)
+        return student.serve()
+
+    def complexity(self, config: DistillConfig, student: Student) -> Complexity:
+        """Return a student's size and work for a row of this graph."""
+        encoded = torch.ones(self.encodings(config).dim, dtype=torch.float64)
+        return complexity(student, entries=torch.cat([entries_per_column(self.task.features), encoded]))
+
+    def server(self, config: DistillConfig, student: Student) -> Callable[[Tensor], Tensor]:
+        """Return what answers requests for nodes as if they were unseen: fetches, averages and predicts."""
+        return student_server(student, self.encodings(config), self.view)
+
+
+def measure_students(bench: Bench, configs: Mapping[str, DistillConfig]) -> dict[str, Measured]:
+    """Measure students side by side, by `REPEATS` requests for one node and a tenth as many for 1,024.
+
+    Parameters
+    ----------
+    bench : Bench
+        All are measured on its graph.
+    configs : mapping of str to DistillConfig
+        By name.
+    """
+    shapes = {name: bench.student_config(config) for name, config in configs.items()}
+    students = {name: bench.student(config, shapes[name]) for name, config in configs.items()}
+    servers = {name: bench.server(config, students[name]) for name, config in configs.items()}
+    times = side_by_side(servers, lambda ids: ids, len(bench.view), repeats=REPEATS)
+    return {
+        name: Measured(shapes[name], bench.complexity(config, students[name]), times[name])
+        for name, config in configs.items()
+    }

@@ -1,0 +1,257 @@
+"""What routing learned: Figure 4 of the paper, with a number for it, and how routing settles over epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgl_rbm.data.load import load_task
+from dgl_rbm.evaluation.routing import RoutedRows, expert_label_information, plane, routed_rows
+from dgl_rbm.evaluation.scores import student_inputs
+from dgl_rbm.experiments.executors.processes import Outcome
+from dgl_rbm.experiments.grid import Cell, Variant
+from dgl_rbm.experiments.names import file_name
+from dgl_rbm.experiments.plots import Line, Points, draw_lines, draw_points, new_figure, save_figure
+from dgl_rbm.experiments.render import Piece, TextTable
+from dgl_rbm.experiments.results import result_row, write_results
+from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
+from dgl_rbm.experiments.studies.report import StudyReport
+from dgl_rbm.methods.catalogue import merged
+from dgl_rbm.registry import students
+from dgl_rbm.run.run import is_finished, load_run
+from dgl_rbm.runtime.locks import locked
+from dgl_rbm.training.routing_record import expert_utilisation, top_experts
+
+__all__ = ["RoutingStudy"]
+
+_NAMES = {"rbm": "RbM", "moe": "MoE"}
+# t-SNE takes a minute for these, and more points would hide each other.
+_MOST_POINTS = 2000
+_LAST_EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class _Routed:
+    """A finished run's last router on the test nodes (inductive: the unseen ones)."""
+
+    cell: Cell
+    rows: RoutedRows
+    labels: Tensor
+    history: list[dict[str, Any]]
+    layers: int
+
+    @property
+    def experts(self) -> Tensor:
+        return top_experts(self.rows.gates)
+
+    @property
+    def information(self) -> float:
+        return expert_label_information(self.experts, self.labels)
+
+
+class RoutingStudy(Study):
+    """RbM beside a mixture of experts of as many experts: where their last layers send the test nodes.
+
+    Runs go one after the other in this process, and are kept whole under ``runs``.
+    """
+
+    name = "routing"
+    title = "What routing learned"
+    summary = (
+        "t-SNE of the last router's space by label and by top expert, their mutual information, and curves (Fig. 4)."
+    )
+    varies = ("student.kind", "student.num_experts", "student.top_k", "training.record_routing")
+
+    def choices(self) -> list[Choice]:
+        return [Choice(name, name, {"training": {"record_routing": True}}) for name in _NAMES]
+
+    def cells(self, options: StudyOptions) -> list[Cell]:
+        rbm, moe = self.choices()
+
+        def as_many_experts(dataset: str, setting: str) -> Variant:
+            return Variant(
+                moe.name,
+                merged(moe.values(dataset, setting, options), _experts(rbm.values(dataset, setting, options))),
+            )
+
+        return self.grid([rbm.variant(options), as_many_experts], options)
+
+    def run(self, options: StudyOptions) -> list[Row]:
+        from dgl_rbm.run.distiller import Distiller
+
+        cells = self.cells(options)
+        folders = {cell.key: _folder(cell, options.out) for cell in cells}
+        left = [cell for cell in cells if not is_finished(folders[cell.key])]
+        options.listener.on_start(len(cells), len(cells) - len(left))
+        deadline = math.inf if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
+        threads = torch.get_num_threads()
+        torch.set_num_threads(options.threads)
+        try:
+            for cell in left:
+                start = time.perf_counter()
+                # Never zero, so that the next run says by itself that the time is up.
+                hours = None if deadline == math.inf else max(1e-9, (deadline - time.monotonic()) / 3600)
+                folder = folders[cell.key]
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with locked(folder.with_name(f"{folder.name}.lock"), remove=True):
+                    # Another process that had the same run may be done with it.
+                    if not is_finished(folder):
+                        result = Distiller.from_config(cell.config).fit(
+                            out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
+                        )
+                        result.save(folder)
+                        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                metrics = load_run(folder).metrics
+                options.listener.on_cell(Outcome(cell, metrics, seconds=time.perf_counter() - start))
+        finally:
+            torch.set_num_threads(threads)
+        rows = [result_row(cell, load_run(folders[cell.key]).metrics) for cell in cells]
+        write_results(options.out / "results.csv", rows)
+        return rows
+
+    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
+        report = StudyReport(self.name, self.title, data={self.name: []})
+        accuracy = {(row["method"], row["dataset"], row["setting"], row["seed"]): row["test_accuracy"] for row in rows}
+        places: dict[tuple[str, str], list[_Routed]] = {}
+        for cell in self.cells(options):
+            places.setdefault((cell.dataset, cell.setting), []).append(_read(cell, options.out))
+        for place, runs in places.items():
+            found = [
+                _numbers(run, accuracy[run.cell.variant, run.cell.dataset, run.cell.setting, run.cell.seed])
+                for run in runs
+            ]
+            report.data[self.name] += found
+            report.tables.append(_table(", ".join(place), found))
+            first = {run.cell.variant: run for run in runs if run.cell.seed == runs[0].cell.seed}
+            stem = file_name("-".join((self.name, *place)))
+            report.figures.append(_draw_spaces(first, options.out / f"{stem}.png"))
+            report.figures.append(_draw_curves(first, options.out / f"{stem}-epochs.png"))
+        return report
+
+
+def _experts(rbm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with RbM's number of experts, without which mutual information could not be compared.
+
+    Where RbM chooses its numbers or has one for each layer, the mixture keeps its own.
+    """
+    config = students.resolve(rbm["student"])
+    same = isinstance(config.num_experts, int)
+    return {"student": {"num_experts": config.num_experts, "top_k": config.top_k}} if same else {}
+
+
+def _folder(cell: Cell, out: Path) -> Path:
+    return out / "runs" / cell.key
+
+
+def _read(cell: Cell, out: Path) -> _Routed:
+    folder = _folder(cell, out)
+    run = load_run(folder)
+    config = cell.config
+    task = load_task(config.dataset, config.setting, config.seed)
+    asked = torch.isin(task.test_idx, task.unseen_idx) if cell.setting == "inductive" else slice(None)
+    ids = task.test_idx[asked]
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    return _Routed(
+        cell,
+        routed_rows(run.student, student_inputs(run.predictor.encodings, task, ids)),
+        task.test_labels()[asked],
+        [entry for entry in history if entry["stage"] == "student"],
+        len(list(run.student.layers)),  # type: ignore[arg-type]
+    )
+
+
+def _numbers(run: _Routed, accuracy: float) -> Row:
+    stability = [entry[f"stability_{run.layers}"] for entry in run.history if f"stability_{run.layers}" in entry]
+    last = stability[-_LAST_EPOCHS:]
+    shares = expert_utilisation(run.rows.gates)
+    return {
+        "student": run.cell.variant,
+        "dataset": run.cell.dataset,
+        "setting": run.cell.setting,
+        "seed": run.cell.seed,
+        "experts": len(shares),
+        "test_accuracy": accuracy,
+        "information": run.information,
+        "most_used": float(shares.max()),
+        "least_used": float(shares.min()),
+        "stability": mean(last) if last else None,
+    }
+
+
+def _table(title: str, found: list[Row]) -> TextTable:
+    columns = {
+        "test accuracy, %": ("test_accuracy", 100),
+        "NMI of top expert and label": ("information", 1),
+        "most used expert, %": ("most_used", 100),
+        "least used, %": ("least_used", 100),
+        f"stability, last {_LAST_EPOCHS} epochs, %": ("stability", 100),
+    }
+    body = []
+    for student, name in _NAMES.items():
+        of_student = [row for row in found if row["student"] == student]
+        line = [Piece(f"{name}, {of_student[0]['experts']} experts")]
+        for column, scale in columns.values():
+            line.append(Piece(_spread([scale * row[column] for row in of_student if row[column] is not None])))
+        body.append(line)
+    notes = [
+        "Of the last layer on the test nodes, in the inductive setting on the unseen ones. NMI: normalised mutual "
+        "information, 1 where top expert and label determine each other. Use: an expert's share of the gates. "
+        "Stability: share of the training graph's nodes whose top expert is the one of the epoch before.",
+    ]
+    return TextTable(f"Routing: {title}", ["", *columns], body, notes)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _draw_spaces(runs: Mapping[str, _Routed], path: Path) -> Path:
+    figure, axes = new_figure(len(runs), 2, width=11, height=4.6 * len(runs))
+    for panels, (student, run) in zip(axes, runs.items(), strict=True):
+        chosen = np.sort(np.random.default_rng(0).permutation(len(run.labels))[:_MOST_POINTS])
+        points = plane(run.rows.points[torch.from_numpy(chosen)], directions=run.rows.directions)
+        by_label = Points(points, run.labels[chosen].numpy(), "label")
+        by_expert = Points(points, run.experts[chosen].numpy(), "top expert")
+        draw_points(panels[0], by_label, title=f"{_NAMES[student]}, by label")
+        draw_points(panels[1], by_expert, title=f"{_NAMES[student]}, by top expert, NMI {run.information:.2f}")
+    return save_figure(figure, path)
+
+
+def _draw_curves(runs: Mapping[str, _Routed], path: Path) -> Path:
+    figure, axes = new_figure(1, len(runs) + 1, width=5 * (len(runs) + 1), height=4)
+    stability = []
+    for panel, (student, run) in zip(axes[0], runs.items(), strict=False):
+        routed = [entry for entry in run.history if f"utilisation_{run.layers}_0" in entry]
+        epochs = [entry["step"] for entry in routed]
+        lines = [
+            Line(f"expert {expert}", epochs, [100 * entry[f"utilisation_{run.layers}_{expert}"] for entry in routed])
+            for expert in range(run.rows.gates.shape[1])
+        ]
+        title = f"{_NAMES[student]}, last layer"
+        draw_lines(panel, lines, title=title, x_label="Epoch", y_label="Share of the gates (%)", markers=False)
+        panel.set_ylim(bottom=0)
+        steady = [entry for entry in routed if f"stability_{run.layers}" in entry]
+        values = [100 * entry[f"stability_{run.layers}"] for entry in steady]
+        stability.append(Line(_NAMES[student], [entry["step"] for entry in steady], values))
+    draw_lines(
+        axes[0, -1],
+        stability,
+        title="Stability, last layer",
+        x_label="Epoch",
+        y_label="Nodes that keep their top expert (%)",
+        markers=False,
+    )
+    return save_figure(figure, path)

@@ -1,0 +1,286 @@
+"""The front of the package: components by name, mapping, config or instance, and a graph, make a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.load import load_task
+from dgl_rbm.data.make import task_from_graph
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.encoders.base import Encoder
+from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.methods.apply import dataset_name, method_values
+from dgl_rbm.methods.catalogue import RecipeName
+from dgl_rbm.regularizers.base import Regularizer
+from dgl_rbm.run.config import CustomConfig, DistillConfig, resolve_config
+from dgl_rbm.run.fingerprint import fingerprint, part_keys
+from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.run.run import DistillationResult
+from dgl_rbm.runtime.callbacks import Callback, TimeBudget
+from dgl_rbm.runtime.checkpoint import CheckpointStore
+from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.device import resolve_device
+from dgl_rbm.runtime.shared import SharedParts
+from dgl_rbm.specs import resolve_dataset
+from dgl_rbm.students.base import Student
+from dgl_rbm.teachers.base import Teacher
+from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.student import StudentTraining
+
+__all__ = ["Distiller"]
+
+_FIELDS = {
+    "features": "feat",
+    "labels": "label",
+    "train_mask": "train_mask",
+    "val_mask": "val_mask",
+    "test_mask": "test_mask",
+}
+
+
+# The parts of a configuration that a method decides.
+_OF_METHODS = ("teacher", "student", "encoder", "regularizer", "objective", "training")
+
+
+class Distiller:
+    """Trains a student that needs no graph from a teacher that does.
+
+    Every component is given as a name, as a mapping with ``kind``, as a config, or as an instance.
+
+    Parameters
+    ----------
+    teacher : str, mapping, TeacherConfig, Teacher, torch.nn.Module, or a list of these
+        A module is called as ``module(graph_or_blocks, x)`` and returns logits ``[N, C]``. It is trained in
+        place, from the weights that it has; one without trainable parameters is used as it is. A list,
+        or names joined by ``+``, are several teachers whose probabilities are averaged.
+    student : str, mapping, StudentConfig or Student
+        An instance is trained in place.
+    encoder : str, mapping, EncoderConfig, Encoder, or a list of these
+        Names joined by ``+`` are several encoders.
+    regularizer : str, mapping, RegularizerConfig or Regularizer
+        ``"none"`` or ``"krd"``.
+    setting : {"transductive", "inductive"}
+        Whether test nodes are in the graph during training, or a part of them is hidden until the end.
+    objective : ObjectiveConfig or mapping, optional
+        Weights of the student's loss.
+    training : StudentTraining or mapping, optional
+        How the student is trained.
+    seed : int
+        Seed of the split, the initial weights and all sampling.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    callbacks : sequence of Callback
+        Told of the run's progress.
+
+    Examples
+    --------
+    >>> from dgl_rbm import Distiller
+    >>> result = Distiller(student="mlp", encoder="none", training={"epochs": 3}).fit("digits")
+    >>> result.metrics["student"]["kind"]
+    'mlp'
+    """
+
+    def __init__(
+        self,
+        teacher: Any = "sage",
+        student: Any = "rbm",
+        encoder: Any = "diffusion",
+        regularizer: Any = "krd",
+        *,
+        setting: str = "transductive",
+        objective: ObjectiveConfig | Mapping[str, Any] | None = None,
+        training: StudentTraining | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._instances: dict[str, Any] = {}
+        parts = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
+        self.config = resolve_config(
+            {
+                "teacher": self._separate("teacher", teacher, (Teacher, nn.Module), whole_list=True),
+                "student": self._separate("student", student, (Student,)),
+                "encoder": [self._separate(f"encoder {i}", part, (Encoder,)) for i, part in enumerate(parts)]
+                if len(parts) != 1 or isinstance(parts[0], Encoder)
+                else parts[0],
+                "regularizer": self._separate("regularizer", regularizer, (Regularizer,)),
+                "setting": setting,
+                "objective": objective or {},
+                "training": training or {},
+                "seed": seed,
+                "device": device,
+            }
+        )
+        self.callbacks = tuple(callbacks)
+        # A method's options depend on the graph that `fit` is given.
+        self._config_for: Callable[[NodeTask], DistillConfig] = lambda task: self.config
+
+    @classmethod
+    def from_config(cls, config: DistillConfig, callbacks: Sequence[Callback] = ()) -> Distiller:
+        """Make a distiller from a resolved configuration; ``fit()`` then needs no graph."""
+        distiller = cls(callbacks=callbacks)
+        distiller.config = config
+        return distiller
+
+    @classmethod
+    def from_method(
+        cls, method: str, *, recipe: RecipeName = "published", dataset: Any = None, **overrides: Any
+    ) -> Distiller:
+        """Make a distiller of a published method; see `dgl_rbm.methods.catalogue`.
+
+        Parameters
+        ----------
+        method : str
+            Its name, such as ``"nosmog"``; `dgl_rbm.methods.method_names` returns them.
+        recipe : {"published", "default"}
+            With the published settings for the dataset and setting that `fit` is given, where there are some, or
+            with the package's own defaults.
+        dataset : str, mapping or DatasetConfig, optional
+            The graph of a `fit` without one.
+        **overrides
+            As for `Distiller`; they go before the published settings, and these before the method's own. A component
+            of the method's own kind keeps the options that are not given.
+
+        Raises
+        ------
+        UnknownNameError
+            Where there is no such method.
+
+        Examples
+        --------
+        >>> from dgl_rbm import Distiller
+        >>> Distiller.from_method("krd", student={"hidden_dim": 64}).config.student.hidden_dim
+        64
+        """
+        callbacks = overrides.pop("callbacks", ())
+        given = overrides if dataset is None else overrides | {"dataset": dataset}
+
+        def make(name: str | None, setting: str) -> Distiller:
+            values = method_values(method, given | {"dataset": name, "setting": setting}, recipe)
+            values.pop("dataset")
+            return cls(**values, callbacks=callbacks)
+
+        distiller = make(dataset_name(dataset), overrides.get("setting", "transductive"))
+        if dataset is not None:
+            distiller.config = distiller.config.model_copy(update={"dataset": resolve_dataset(dataset)})
+        distiller._config_for = lambda task: make(task.name, task.setting).config
+        return distiller
+
+    def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
+        """Put an instance, or a `whole_list` that holds one, aside and return its description; else return `spec`."""
+        parts = spec if whole_list and isinstance(spec, (list, tuple)) else ()
+        if isinstance(spec, types) or any(isinstance(part, types) for part in parts):
+            self._instances[name] = spec
+            return CustomConfig.of(spec)
+        return spec
+
+    def fit(
+        self,
+        graph: Any = None,
+        *,
+        features: str = "feat",
+        labels: str = "label",
+        train_mask: str = "train_mask",
+        val_mask: str = "val_mask",
+        test_mask: str = "test_mask",
+        split: str | None = None,
+        out: str | Path | None = None,
+        max_hours: float | None = None,
+        shared: str | Path | None = None,
+        latency_of: Collection[str] = ("teacher", "student"),
+    ) -> DistillationResult:
+        """Run the whole pipeline.
+
+        Parameters
+        ----------
+        graph : DGLGraph, NodeTask, str, mapping or DatasetConfig, optional
+            A graph of your own, or a dataset's name; the default is the configuration's dataset, ``digits``.
+            `dgl_rbm.task_from_graph` and `dgl_rbm.make_task` make a NodeTask with more choices, such as feature
+            normalisation or a share of unseen nodes.
+        features, labels, train_mask, val_mask, test_mask : str
+            Names of the fields of ``graph.ndata``, where `graph` is a DGLGraph.
+        split : str, optional
+            In place of masks: ``"0.6/0.2/0.2"`` (shares) or ``"20/30"`` (nodes per class).
+        out : path, optional
+            Folder for checkpoints: a run that was stopped and is started again with the same options and data
+            continues where it was. Runs with instances of your own as components keep no checkpoints.
+        max_hours : float, optional
+            Stop by a `TimeBudgetError` after this time, once what is done is kept in `out`.
+        shared : path, optional
+            Folder of teachers, encodings and reliabilities that several runs share: what a run with the same
+            options, seed and observed graph made is taken from there, else made and kept there. Several processes
+            may use it at once. Runs with instances of your own as components share nothing.
+        latency_of : collection of {"teacher", "student"}
+            Which models' prediction times are measured.
+
+        Returns
+        -------
+        DistillationResult
+
+        Raises
+        ------
+        ConfigError, DataError
+            Before any work starts, naming all problems.
+        TrainingError
+            Where a loss is no longer finite.
+        TimeBudgetError
+            Where `max_hours` are used up.
+        """
+        callbacks = self.callbacks if max_hours is None else (*self.callbacks, TimeBudget(max_hours))
+        fields = {
+            "features": features,
+            "labels": labels,
+            "train_mask": train_mask,
+            "val_mask": val_mask,
+            "test_mask": test_mask,
+        }
+        if not all(isinstance(name, str) for name in fields.values()):
+            raise ConfigError(
+                "features, labels and masks are names of node fields here, not arrays.",
+                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
+            )
+        device = resolve_device(self.config.device)
+        context = RunContext(seed=self.config.seed, device=device, callbacks=callbacks)
+        keeps = out is not None and not self._instances
+        try:
+            with context.stage("data", unit="steps"):
+                task, config = self._load(graph, fields, split)
+            fitting = self._config_for(task)
+            config = config.model_copy(update={name: getattr(fitting, name) for name in _OF_METHODS})
+            pipeline = Pipeline(task, config, context, self._instances, latency_of)
+            if shared is not None and not self._instances:
+                context.shared = SharedParts(Path(shared), part_keys(config, pipeline.observed, device))
+            if keeps:
+                store = CheckpointStore(Path(str(out)) / "checkpoints", fingerprint(config, pipeline.observed))
+                context.checkpoints = store
+            return pipeline.execute()
+        except TimeBudgetError as error:
+            if keeps:
+                raise
+            hint = "Nothing of it is kept: give `out`, a folder for checkpoints"
+            hint += ", and components by name or config." if self._instances else "."
+            raise TimeBudgetError(error.message, hint=hint) from None
+
+    def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
+        config = self.config
+        if isinstance(graph, NodeTask):
+            if split is not None:
+                raise ConfigError("A NodeTask has its split already.", hint="Give `split` to make_task.")
+            update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
+            return graph, config.model_copy(update=update)
+        if graph is None or isinstance(graph, (str, Path, Mapping, ComponentConfig)):
+            dataset = config.dataset if graph is None else resolve_dataset(graph)
+            given = {name: value for name, value in fields.items() if value != _FIELDS[name]}
+            if split is not None:
+                given["split"] = split
+            if given:
+                dataset = resolve_dataset(dataset.model_dump() | given)
+            config = config.model_copy(update={"dataset": dataset})
+            return load_task(dataset, config.setting, config.seed), config
+        task = task_from_graph(graph, **fields, split=split, setting=config.setting, seed=config.seed)
+        return task, config.model_copy(update={"dataset": CustomConfig.of(graph)})

@@ -1,0 +1,77 @@
+"""The metrics of a run: scores, sizes, times and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dgl_rbm.data.task import NodeTask
+from dgl_rbm.evaluation.scores import agreement, score
+from dgl_rbm.run.config import DistillConfig
+from dgl_rbm.runtime.environment import versions
+from dgl_rbm.students.base import Student
+from dgl_rbm.teachers.base import Teacher
+from dgl_rbm.training.student import StudentFit
+
+__all__ = ["run_metrics"]
+
+
+def run_metrics(
+    task: NodeTask,
+    config: DistillConfig,
+    teacher: Teacher,
+    student: Student,
+    fit: StudentFit,
+    logits: Mapping[str, Tensor],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the metrics of a run; the test labels are read here and nowhere else.
+
+    Parameters
+    ----------
+    task : NodeTask
+        What was learnt.
+    config : DistillConfig
+        With the components that were chosen.
+    teacher, student : Teacher, Student
+        Both trained.
+    fit : StudentFit
+        How the student's training went.
+    logits : mapping of str to Tensor
+        ``"student"`` and ``"teacher"`` to logits of all nodes, float32 ``[N, C]``. Without a teacher there are no
+        scores of it, and the agreement with it is None.
+    seconds : mapping of str to float
+        Wall time by stage.
+    """
+    scores = score(task, logits)
+    return {
+        "dataset": task.name,
+        "setting": task.setting,
+        "seed": config.seed,
+        "nodes": task.graph.num_nodes(),
+        "edges": task.graph.num_edges(),
+        "teacher": {
+            "kind": teacher.kind,
+            **scores.get("teacher", {}),
+            "parameters": teacher.num_parameters(),
+            "seconds": seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
+        },
+        "student": {
+            "kind": student.kind,
+            **scores["student"],
+            "parameters": student.num_parameters(),
+            "active_parameters": student.num_active_parameters(),
+            "best_epoch": fit.best_epoch,
+            "epochs": fit.epochs,
+            "seconds": seconds.get("student", 0.0),
+        },
+        "encoder": {
+            "kind": "+".join(part.kind for part in config.encoder),
+            "seconds": seconds.get("encoder", 0.0),
+        },
+        "regularizer": {"kind": config.regularizer.kind, "seconds": seconds.get("regularizer", 0.0)},
+        "agreement": agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
+        "versions": versions(),
+    }

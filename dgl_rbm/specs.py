@@ -1,0 +1,93 @@
+"""Shorthand for components and options: names joined by ``+``, paths as datasets, dotted assignments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dgl_rbm.config import ComponentConfig, apply_overrides
+from dgl_rbm.registry import DEFAULTS, datasets, encoders, teachers
+
+__all__ = [
+    "combined_teacher",
+    "list_encoders",
+    "override_path",
+    "resolve_dataset",
+    "resolve_encoders",
+    "resolve_teacher",
+    "with_overrides",
+]
+
+
+def resolve_dataset(spec: Any) -> ComponentConfig:
+    """Resolve a dataset's name, mapping or config; ``ogbn-*`` and paths are names too.
+
+    A file is taken for a graph saved by ``dgl.save_graphs``, a folder for DGL's CSV-dataset format.
+    """
+    values = {"kind": spec} if isinstance(spec, (str, Path)) else spec
+    if isinstance(values, Mapping) and isinstance(values.get("kind"), (str, Path)):
+        kind, options = str(values["kind"]), {key: value for key, value in values.items() if key != "kind"}
+        if kind.startswith("ogbn-"):
+            values = {"kind": "ogb", "name": kind, **options}
+        elif kind not in datasets.names() and _looks_like_path(kind):
+            values = {"kind": "csv" if Path(kind).is_dir() else "file", "path": kind, **options}
+        else:
+            values = {"kind": kind, **options}
+    return datasets.resolve(values)
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.endswith((".bin", ".dgl")) or Path(text).exists()
+
+
+def resolve_encoders(spec: Any) -> list[ComponentConfig]:
+    """Resolve one encoder or several: a list, or names joined by ``+``."""
+    return [encoders.resolve(part) for part in list_encoders(spec)]
+
+
+def list_encoders(spec: Any) -> list[Any]:
+    """Return what stands for one encoder or several as a list, not resolved yet."""
+    if isinstance(spec, str):
+        return [part.strip() for part in spec.split("+")]
+    return list(spec) if isinstance(spec, (list, tuple)) else [spec]
+
+
+def resolve_teacher(spec: Any) -> ComponentConfig:
+    """Resolve one teacher or several: a list, or names joined by ``+``, stands for the average of them."""
+    return teachers.resolve(combined_teacher(spec))
+
+
+def combined_teacher(spec: Any) -> Any:
+    """Return the options of the teacher ``average`` that stand for several teachers; what stands for one as it is."""
+    if isinstance(spec, str) and "+" in spec:
+        spec = [part.strip() for part in spec.split("+")]
+    if not isinstance(spec, (list, tuple)):
+        return spec
+    return spec[0] if len(spec) == 1 else {"kind": "average", "members": list(spec)}
+
+
+def override_path(override: str) -> str:
+    """Return the dotted path of an assignment such as ``"student.num_experts=6"``."""
+    return override.partition("=")[0].strip()
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `values` with dotted assignments applied; ones of a single encoder or of several teachers as well.
+
+    Parameters
+    ----------
+    values : mapping
+        Option to value, as in a run's configuration.
+    overrides : sequence of str
+        As for `dgl_rbm.config.apply_overrides`, and ``encoder.0.OPTION=value`` where one encoder stands without a list,
+        ``teacher.weights=value`` where ``sage+appnp`` stands for the average.
+    """
+    values = {**DEFAULTS, **values}
+    paths = [override_path(override) for override in overrides]
+    if any(re.match(r"encoder\.\d", path) for path in paths):
+        values["encoder"] = list_encoders(values["encoder"])
+    if any(path.startswith("teacher.") for path in paths):
+        values["teacher"] = combined_teacher(values["teacher"])
+    return apply_overrides(values, overrides)

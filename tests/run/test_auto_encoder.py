@@ -1,0 +1,177 @@
+"""Validation chooses the encoder: by what a quick student makes of the encodings of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from dgl_rbm import Callback, DistillationResult, NodeTask, load_run
+from dgl_rbm.config import ComponentConfig
+from dgl_rbm.console.summary import print_comparison
+from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.registry import encoders
+from dgl_rbm.run.config import resolve_config
+from dgl_rbm.run.fingerprint import part_keys
+from dgl_rbm.run.selection import choose
+
+from .conftest import community_task, quick_distiller
+from .test_leaks import with_garbage_test_labels, with_garbage_unseen_part
+
+CANDIDATES: list[Any] = ["none", {"kind": "diffusion", "dim": 3}, {"kind": "soft_labels", "folds": 3}]
+JUDGE = {"kind": "mlp", "hidden_dim": 4}
+
+
+def automatic(**options: Any) -> Any:
+    return quick_distiller(**{"encoder": {"kind": "auto", "candidates": CANDIDATES, "judge": JUDGE}} | options)
+
+
+def chosen(result: DistillationResult) -> int:
+    records = result.metrics["encoder"]["candidates"]
+    ranks = [(record["val_accuracy"], -record["val_loss"]) for record in records]
+    return ranks.index(max(ranks))
+
+
+@pytest.mark.parametrize("setting", ["transductive", "inductive"])
+@pytest.mark.parametrize("regularizer", ["none", "krd"])
+def test_the_best_is_kept_and_the_run_is_as_if_it_had_been_named(setting: str, regularizer: str) -> None:
+    task = community_task(setting)
+    result = automatic(student="rbm", regularizer=regularizer).fit(task)
+    records = result.metrics["encoder"]["candidates"]
+    assert [record["kind"] for record in records] == ["none", "diffusion", "soft_labels"]
+    for record, candidate in zip(records, CANDIDATES, strict=True):
+        judged = quick_distiller(student=JUDGE, encoder=candidate, regularizer=regularizer).fit(task)
+        assert record["val_accuracy"] == pytest.approx(judged.metrics["student"]["val_accuracy"])
+        loss = torch.nn.functional.cross_entropy(judged.student_logits[task.val_idx], task.val_labels())
+        assert record["val_loss"] == pytest.approx(float(loss), rel=1e-4)
+    named = quick_distiller(student="rbm", encoder=CANDIDATES[chosen(result)], regularizer=regularizer).fit(task)
+    assert result.config.encoder == named.config.encoder
+    assert torch.equal(result.encodings.values, named.encodings.values)
+    assert torch.equal(result.student_logits, named.student_logits)
+
+
+def test_neither_test_labels_nor_unseen_nodes_choose() -> None:
+    clean = community_task("inductive")
+    results = [
+        automatic().fit(task) for task in (clean, with_garbage_test_labels(clean), with_garbage_unseen_part(clean))
+    ]
+    for other in results[1:]:
+        assert other.metrics["encoder"]["candidates"] == results[0].metrics["encoder"]["candidates"]
+        for name, tensor in results[0].student.state_dict().items():
+            assert torch.equal(tensor, other.student.state_dict()[name]), name
+
+
+def test_a_stopped_choice_continues_to_the_same_result(tmp_path: Path, task: NodeTask) -> None:
+    class StopInSecond(Callback):
+        starts = 0
+
+        def on_stage_start(self, stage: str, total: int, unit: str) -> None:
+            self.starts += stage == "student"
+
+        def on_step(self, stage: str, done: int, metrics: Any) -> None:
+            if stage == "student" and self.starts == 2 and done == 7:
+                raise KeyboardInterrupt
+
+    whole = automatic().fit(task, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        automatic(callbacks=[StopInSecond()]).fit(task, out=tmp_path / "stopped")
+    resumed = automatic().fit(task, out=tmp_path / "stopped")
+    assert torch.equal(resumed.student_logits, whole.student_logits)
+    assert resumed.metrics["encoder"]["candidates"] == whole.metrics["encoder"]["candidates"]
+    again = automatic().fit(task, out=tmp_path / "stopped")
+    assert again.metrics["encoder"]["candidates"] == whole.metrics["encoder"]["candidates"]
+
+
+def test_runs_share_the_choice_where_all_that_it_depends_on_is_the_same(tmp_path: Path, task: NodeTask) -> None:
+    class Judged(Callback):
+        students = 0
+
+        def on_stage_start(self, stage: str, total: int, unit: str) -> None:
+            self.students += stage == "student"
+
+    counts = []
+    for options in ({"student": "mlp"}, {"student": "rbm"}, {"student": "mlp", "objective": {"temperature": 2.0}}):
+        seen = Judged()
+        automatic(callbacks=[seen], **options).fit(task, shared=tmp_path)
+        counts.append(seen.students)
+    assert counts == [4, 1, 4]
+
+
+def test_what_is_reused_is_counted_once(tmp_path: Path, task: NodeTask) -> None:
+    runs = [automatic(student=student).fit(task, shared=tmp_path) for student in ("mlp", "rbm")]
+    first, second = (run.metrics["seconds"] for run in runs)
+    for stage in ("regularizer", "encoder", "teacher"):
+        assert second[stage] == pytest.approx(first[stage], abs=1e-3), stage
+
+
+def test_the_setting_is_a_part_of_what_a_choice_depends_on() -> None:
+    observed = community_task().observed()
+    keys = [
+        part_keys(resolve_config({"encoder": encoder, "setting": setting}), observed, torch.device("cpu"))["encodings"]
+        for encoder in ("auto", "soft_labels")
+        for setting in ("transductive", "inductive")
+    ]
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[3]
+
+
+def test_a_saved_run_holds_the_chosen_encoder_and_says_how_the_others_did(tmp_path: Path, task: NodeTask) -> None:
+    result = automatic(student="mlp").fit(task)
+    spent = result.metrics["seconds"]
+    # The judges' trainings are the encoder's time and not the student's.
+    assert 0 < spent["student"] < spent["encoder"]
+    result.save(tmp_path)
+    saved = load_run(tmp_path)
+    kinds = [part["kind"] for part in result.config.to_values()["encoder"]]
+    assert kinds == [saved.metrics["encoder"]["kind"]] == [encoders.resolve(CANDIDATES[chosen(result)]).kind]
+    x = result.inputs([0, 1])
+    assert torch.equal(saved.student.logits(x), result.student.logits(x))
+    console = Console(width=100, record=True)
+    print_comparison(console, result.metrics, tmp_path)
+    text = console.export_text()
+    assert "soft_labels" in text
+    assert "diffusion" in text
+
+
+def test_candidates_that_cannot_be_trained_are_passed_over() -> None:
+    configs = [ComponentConfig(kind=kind) for kind in ("first", "second", "third")]
+
+    def train(i: int, config: ComponentConfig) -> tuple[str, dict[str, Any]]:
+        if config.kind in failing:
+            raise TrainingError(f"{config.kind} diverged")
+        return config.kind.upper(), {"kind": config.kind, "val_accuracy": reached[i][0], "val_loss": reached[i][1]}
+
+    failing = {"first"}
+    reached = [(0.9, 0.1), (0.5, 1.0), (0.5, 1.0)]
+    place, outcome, records = choose(configs, train)
+    # Of the two that are alike, the first.
+    assert (place, outcome) == (1, "SECOND")
+    assert records[0] == {"kind": "first", "val_accuracy": None, "error": "first diverged"}
+    failing = set()
+    # Accuracy goes before the loss, which tells apart what is equally right.
+    reached = [(0.5, 0.1), (0.6, 2.0), (0.6, 1.0)]
+    assert choose(configs, train)[:2] == (2, "THIRD")
+    failing = {"first", "second", "third"}
+    with pytest.raises(TrainingError, match="third"):
+        choose(configs, train)
+
+
+def test_wrong_choices_are_refused() -> None:
+    for encoder, message in (
+        (["auto", "diffusion"], "cannot stand beside others"),
+        ({"kind": "auto", "candidates": ["auto"]}, "cannot be a candidate of itself"),
+        ({"kind": "auto", "candidates": ["difusion"]}, "Did you mean 'diffusion'"),
+        ({"kind": "auto", "candidates": []}, "at least 1"),
+        ({"kind": "auto", "judge": "auto"}, "the judge is one student"),
+        ({"kind": "auto", "judge": {"hidden_dims": 3}}, "Did you mean 'hidden_dim'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve_config({"encoder": encoder})
+    with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
+        resolve_config({"encoder": "auto", "teacher": "none", "regularizer": "none"})
+    resolve_config(
+        {"encoder": {"kind": "auto", "candidates": ["none", "diffusion"]}, "teacher": "none", "regularizer": "none"}
+    )
