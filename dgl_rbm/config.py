@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dgl_rbm.errors import ConfigError, closest
 
@@ -27,11 +27,31 @@ class StrictConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    # Former name of a field to its name today: files written before a renaming are still read.
+    former_names: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not cls.former_names.keys() & values.keys():
+            return values
+        for former, name in cls.former_names.items():
+            if former in values and name in values:
+                raise ValueError(f"'{former}' is the former name of '{name}'; set '{name}' alone")
+        return {cls.former_names.get(name, name): value for name, value in values.items()}
+
 
 class ComponentConfig(StrictConfig):
     """Base of the configs that a registry resolves; subclasses narrow `kind` to a literal."""
 
     kind: str
+
+    def options(self, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return the options by name, `kind` and those named in `without` left out.
+
+        They are the keyword arguments of the component's module, so that `build` passes the one to the other.
+        """
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind" and name not in without}
 
 
 def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:

@@ -179,3 +179,22 @@ def test_problems_are_numbered_only_when_there_are_several() -> None:
         raise_problems(["one"], ConfigError, "It")
     with pytest.raises(ConfigError, match=r"for 2 reasons:\n  1. one\n  2. two"):
         raise_problems(["one", "two"], ConfigError, "It")
+
+
+class Renamed(StrictConfig):
+    former_names = {"hight": "height"}
+
+    height: int = Field(default=1, ge=1, description="Height.")
+
+
+def test_former_names_of_options_are_read_and_written_no_more() -> None:
+    assert validated(Renamed, {"hight": 3}, where="").model_dump() == {"height": 3}
+    with pytest.raises(ConfigError, match="'hight' is the former name of 'height'"):
+        validated(Renamed, {"hight": 3, "height": 4}, where="")
+    with pytest.raises(ConfigError, match="greater than or equal to 1"):
+        validated(Renamed, {"hight": 0}, where="")
+
+
+def test_options_are_what_a_module_takes() -> None:
+    assert Outer(rate=0.5).options() == {"inner": Inner(), "rate": 0.5}
+    assert Outer().options(without=["inner"]) == {"rate": 0.1}
