@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from dgl_rbm.experiments.record import hardware
-from dgl_rbm.runtime.environment import versions
+from dgl_rbm.runtime.environment import hardware, versions
 
 __all__ = ["Timing", "alternate", "machine", "write_json"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from dgl_rbm.errors import ArtifactError
 from dgl_rbm.runtime.checkpoint import write_atomic
-from dgl_rbm.runtime.environment import versions
+from dgl_rbm.runtime.environment import hardware, versions
 
-__all__ = ["RECORD", "command_line", "hardware", "read_record", "write_record"]
+__all__ = ["RECORD", "command_line", "read_record", "write_record"]
 
 RECORD = "comparison.json"
 
@@ -35,37 +33,6 @@ class _Record(BaseModel):
     command: str
     versions: dict[str, str | None]
     hardware: _Hardware
-
-
-def hardware() -> dict[str, Any]:
-    """Return the processor's name, the cores this process may use, the memory in GiB, and the GPUs that torch sees."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"cpu": _cpu_name(), "cores": _cores(), "memory_gib": _memory(), "gpus": gpus, "system": platform.system()}
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def command_line(options: Mapping[str, Any]) -> str:

@@ -1,13 +1,16 @@
-"""Versions of what a run depends on, for `metrics.json` and `dgl-rbm doctor`."""
+"""Software versions and hardware that a run, a comparison or a benchmark is recorded with."""
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 from dgl_rbm._version import __version__
 
-__all__ = ["PACKAGES", "versions"]
+__all__ = ["PACKAGES", "hardware", "versions"]
 
 PACKAGES = (
     "torch",
@@ -32,3 +35,34 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def hardware() -> dict[str, Any]:
+    """Return the CPU's name, the cores available to this process, the memory in GiB, and the GPUs that torch sees."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "cores": _cores(), "memory_gib": _memory(), "gpus": gpus, "system": platform.system()}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None

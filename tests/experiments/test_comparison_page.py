@@ -14,8 +14,9 @@ import pytest
 
 from dgl_rbm.errors import ArtifactError, ConfigError, MissingDependencyError
 from dgl_rbm.experiments.page import render_page, write_page, write_tables
-from dgl_rbm.experiments.record import command_line, hardware, read_record, write_record
+from dgl_rbm.experiments.record import command_line, read_record, write_record
 from dgl_rbm.experiments.results import read_results, write_results
+from dgl_rbm.runtime.environment import hardware
 
 from .test_comparison_tables import ROWS
 
