@@ -1,77 +1,59 @@
-"""Locks between processes: files that one of them holds at a time."""
+"""Locks between processes, held on files."""
 
 from __future__ import annotations
 
-import os
-import time
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 __all__ = ["locked"]
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_BETWEEN_ATTEMPTS = 0.1
+# Raised by file systems without locks, and by network file systems whose lock service does not run.
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[None]:
-    """Hold the file `path` alone.
+    """Hold an exclusive lock on the file `path` within the ``with`` block.
 
-    The operating system gives back what a process holds that dies. On a file system without locks everybody comes in.
+    The operating system releases the lock of a process that dies. On a file system without locks, every process
+    enters at once: what the lock guards must lead to the same result if two processes compute it.
 
     Parameters
     ----------
     path : Path
-        Made where it is not there, in a folder that is.
+        Created if it is missing.
     wait : bool
-        Whether to wait until no other process holds it.
+        Whether to wait until no other process holds the lock.
     remove : bool
-        Whether the file is removed at the end.
+        Whether to remove the file at the end.
 
     Raises
     ------
     BlockingIOError
-        Where another process holds it and this one is not to wait.
+        If `wait` is False and another process holds the lock.
     """
-    while True:
-        with path.open("wb") as file:
-            _lock(file, wait)
-            # Whoever held it before may have removed it, and a third process made it anew.
-            if not _lies_at(file, path):
-                continue
-            try:
-                yield
-            finally:
-                if remove:
-                    with suppress(OSError):
-                        path.unlink()
-            return
-
-
-def _lies_at(file: IO[bytes], path: Path) -> bool:
+    # The library's substitute on file systems without locks, a file that exists while the lock is held, would outlive
+    # a killed process.
+    lock = FileLock(
+        path, poll_interval=_SECONDS_BETWEEN_ATTEMPTS, fallback_to_soft=False, preserve_lock_file=not remove
+    )
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(file: IO[bytes], wait: bool) -> None:
-    """Hold `file` until it is closed; without waiting in the system call, so that Ctrl-C is heard."""
-    while True:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except (BlockingIOError, PermissionError):
-            if not wait:
-                raise BlockingIOError(f"another process holds '{file.name}'") from None
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        except OSError:
-            return
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise BlockingIOError(f"another process holds '{path}'") from None
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        # Removed while the lock is held: a process that waits for it notices, and locks the next file of this name.
+        if remove:
+            with suppress(OSError):
+                path.unlink()
+        lock.release()
