@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dgl_rbm import Distiller
-from dgl_rbm.evaluation.routing import expert_label_information, plane, routed_rows
+from dgl_rbm.evaluation.routing import expert_label_nmi, routed_rows, tsne_embedding
 from dgl_rbm.experiments.plots import Points, draw_points, new_figure, save_figure
 from dgl_rbm.training.routing_record import top_experts
 
@@ -33,14 +33,14 @@ def main() -> None:
         labels = result.task.test_labels()
         routed = routed_rows(result.student, result.inputs(result.task.test_idx))
         experts = top_experts(routed.gates)
-        information = expert_label_information(experts, labels)
+        information = expert_label_nmi(experts, labels)
         print(
             f"{name}: test accuracy {result.metrics['student']['test_accuracy']:.2%}, "
             f"normalised mutual information of digit and top expert {information:.2f}"
         )
 
         some = np.random.default_rng(0).permutation(len(labels))[:POINTS]
-        points = plane(routed.points[some], directions=routed.directions)
+        points = tsne_embedding(routed.points[some], spherical=routed.spherical)
         draw_points(by_digit, Points(points, labels[some], "digit"), title=f"{name}: last router by digit")
         draw_points(by_expert, Points(points, experts[some], "expert"), title=f"{name}: last router by top expert")
 

@@ -1,4 +1,4 @@
-"""What a student costs: total and active parameters, and multiply-adds; times are in `dgl_rbm.evaluation.timing`."""
+"""Parameters, active parameters and multiply-adds of students; `dgl_rbm.evaluation.timing` measures times."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _WIDEST = 2**16
 
 @dataclass(frozen=True)
 class Complexity:
-    """Size of a student, and the work of one prediction.
+    """Number of parameters of a student and multiply-adds of one prediction.
 
     Attributes
     ----------
     parameters, active_parameters : int
-        All that a prediction may use, memories included, and those that the prediction of one row does use.
+        Parameters available to a prediction, memories included, and those that the prediction of a single row uses.
     multiply_adds : float
-        What `multiply_adds` returns.
+        Multiply-adds of a single row; see the function `multiply_adds`.
     """
 
     parameters: int
@@ -52,22 +52,22 @@ class Complexity:
 
 @singledispatch
 def products_of(module: nn.Module, columns: Tensor) -> float:
-    """Return the multiply-adds of a student's or a layer's matrix products for one row.
+    """Return the multiply-adds of the matrix products of a student or layer for one row.
 
-    A rule for a class of your own is added by ``@products_of.register``.
+    Use ``@products_of.register`` to add a rule for your own class.
 
     Parameters
     ----------
     module : nn.Module
         A student, or one of its layers.
     columns : Tensor
-        Share of the rows in which each column is multiplied: one, or of sparse rows the share in which it is stored,
-        float64 ``[D]``.
+        Share of the rows in which each column is multiplied, float64 ``[D]``: 1 for dense rows, the share of stored
+        entries for sparse rows.
 
     Raises
     ------
     ConfigError
-        Where there is no rule for the class.
+        If the class has no rule.
     """
     raise ConfigError(
         f"There is no rule for the multiply-adds of '{type(module).__qualname__}'.",
@@ -124,7 +124,7 @@ def _of_one_expert(layer: MixtureLayer, columns: Tensor) -> float:
 
 
 def _read(columns: Tensor, part: slice | None) -> float:
-    """Return how many entries of a row are multiplied by what reads `part` of its columns, all of them for None."""
+    """Return the mean number of multiplied entries per row in the columns `part`; None stands for all columns."""
     return float(columns[slice(None) if part is None else part].sum())
 
 
@@ -133,30 +133,30 @@ def _dense(width: int) -> Tensor:
 
 
 def multiply_adds(student: Student, *, entries: Tensor | None = None) -> float:
-    """Return the multiply-adds of the prediction of one row: those of all products of a row with a matrix.
+    """Return the multiply-adds of predicting one row, as in Table 9 of the RbM paper.
 
-    These are the products with weights, of routers also those with the experts' embeddings. What is linear in a layer's
-    width alone is left out: biases, norms, activations, gates, and the experts' input attention, which a student that
-    serves has multiplied into its weights. See Table 9 of the RbM paper.
+    Counts products of a row with a weight matrix and, for routers, with the expert embeddings. Ignores all terms that
+    are linear in the width of a layer: biases, norms, activations, gates, and the experts' input attention, which
+    serving students fold into their weights.
 
     Parameters
     ----------
     student : Student
-        In the phase that is to be counted: before the end of pre-training a mixture passes rows through one expert.
+        Counted in its current phase: during pre-training a mixture passes every row through one expert.
     entries : Tensor, optional
-        Share of the rows in which each input column is multiplied, float ``[F + P]``, as `entries_per_column` counts
-        it; one of each by default.
+        Share of the rows in which each input column is multiplied, float ``[F + P]``, as returned by
+        `entries_per_column`; 1 for every column by default.
 
     Raises
     ------
     ConfigError
-        Where the student is of a class without a rule.
+        If the student's class has no rule.
     """
     return products_of(student, _dense(student.in_dim) if entries is None else entries.double())
 
 
 def entries_per_column(rows: Rows) -> Tensor:
-    """Return the share of rows in which each column is multiplied: one, or where sparse rows store it.
+    """Return the share of rows in which each column is multiplied: 1 if dense, the share of stored entries if sparse.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def entries_per_column(rows: Rows) -> Tensor:
     Returns
     -------
     Tensor
-        float64 ``[D]``, on the CPU; its sum is the mean number of entries of a row.
+        float64 ``[D]``, on the CPU; the sum is the mean number of entries per row.
     """
     if isinstance(rows, StackedRows):
         return torch.cat([entries_per_column(part) for part in rows.parts])
@@ -177,7 +177,7 @@ def entries_per_column(rows: Rows) -> Tensor:
 
 
 def complexity(student: Student, *, entries: Tensor | None = None) -> Complexity:
-    """Return the size of a student and its work for one row; `entries` as for `multiply_adds`."""
+    """Return parameter counts and multiply-adds of a student; `entries` as for `multiply_adds`."""
     return Complexity(
         student.num_parameters(), student.num_active_parameters(), multiply_adds(student, entries=entries)
     )
@@ -191,23 +191,23 @@ def skeleton(
     hidden_dim: int = DEFAULT_WIDTH,
     num_layers: int = DEFAULT_DEPTH,
 ) -> Student:
-    """Return a student of this shape without memory for its weights, past its pre-training, to be counted.
+    """Build a student on the meta device, after its pre-training, to count its parameters without allocating them.
 
-    Where the end of pre-training chooses the number of experts, it has the most there may be.
+    If the end of pre-training chooses the number of experts, the student has the largest possible number.
 
     Parameters
     ----------
     config : StudentConfig
-        Options.
+        Options of the student.
     in_dim, num_classes : int
         F + P, and C.
     hidden_dim, num_layers : int
-        Used where the config leaves them null.
+        Defaults for options that are null in `config`.
     """
     with torch.device("meta"):
         student = config.build(in_dim, num_classes, hidden_dim=hidden_dim, num_layers=num_layers)
     if isinstance(student, MixtureStudent):
-        # Not the one on the meta device, which has no value to be asked for.
+        # A buffer on the meta device has no value.
         student.routed = torch.tensor(True)
     return student
 
@@ -215,23 +215,23 @@ def skeleton(
 def width_for_active_parameters(
     config: StudentConfig, in_dim: int, num_classes: int, active_parameters: int, *, num_layers: int = DEFAULT_DEPTH
 ) -> int:
-    """Return the hidden width at which a student has nearly this many active parameters.
+    """Return the hidden width whose number of active parameters is closest to a target.
 
     Parameters
     ----------
     config : StudentConfig
-        Options; its `hidden_dim` and `width_factor` do not count.
+        Options of the student; `hidden_dim` and `width_factor` are ignored.
     in_dim, num_classes : int
         F + P, and C.
     active_parameters : int
-        The size wanted.
+        Target.
     num_layers : int
-        Used where the config leaves it null.
+        Default if the depth is null in `config`.
 
     Returns
     -------
     int
-        At least 1; of two widths as near the smaller one.
+        At least 1; ties go to the smaller width.
     """
 
     def size(width: int) -> int:
@@ -241,7 +241,7 @@ def width_for_active_parameters(
     low, high = 1, 2
     while high < _WIDEST and size(high) < active_parameters:
         low, high = high, 2 * high
-    # size(low) is below what is wanted, or low is 1; size(high) is not below it.
+    # Invariant: size(low) is below the target or low is 1; size(high) reaches the target.
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) < active_parameters else (low, middle)

@@ -1,10 +1,9 @@
-"""Measured prediction time per node, what must be fetched for it included."""
+"""Prediction latency per node, including the time to fetch a node's inputs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.task import GraphView
+from dgl_rbm.evaluation.timing import single_thread
 from dgl_rbm.rows.sparse import take
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.serving.encodings import Encodings
@@ -24,20 +24,9 @@ __all__ = ["student_latency", "student_server", "teacher_latency"]
 _WARMUP = 5
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A server answers small requests side by side, and for one of them a second thread costs more than it brings."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@single_thread()
 def _measure(predict: Callable[[Tensor], Any], requests: Sequence[Tensor], synchronize: Callable[[], None]) -> Any:
-    """Return the seconds of each request on one thread; a few unmeasured ones come first."""
+    """Return the seconds of each request on one thread, after a few warm-up requests."""
     for ids in requests[:_WARMUP]:
         predict(ids)
     seconds = []
@@ -63,9 +52,9 @@ def _requests(count: int, size: int, repeats: int) -> list[Tensor]:
 
 
 def student_server(student: Student, encodings: Encodings, view: GraphView) -> Callable[[Tensor], Tensor]:
-    """Return a function that answers requests as `student_latency` times them: node ids ``[B]`` to logits ``[B, C]``.
+    """Return the function that `student_latency` times: node ids ``[B]`` to logits ``[B, C]``.
 
-    Every node is taken for an unseen one, whose encoding is the mean over its neighbours' vectors.
+    It treats every node as unseen: its encoding is the mean of its neighbours' vectors.
     """
     device = next(student.parameters()).device
     pointers, neighbors, _ = (torch.as_tensor(part) for part in view.graph.adj_tensors("csc"))
@@ -80,22 +69,22 @@ def student_server(student: Student, encodings: Encodings, view: GraphView) -> C
             near = neighbors[torch.repeat_interleave(pointers[ids], lengths) + within]
             rows = hstack(rows, encodings.unseen(len(ids), owner, near))
         with torch.no_grad():
-            # Back to the host, where the answer to a request is needed.
+            # A request is complete when its logits are on the host.
             return student(rows.to(device)).cpu()
 
     return predict
 
 
 def student_latency(student: Student, encodings: Encodings, view: GraphView, *, repeats: int = 200) -> dict[str, float]:
-    """Time a student as it serves unseen nodes: gather rows, average neighbours' vectors, predict.
+    """Time a serving student on unseen nodes: gather rows, average neighbours' vectors, predict.
 
-    The neighbour ids of a node are taken to be at hand with the request, as its features are.
+    The features and neighbour ids of the nodes count as part of the request.
 
     Returns
     -------
     dict of str to float
-        ``p50_us`` and ``p99_us`` of requests for one node, ``batch_us`` per node in requests for 1,024 nodes
-        (microseconds), and ``fetched_rows``, the mean number of stored rows that one node reads.
+        ``p50_us`` and ``p99_us`` of single-node requests, ``batch_us`` per node in requests of 1,024 nodes
+        (microseconds), and ``fetched_rows``, the mean number of stored rows read per node.
     """
     predict = student_server(student, encodings, view)
     was_training = student.training
@@ -113,13 +102,13 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
 
 
 def teacher_latency(teacher: Teacher, view: GraphView, *, repeats: int = 30) -> dict[str, float] | None:
-    """Time a teacher that fetches each node's whole neighbourhood; None where it cannot be asked for single nodes.
+    """Time a teacher that fetches the whole neighbourhood of each node.
 
     Returns
     -------
     dict of str to float or None
-        ``p50_us`` and ``p99_us`` of requests for one node (microseconds), and ``fetched_rows``, the mean number
-        of feature rows that one node reads.
+        ``p50_us`` and ``p99_us`` of single-node requests (microseconds), and ``fetched_rows``, the mean number of
+        feature rows read per node. None if the teacher cannot predict single nodes.
     """
     fetched: list[int] = []
 
@@ -128,6 +117,6 @@ def teacher_latency(teacher: Teacher, view: GraphView, *, repeats: int = 30) -> 
 
     if not teacher.predicts_single_nodes:
         return None
-    # Nothing to wait for: the logits come back to the host.
+    # No synchronisation: the logits are returned on the host.
     seconds = _measure(predict, _requests(len(view), 1, repeats), lambda: None)
     return {**_percentiles(seconds), "fetched_rows": float(np.mean(fetched))}

@@ -1,4 +1,4 @@
-"""Accuracy against cost: which method gives the most for a budget."""
+"""Accuracy–cost trade-off: Pareto front, and the most accurate method within a budget."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["ParetoPoint", "Verdict", "best_within", "pareto_front", "verdicts"]
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """A method at one size.
+    """Accuracy and cost of a method at one model size.
 
     Attributes
     ----------
     method, name : str
-        The method, and the method at this size.
+        Name of the method, and name of the method at this size.
     cost : float
-        Parameters, multiply-adds or a time.
+        Number of parameters, multiply-adds, or a time.
     val, test : float
         Mean accuracies.
     std : float
-        Standard deviation of `test` over the seeds; nan of a single one.
+        Standard deviation of `test` over the seeds; NaN for a single seed.
     """
 
     method: str
@@ -35,23 +35,22 @@ class ParetoPoint:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one method stands beside the others at a budget.
+    """Comparison of one method with all others at one budget.
 
     Attributes
     ----------
     budget : float
-        The most that may be spent.
+        Upper limit of the cost.
     ours : ParetoPoint
-        The method's point.
+        Point of the judged method.
     best : ParetoPoint or None
-        Of the points of the other methods the one with the highest test accuracy, None where they have none.
+        Point with the highest test accuracy among the other methods; None if no other method fits the budget.
     gap : float
-        How far `ours` is below it; negative where it is above, 0 where there is no other.
+        ``best.test - ours.test``: negative if `ours` is more accurate, 0 if `best` is None.
     on_front : bool
-        Whether no other method gives more for this budget.
+        Whether no other method is more accurate within this budget.
     within_std : bool or None
-        Whether `gap` is at most the standard deviation of the two together, √((s² + s'²) / 2); None where it is not
-        known.
+        Whether `gap` is at most the pooled standard deviation √((s² + s'²) / 2); None if that is NaN.
     """
 
     budget: float
@@ -63,9 +62,9 @@ class Verdict:
 
 
 def pareto_front(points: Iterable[ParetoPoint]) -> list[ParetoPoint]:
-    """Return the points that no other one beats: none costs no more and is more accurate, or costs less and is as good.
+    """Return the points that no other point dominates, by increasing cost.
 
-    In the order of their costs.
+    A point dominates another if it is at least as accurate at no higher cost and strictly better in one of the two.
     """
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.test)):
@@ -75,10 +74,9 @@ def pareto_front(points: Iterable[ParetoPoint]) -> list[ParetoPoint]:
 
 
 def best_within(points: Iterable[ParetoPoint], budget: float) -> ParetoPoint | None:
-    """Return the point with the highest mean validation accuracy that costs no more than `budget`.
+    """Return the point with the highest validation accuracy within `budget`, or None; ties go to the lowest cost.
 
-    Of equal ones the cheapest; None where all cost more. Test accuracies play no part, so that a method with many sizes
-    has no advantage.
+    Test accuracies are not used, so that a method with many sizes has no advantage.
     """
     affordable = [point for point in points if point.cost <= budget]
     return min(affordable, key=lambda point: (-point.val, point.cost)) if affordable else None
@@ -87,18 +85,18 @@ def best_within(points: Iterable[ParetoPoint], budget: float) -> ParetoPoint | N
 def verdicts(
     points: Sequence[ParetoPoint], method: str = "rbm", budgets: Iterable[float] | None = None
 ) -> list[Verdict]:
-    """Return how a method stands beside the others at several budgets.
+    """Compare a method with all others at several budgets.
 
-    At each budget every method is there with the size that validation picks among those that it can afford.
+    At each budget, validation accuracy selects one size of each method among those within the budget.
 
     Parameters
     ----------
     points : sequence of ParetoPoint
-        Of all methods, with costs of one kind.
+        Points of all methods, with one kind of cost.
     method : str
-        The method that is judged.
+        Method to judge.
     budgets : iterable of float, optional
-        The costs of all points by default. Budgets below the cheapest point of `method` are left out.
+        Costs of all points by default. Budgets below the cheapest point of `method` are skipped.
     """
     own = [point for point in points if point.method == method]
     others = sorted({point.method for point in points} - {method})
@@ -111,7 +109,7 @@ def verdicts(
         best = max((point for point in rivals if point is not None), key=lambda point: point.test, default=None)
         gap = 0.0 if best is None else best.test - ours.test
         spread = 0.0 if best is None else math.sqrt((ours.std**2 + best.std**2) / 2)
-        # Being ahead needs no standard deviation.
+        # A method that is ahead needs no standard deviation.
         within = True if gap <= 0 else None if math.isnan(spread) else gap <= spread
         result.append(Verdict(budget, ours, best, gap, gap <= 0, within))
     return result

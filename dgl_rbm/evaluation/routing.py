@@ -1,4 +1,4 @@
-"""What routing learned: what routers see and decide, and how much the top experts know of the labels."""
+"""Analysis of routing: router inputs and gates, mutual information of top experts and labels, and t-SNE embeddings."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dgl_rbm.students.base import Student
 from dgl_rbm.students.layers.routing import LearnedRouter
 from dgl_rbm.students.mixture import MixtureStudent
 
-__all__ = ["RoutedRows", "expert_label_information", "plane", "routed_rows"]
+__all__ = ["RoutedRows", "expert_label_nmi", "routed_rows", "tsne_embedding"]
 
 _FEWEST_POINTS = 4
 
 
-def expert_label_information(experts: Tensor, labels: Tensor) -> float:
-    """Return the normalised mutual information of top expert and label: how well the expert predicts the class.
+def expert_label_nmi(experts: Tensor, labels: Tensor) -> float:
+    """Return the normalised mutual information (NMI) of top experts and labels.
 
-    2·I(expert; label) / (H(expert) + H(label)), also known as the V-measure (Rosenberg and Hirschberg, 2007): 1 where
-    each determines the other, 0 where they are independent. It compares students of the same number of experts; more
-    experts than classes lower it.
+    2·I(expert; label) / (H(expert) + H(label)), also known as the V-measure (Rosenberg and Hirschberg, 2007): 1 if
+    expert and label determine each other, 0 if they are independent. Compare only students with the same number of
+    experts: more experts than classes lower the NMI.
 
     Parameters
     ----------
@@ -33,54 +33,54 @@ def expert_label_information(experts: Tensor, labels: Tensor) -> float:
     Raises
     ------
     DataError
-        Where the two are not of the same length, or are empty.
+        If the lengths differ or are zero.
     """
     if experts.shape != labels.shape or not len(labels):
         raise DataError(
-            f"There are {len(experts)} top experts and {len(labels)} labels; expected as many of both, and some."
+            f"There are {len(experts)} top experts and {len(labels)} labels; expected equal numbers, at least one each."
         )
-    # scikit-learn takes longer to load than all else here.
+    # Importing scikit-learn takes longer than importing the rest of this module.
     from sklearn.metrics import normalized_mutual_info_score
 
     return float(normalized_mutual_info_score(labels.cpu().numpy(), experts.cpu().numpy()))
 
 
 class RoutedRows(NamedTuple):
-    """Rows as one router sees them.
+    """Router inputs of a layer and their gates.
 
     Attributes
     ----------
     points : Tensor
-        The rows in the space in which they are compared with the experts' embeddings, float32 ``[B, D]``: h for RbM
-        (paper, equation 3), its projection W·h for MoE (equation 2).
+        Rows in the space in which the router compares them with the expert embeddings, float32 ``[B, D]``: h for RbM
+        (RbM paper, eq. 3), its projection W·h for MoE (eq. 2).
     gates : Tensor
         float32 ``[B, E]``.
-    directions : bool
-        Whether the router compares directions alone, whatever the lengths.
+    spherical : bool
+        Whether the router compares directions only and ignores lengths.
     """
 
     points: Tensor
     gates: Tensor
-    directions: bool = True
+    spherical: bool = True
 
 
 @torch.no_grad()
 def routed_rows(student: Student, x: Rows, *, layer: int = -1) -> RoutedRows:
-    """Return what the router of a layer sees and decides.
+    """Return the router inputs and gates of a layer in evaluation mode.
 
     Parameters
     ----------
     student : Student
-        One that routes, such as RbM or MoE, past its pre-training.
+        A mixture, such as RbM or MoE, after its pre-training.
     x : Tensor or StructuredRows
         float32 ``[B, F + P]``.
     layer : int
-        Which layer; the last one by default, as in Figure 4 of the RbM paper.
+        Index of the layer; the last one by default, as in Figure 4 of the RbM paper.
 
     Raises
     ------
     DataError
-        Where the student does not route.
+        If the student has no routing.
     """
     passes = student.routings(x) if isinstance(student, MixtureStudent) else []
     if not passes:
@@ -97,21 +97,21 @@ def routed_rows(student: Student, x: Rows, *, layer: int = -1) -> RoutedRows:
     return RoutedRows(
         points.to_dense() if isinstance(points, StructuredRows) else points,
         routing.gates,
-        directions=getattr(router, "metric", "cosine") == "cosine",
+        spherical=getattr(router, "metric", "cosine") == "cosine",
     )
 
 
-def plane(points: Tensor, *, directions: bool = True, seed: int = 0) -> Any:
-    """Return the points in a plane by t-SNE, with a perplexity of 30 from a start by PCA (RbM paper, section 5.5).
+def tsne_embedding(points: Tensor, *, spherical: bool = True, seed: int = 0) -> Any:
+    """Embed points in two dimensions by t-SNE with perplexity 30 and PCA initialisation (RbM paper, section 5.5).
 
     Parameters
     ----------
     points : Tensor
         float32 ``[B, D]``.
-    directions : bool
-        Whether points are scaled to length one first, where lengths mean nothing and would hide the directions.
+    spherical : bool
+        Whether to normalise points to unit length first, for routers that ignore lengths.
     seed : int
-        Of t-SNE.
+        Random state of t-SNE.
 
     Returns
     -------
@@ -121,14 +121,14 @@ def plane(points: Tensor, *, directions: bool = True, seed: int = 0) -> Any:
     Raises
     ------
     DataError
-        Where there are fewer than four points.
+        If there are fewer than four points.
     """
     if len(points) < _FEWEST_POINTS:
-        raise DataError(f"t-SNE of {len(points)} points shows nothing; expected at least {_FEWEST_POINTS}.")
+        raise DataError(f"t-SNE needs at least {_FEWEST_POINTS} points, got {len(points)} points.")
     from sklearn.manifold import TSNE
 
-    points = torch.nn.functional.normalize(points) if directions else points
-    # It must be below the number of points; a third of them is the largest that means something.
+    points = torch.nn.functional.normalize(points) if spherical else points
+    # The perplexity must be below the number of points; a third of it is the largest meaningful value.
     perplexity = min(30.0, (len(points) - 1) / 3)
     init = "pca" if points.shape[1] >= 2 else "random"
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(points.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Whether methods differ over several graphs: min-max scores, and the Skillings-Mack test with missing results."""
+"""Comparison of methods over several graphs: min-max scores, and the Skillings-Mack test for missing results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DRAWS_AT_ONCE = 1000
 def min_max_scores(accuracies: Mapping[str, float]) -> dict[str, float]:
     """Return each method's Score on one graph and setting: 0 for the worst mean accuracy, 1 for the best.
 
-    The paper's Score (section 5.1). Where all are equal, each is the best and has 1.
+    The Score of the RbM paper (section 5.1). If all accuracies are equal, every method has a Score of 1.
     """
     if not accuracies:
         return {}
@@ -28,7 +28,7 @@ def min_max_scores(accuracies: Mapping[str, float]) -> dict[str, float]:
 
 
 def median_scores(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return each method's median Score over the graphs that it has a result on.
+    """Return each method's median Score over the graphs on which it has a result.
 
     Parameters
     ----------
@@ -49,16 +49,16 @@ class SkillingsMack:
     Attributes
     ----------
     statistic : float
-        T; 0 where nothing can be compared.
+        T; 0 if no treatments can be compared.
     df : int
-        Degrees of freedom: treatments less one, or less the number of groups of treatments that never meet in a
-        block, directly or through others.
+        Degrees of freedom: the number of treatments minus the number of connected components of the graph that links
+        treatments observed in the same block.
     p_value : float
-        Of the chi-squared distribution; 1 where nothing can be compared.
+        Upper tail of the chi-squared distribution; 1 if no treatments can be compared.
     simulated_p_value : float or None
-        Share of random orders within the blocks with a statistic as large, where it was asked for.
+        Share of random permutations within the blocks whose statistic is at least as large; None without simulations.
     blocks : int
-        How many blocks have two observations or more.
+        Number of blocks with at least two observations.
     """
 
     statistic: float
@@ -69,31 +69,31 @@ class SkillingsMack:
 
 
 def skillings_mack(values: ArrayLike, *, simulations: int = 0, seed: int = 0) -> SkillingsMack:
-    """Test whether treatments differ, from blocks in which some treatments may be missing.
+    """Test whether treatments differ, given blocks in which some treatments may be missing.
 
     Skillings and Mack 1981, "On the use of a Friedman-type statistic in balanced and unbalanced block designs",
-    Technometrics 23(2). Each block is ranked; a missing observation gets the block's mean rank. With k_i observations
-    in block i,
+    Technometrics 23(2). Observations are ranked within each block; a missing one gets the block's mean rank. With k_i
+    observations in block i,
 
     .. math:: A_j = \\sum_i \\sqrt{12 / (k_i + 1)} \\, (R_{ij} - (k_i + 1) / 2), \\qquad T = A^\\top \\Sigma^- A,
 
-    where the covariance of two treatments is minus the number of blocks that have both, and a row of Σ adds up to 0.
+    where the covariance of two treatments is minus the number of blocks that contain both, and each row of Σ sums to 0.
     Without missing values and ties this is Friedman's statistic.
 
     Parameters
     ----------
     values : array_like
-        Float ``[blocks, treatments]``, NaN where an observation is missing. Equal values of a block share their mean
-        rank. Blocks with fewer than two observations say nothing and are left out.
+        Float ``[blocks, treatments]``, NaN for missing observations. Ties within a block share their mean rank. Blocks
+        with fewer than two observations are dropped.
     simulations : int
-        Random orders to estimate the p-value from too: better where blocks are few or have many ties.
+        Number of random permutations for a simulated p-value, which is more accurate for few blocks or many ties.
     seed : int
-        Of these orders.
+        Seed of the permutations.
 
     Raises
     ------
     DataError
-        Where `values` is not a table, or holds infinities.
+        If `values` is not two-dimensional or contains infinities.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or np.isinf(table).any():
@@ -106,7 +106,7 @@ def skillings_mack(values: ArrayLike, *, simulations: int = 0, seed: int = 0) ->
     df = int(np.linalg.matrix_rank(covariance)) if covariance.size else 0
     if df == 0:
         return SkillingsMack(0.0, 0, 1.0, 1.0 if simulations else None, len(table))
-    # Symmetric, and a generalised inverse: the rows of Σ add up to 0.
+    # Σ is singular: its rows sum to 0.
     inverse = np.linalg.pinv(covariance, hermitian=True)
     ranks = np.stack([_ranks(row) for row in table])
     counts = present.sum(axis=1, keepdims=True)
@@ -125,15 +125,15 @@ def skillings_mack(values: ArrayLike, *, simulations: int = 0, seed: int = 0) ->
             for row, known in zip(weighted, present, strict=True):
                 order = generator.random((len(sums), int(known.sum()))).argsort(axis=1)
                 sums[:, known] += row[known][order]
-            # Equal up to rounding counts as equal.
+            # Statistics that are equal up to rounding count as equal.
             as_large += int((statistic(sums) >= observed * (1 - 1e-9)).sum())
-        # The order that was observed is one of all.
+        # The observed order is one of the permutations.
         simulated = (1 + as_large) / (1 + simulations)
     return SkillingsMack(observed, df, float(chi2.sf(observed, df)), simulated, len(table))
 
 
 def _ranks(row: np.ndarray) -> np.ndarray:
-    """Return ranks from 1, ties sharing their mean; the mean rank where a value is missing."""
+    """Return ranks from 1; ties share their mean rank, missing values get the mean of all ranks."""
     known = ~np.isnan(row)
     ranks = np.full(row.shape, (known.sum() + 1) / 2)
     ranks[known] = rankdata(row[known])

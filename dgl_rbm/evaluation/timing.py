@@ -1,39 +1,36 @@
-"""Prediction times of several students, measured side by side."""
+"""Interleaved timing of several models' predictions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgl_rbm.rows.sparse import Rows, take
-from dgl_rbm.students.base import Student
-
-__all__ = ["StudentTime", "side_by_side", "student_times"]
+__all__ = ["PredictionTime", "interleaved_times", "single_thread"]
 
 _BATCH = 1024
 _WARMUP = 5
 
 
 @dataclass(frozen=True)
-class StudentTime:
-    """Measured prediction time.
+class PredictionTime:
+    """Prediction time of one of several models.
 
     Attributes
     ----------
     single_us : float
-        Median of requests for one row, microseconds.
+        Median over single-row requests, microseconds.
     batch_us : float
-        Median of requests for 1,024 rows, microseconds a row.
+        Median over requests of 1,024 rows, microseconds per row.
     single_ratio, batch_ratio : float
-        Median over requests of the time over that of the first student for the same rows: the load of the machine
-        changes from moment to moment, and ratios of neighbouring moments cancel it.
+        Median over requests of the ratio to the first model's time for the same rows. The load of the machine
+        fluctuates; it cancels in ratios of consecutive measurements.
     """
 
     single_us: float
@@ -42,39 +39,40 @@ class StudentTime:
     batch_ratio: float
 
 
-def side_by_side(
-    predictors: Mapping[str, Callable[[Any], Any]],
-    request: Callable[[Tensor], Any],
-    count: int,
-    *,
-    repeats: int = 300,
-) -> dict[str, StudentTime]:
-    """Time predictors on one thread, each request by all of them in turn.
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Limit torch to one thread: a server runs small requests in parallel, and a second thread slows down each one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def interleaved_times(
+    predictors: Mapping[str, Callable[[Tensor], Any]], count: int, *, repeats: int = 300
+) -> dict[str, PredictionTime]:
+    """Time predictors on one thread; every request goes to all predictors in turn.
 
     Parameters
     ----------
     predictors : mapping of str to callable
-        By name; each answers a request. Ratios are to the first of them.
-    request : callable
-        Makes a request of row numbers, int64 ``[B]``; not part of the time.
+        Name to function of row numbers, int64 ``[B]``; the first one is the base of the ratios.
     count : int
-        Rows to draw from, at least 1.
+        Number of rows to draw from, at least 1.
     repeats : int
-        Requests for one row; a tenth as many for batches.
+        Number of single-row requests; a tenth as many batches.
     """
     generator = torch.Generator().manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_thread():
         single, batch = (
-            _alternate(predictors, [request(torch.randint(count, (size,), generator=generator)) for _ in range(many)])
+            _alternate(predictors, [torch.randint(count, (size,), generator=generator) for _ in range(many)])
             for size, many in ((1, repeats), (_BATCH, max(5, repeats // 10)))
         )
-    finally:
-        torch.set_num_threads(threads)
     base = next(iter(predictors))
     return {
-        name: StudentTime(
+        name: PredictionTime(
             single_us=1e6 * median(single[name]),
             batch_us=1e6 * median(batch[name]) / _BATCH,
             single_ratio=median(a / b for a, b in zip(single[name], single[base], strict=True)),
@@ -84,31 +82,8 @@ def side_by_side(
     }
 
 
-def student_times(students: Mapping[str, Student], x: Rows, *, repeats: int = 300) -> dict[str, StudentTime]:
-    """Time students that serve, as `side_by_side` does, with their rows at hand.
-
-    `dgl_rbm.evaluation.latency` times the gathering of rows and neighbours' vectors too.
-
-    Parameters
-    ----------
-    students : mapping of str to Student
-        By name, on the CPU, of the same input.
-    x : Tensor or StructuredRows
-        Rows to draw requests from, float32 ``[N, F + P]``, N ≥ 1.
-    repeats : int
-        Requests for one row; a tenth as many for batches.
-    """
-    was_training = {name: student.training for name, student in students.items()}
-    try:
-        serving = {name: student.serve() for name, student in students.items()}
-        return side_by_side(serving, partial(take, x), x.shape[0], repeats=repeats)
-    finally:
-        for name, student in students.items():
-            student.train(was_training[name])
-
-
-def _alternate(predictors: Mapping[str, Callable[[Any], Any]], requests: Sequence[Any]) -> dict[str, list[float]]:
-    """Return the seconds of each request by predictor; the first few requests come twice, at first unmeasured."""
+def _alternate(predictors: Mapping[str, Callable[[Tensor], Any]], requests: Sequence[Tensor]) -> dict[str, list[float]]:
+    """Return the seconds of each request by predictor, after a warm-up on the first few requests."""
     seconds: dict[str, list[float]] = {name: [] for name in predictors}
     for request in requests[:_WARMUP]:
         for predict in predictors.values():
@@ -120,7 +95,7 @@ def _alternate(predictors: Mapping[str, Callable[[Any], Any]], requests: Sequenc
 
 
 @torch.no_grad()
-def _timed(predict: Callable[[Any], Any], request: Any) -> float:
+def _timed(predict: Callable[[Tensor], Any], request: Tensor) -> float:
     start = time.perf_counter()
     predict(request)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters against counts by hand and by hooks, and widths of a given size."""
+"""Multiply-adds and parameters against counts by hand and by hooks, and widths for a given number of parameters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config_of(kind: str, **options: Any) -> Any:
 
 
 class LinearTwin(nn.Module):
-    """The served arithmetic of any student written with `nn.Linear` alone, for one row; hooks count its products."""
+    """Single-row prediction of any student in terms of `nn.Linear` alone; hooks count its multiply-adds."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class LinearTwin(nn.Module):
         return layer(x)
 
     def count(self, layer: Any, inputs: Any, output: Tensor) -> None:
-        # One multiply-add for each pair of an entry that is not zero and an output.
+        # One multiply-add for each pair of a non-zero input and an output.
         self.counted += int((inputs[0] != 0).sum()) * output.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,11 +90,12 @@ class LinearTwin(nn.Module):
     classes=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-def test_counts_are_those_of_hooks(kind: str, in_dim: int, width: int, layers: int, classes: int, seed: int) -> None:
-    """A twin that gives the same logits with `nn.Linear` alone does as many multiply-adds as the rule says.
+def test_multiply_adds_equal_those_counted_by_hooks(
+    kind: str, in_dim: int, width: int, layers: int, classes: int, seed: int
+) -> None:
+    """The twin has the same logits and as many multiply-adds as the rule states.
 
-    Inner activations that happen to be zero are counted by the rule, so each layer is fed with none: weights are
-    made positive.
+    The rule counts hidden activations that happen to be zero, so all weights are made positive to avoid zeros.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -109,14 +110,14 @@ def test_counts_are_those_of_hooks(kind: str, in_dim: int, width: int, layers: i
         with torch.no_grad():
             assert torch.allclose(twin(x), made(x), atol=1e-4)
         assert multiply_adds(made) == twin.counted
-        # A row of which only some entries are stored.
+        # A row with a single stored entry.
         x[0, 1:] = 0
         again = LinearTwin(made)
         again(x)
         assert multiply_adds(made, entries=torch.eye(in_dim)[0]) == again.counted
 
 
-def test_counts_by_hand() -> None:
+def test_multiply_adds_by_hand() -> None:
     # 10 columns, 4 hidden, 3 classes.
     sizes: dict[str, Any] = {"hidden_dim": 4, "num_layers": 2}
     assert multiply_adds(config_of("mlp").build(10, 3, **sizes)) == 10 * 4 + 4 * 3
@@ -124,7 +125,7 @@ def test_counts_by_hand() -> None:
     mixture = {"num_experts": 6, "top_k": 3, "pretrain_epochs": 0}
     rbm = config_of("rbm", **mixture).build(10, 3, **sizes)
     assert multiply_adds(rbm) == 10 * 6 + 3 * 10 * 4 + 4 * 6 + 3 * 4 * 3
-    # With 2 of 10 columns stored; the second layer is dense all the same.
+    # 2 stored entries per row of 10 columns; the second layer stays dense.
     stored = torch.tensor([0.5] * 3 + [0.0] * 6 + [0.5])
     assert multiply_adds(rbm, entries=stored) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
     moe = config_of("moe", routing_dim=5, **mixture).build(10, 3, **sizes)
@@ -142,7 +143,7 @@ def test_parameters_by_hand() -> None:
     assert found.multiply_adds == multiply_adds(made)
 
 
-def test_entries_of_each_form_of_rows() -> None:
+def test_entries_per_column_of_every_row_format() -> None:
     dense = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
     sparse = SparseRows.from_scipy(csr_matrix(dense.numpy()))
     assert entries_per_column(dense).tolist() == [1, 1, 1]
@@ -153,8 +154,8 @@ def test_entries_of_each_form_of_rows() -> None:
 
 @pytest.mark.parametrize("route_on", ["all", "encoding", "features"])
 @pytest.mark.parametrize("feed", ["all", "features"])
-def test_stored_entries_count_where_they_are_read(route_on: str, feed: str) -> None:
-    """Of rows with 8 sparse and 3 dense columns, layers that read a part of them, by every row on its own."""
+def test_only_the_columns_that_a_layer_reads_count(route_on: str, feed: str) -> None:
+    """Rows of 8 sparse and 3 dense columns; the reference counts row by row."""
     features = csr_matrix(torch.bernoulli(torch.full((20, 8), 0.2), generator=torch.Generator().manual_seed(0)).numpy())
     rows = hstack(SparseRows.from_scipy(features), torch.ones(20, 3))
     columns = {"route_on": route_on, "feed": feed, "encoding_dim": 3}
@@ -170,7 +171,7 @@ def test_stored_entries_count_where_they_are_read(route_on: str, feed: str) -> N
     assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(5 * fed)
 
 
-def test_a_student_without_a_rule_is_named() -> None:
+def test_the_error_names_a_student_without_a_rule() -> None:
     class Own(Student):
         pass
 
@@ -179,7 +180,7 @@ def test_a_student_without_a_rule_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_skeletons_have_the_size_of_the_real_thing(kind: str) -> None:
+def test_skeletons_have_the_complexity_of_the_real_student(kind: str) -> None:
     config = config_of(kind)
     state = torch.get_rng_state()
     bones = complexity(skeleton(config, 12, 3, hidden_dim=7, num_layers=3))
@@ -192,7 +193,7 @@ def test_skeletons_have_the_size_of_the_real_thing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wanted", [1, 400, 5000, 33_333])
-def test_no_other_width_is_nearer(kind: str, wanted: int) -> None:
+def test_no_other_width_is_closer(kind: str, wanted: int) -> None:
     config = config_of(kind)
     found = width_for_active_parameters(config, 12, 3, wanted)
 

@@ -1,4 +1,4 @@
-"""Fronts and verdicts against slow definitions."""
+"""Pareto fronts and verdicts against slow references."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ drawn_points = st.lists(
 
 
 @given(drawn_points)
-def test_the_front_is_what_nothing_beats(points: list[ParetoPoint]) -> None:
-    def beaten(point: ParetoPoint) -> bool:
+def test_the_front_contains_all_points_that_are_not_dominated(points: list[ParetoPoint]) -> None:
+    def dominated(point: ParetoPoint) -> bool:
         return any(
             other.cost <= point.cost
             and other.test >= point.test
@@ -35,12 +35,12 @@ def test_the_front_is_what_nothing_beats(points: list[ParetoPoint]) -> None:
         )
 
     front = pareto_front(points)
-    assert sorted(front, key=repr) == sorted((point for point in points if not beaten(point)), key=repr)
+    assert sorted(front, key=repr) == sorted((point for point in points if not dominated(point)), key=repr)
     assert [point.cost for point in front] == sorted(point.cost for point in front)
 
 
 @given(drawn_points, numbers)
-def test_best_within_reads_validation_alone(points: list[ParetoPoint], budget: int) -> None:
+def test_best_within_uses_validation_accuracy_only(points: list[ParetoPoint], budget: int) -> None:
     found = best_within(points, budget)
     affordable = [point for point in points if point.cost <= budget]
     if not affordable:
@@ -49,7 +49,7 @@ def test_best_within_reads_validation_alone(points: list[ParetoPoint], budget: i
     assert found in affordable
     assert found.val == max(point.val for point in affordable)
     assert found.cost == min(point.cost for point in affordable if point.val == found.val)
-    # Other test accuracies change nothing.
+    # Other test accuracies do not change the choice.
     hidden = [ParetoPoint(p.method, p.name, p.cost, p.val, 0.0, p.std) for p in points]
     same = best_within(hidden, budget)
     assert same is not None
@@ -82,7 +82,7 @@ def test_verdicts_by_hand() -> None:
         ParetoPoint("rbm", "rbm-1", 15, 0.84, 0.84, 0.04),
         ParetoPoint("rbm", "rbm-2", 40, 0.83, 0.99, 0.01),
     ]
-    # Validation never picks rbm-2 nor mlp-3, though they are the best on test.
+    # Validation never selects rbm-2 or mlp-3, although they have the highest test accuracy.
     by_hand = [
         (15, "rbm-1", "mlp-1", -0.06, True, True),
         (20, "rbm-1", "mlp-2", 0.02, False, True),

@@ -1,4 +1,4 @@
-"""Measures of routing against slow references, and their record over epochs."""
+"""Routing measures against slow references, and the routing record over epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
-from dgl_rbm.evaluation.routing import expert_label_information, plane, routed_rows
+from dgl_rbm.evaluation.routing import expert_label_nmi, routed_rows, tsne_embedding
 from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.runtime.callbacks import Callback
@@ -29,7 +29,7 @@ from dgl_rbm.training.student import StudentTraining, fit_student
 from dgl_rbm.training.table import DistillationTable
 
 
-def reference_information(experts: list[int], labels: list[int]) -> float:
+def reference_nmi(experts: list[int], labels: list[int]) -> float:
     """Return 2·I / (H + H) from counts, term by term."""
     n = len(labels)
 
@@ -49,27 +49,27 @@ pairs_of_ids = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_siz
 
 
 @given(pairs_of_ids)
-def test_information_is_that_of_the_counts(pairs: list[tuple[int, int]]) -> None:
+def test_nmi_equals_the_reference(pairs: list[tuple[int, int]]) -> None:
     experts, labels = (list(column) for column in zip(*pairs, strict=True))
-    found = expert_label_information(torch.tensor(experts), torch.tensor(labels))
-    assert found == pytest.approx(reference_information(experts, labels), abs=1e-9)
+    found = expert_label_nmi(torch.tensor(experts), torch.tensor(labels))
+    assert found == pytest.approx(reference_nmi(experts, labels), abs=1e-9)
 
 
 @given(pairs_of_ids, st.permutations(range(5)))
-def test_information_does_not_depend_on_the_names_of_experts(pairs: list[tuple[int, int]], names: list[int]) -> None:
+def test_nmi_is_invariant_to_renaming_experts(pairs: list[tuple[int, int]], names: list[int]) -> None:
     experts, labels = (torch.tensor(column) for column in zip(*pairs, strict=True))
     renamed = torch.tensor(names)[experts]
-    assert expert_label_information(renamed, labels) == pytest.approx(expert_label_information(experts, labels))
+    assert expert_label_nmi(renamed, labels) == pytest.approx(expert_label_nmi(experts, labels))
 
 
-def test_information_of_perfect_and_of_independent_experts() -> None:
+def test_nmi_of_perfect_and_independent_experts() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    assert expert_label_information(1 - labels, labels) == pytest.approx(1.0)
-    assert expert_label_information(torch.tensor([0, 1, 0, 1]), labels) == pytest.approx(0.0)
-    with pytest.raises(DataError, match="as many of both"):
-        expert_label_information(torch.tensor([0]), labels)
-    with pytest.raises(DataError, match="some"):
-        expert_label_information(labels[:0], labels[:0])
+    assert expert_label_nmi(1 - labels, labels) == pytest.approx(1.0)
+    assert expert_label_nmi(torch.tensor([0, 1, 0, 1]), labels) == pytest.approx(0.0)
+    with pytest.raises(DataError, match="1 top experts and 4 labels"):
+        expert_label_nmi(torch.tensor([0]), labels)
+    with pytest.raises(DataError, match="at least one"):
+        expert_label_nmi(labels[:0], labels[:0])
 
 
 gate_rows = st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=12)
@@ -86,7 +86,7 @@ def test_top_experts_and_utilisation_row_by_row(rows: list[list[int]]) -> None:
     assert float(expert_utilisation(gates).sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_stability_is_the_share_of_equal_experts() -> None:
+def test_stability_is_the_share_of_unchanged_top_experts() -> None:
     before, after = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 2, 2])
     assert routing_stability(before, after) == 0.75
     assert routing_stability(before, before) == 1.0
@@ -98,8 +98,7 @@ def routed(student: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_points_are_compared_with_the_experts(sparse: bool) -> None:
-    """The cosines of the points with the experts' embeddings are those that the router used."""
+def test_cosines_of_points_and_expert_embeddings_equal_the_routers_scores(sparse: bool) -> None:
     with seeded(0, "test"):
         dense = torch.rand(40, 6) * (torch.rand(40, 6) < 0.5)
         rbm = RbM(9, 3, hidden_dim=7, num_experts=4, pretrain_epochs=1)
@@ -111,7 +110,7 @@ def test_points_are_compared_with_the_experts(sparse: bool) -> None:
     for student, width in ((rbm, 7), (moe, 5)):
         for layer in (0, -1):
             _, routing = student.routings(x)[layer]
-            points, gates, directions = routed_rows(student, x, layer=layer)
+            points, gates, spherical = routed_rows(student, x, layer=layer)
             router: Any = student.layers[layer].router
             embeddings = router.memory.vectors if student is rbm else router.embeddings
             for i in (0, 17, 39):
@@ -119,23 +118,22 @@ def test_points_are_compared_with_the_experts(sparse: bool) -> None:
                     cosine = torch.nn.functional.cosine_similarity(points[i], embeddings[e].detach(), dim=0)
                     assert float(cosine) == pytest.approx(float(routing.cosines[i, e]), abs=1e-5)
             assert torch.equal(gates, routing.gates)
-            assert directions
+            assert spherical
         assert routed_rows(student, x).points.shape == (40, width)
     assert routed_rows(rbm, x, layer=0).points.shape == (40, 9)
 
 
-def test_points_of_other_routers_are_those_that_they_see() -> None:
-    """A router of a part of the columns is shown in these; one of distances keeps the lengths of its rows."""
+def test_points_of_a_euclidean_router_keep_their_lengths() -> None:
     with seeded(0, "test"):
         x = torch.randn(30, 9)
         nearest = routed(RbM(9, 3, hidden_dim=7, num_experts=4, pretrain_epochs=1, routing="euclidean"), x)
-    points, gates, directions = routed_rows(nearest, x)
-    assert not directions
+    points, gates, spherical = routed_rows(nearest, x)
+    assert not spherical
     distances = torch.cdist(points, nearest.memories()[-1].vectors.detach())
     assert torch.equal(top_experts(gates), distances.argmin(dim=1))
 
 
-def test_says_which_students_route() -> None:
+def test_students_without_routing_are_refused() -> None:
     x = torch.randn(5, 4)
     with pytest.raises(DataError, match="'mlp' does not route"):
         routed_rows(MLP(4, 2, hidden_dim=3), x)
@@ -158,7 +156,7 @@ def table() -> DistillationTable:
 
 
 class StoppedError(Exception):
-    """Stands for a kill."""
+    """Simulated kill."""
 
 
 class StopAt(Callback):
@@ -189,17 +187,17 @@ def test_recording_changes_nothing_but_the_history() -> None:
     assert not any(key.startswith(own) for entry in history for key in entry)
 
 
-def test_the_record_is_what_the_student_does_after_each_epoch() -> None:
+def test_every_routed_epoch_is_recorded() -> None:
     _, history = fit(True)
     assert not any(key.startswith(("utilisation", "stability")) for entry in history[:2] for key in entry)
     for entry in history[2:]:
         for layer in (1, 2):
             assert sum(entry[f"utilisation_{layer}_{e}"] for e in range(4)) == pytest.approx(1.0, abs=1e-5)
-    # Before the first routed epoch there is nothing to compare with.
+    # The first routed epoch has no predecessor to compare with.
     assert ["stability_2" in entry for entry in history[2:]] == [False, True, True, True, True, True]
 
 
-def test_record_against_routings_asked_for_twice() -> None:
+def test_record_equals_two_calls_of_routings() -> None:
     x = table().inputs
     with seeded(1, "weights"):
         student = routed(RbM(5, 3, hidden_dim=8, num_experts=4, pretrain_epochs=1), x)
@@ -217,7 +215,7 @@ def test_record_against_routings_asked_for_twice() -> None:
     assert second["stability_2"] < 1.0
 
 
-def test_many_rows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_inputs_are_subsampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgl_rbm.training.routing_record._MOST_ROWS", 6)
     x = table().inputs
     with seeded(1, "weights"):
@@ -226,7 +224,7 @@ def test_many_rows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RoutingRecord(x).end_epoch(student) == RoutingRecord(thinned).end_epoch(student)
 
 
-def test_a_stopped_run_records_the_same(tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_same_record(tmp_path: Path) -> None:
     _, whole = fit(True)
     with pytest.raises(StoppedError):
         fit(True, checkpoints=CheckpointStore(tmp_path, "same"), callbacks=[StopAt(5)])
@@ -234,18 +232,18 @@ def test_a_stopped_run_records_the_same(tmp_path: Path) -> None:
     assert resumed == whole
 
 
-def test_the_plane_keeps_neighbours_and_is_the_same_twice() -> None:
+def test_tsne_embedding_keeps_neighbours_and_is_deterministic() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.eye(3, 5).repeat_interleave(12, dim=0)
-    # Lengths that differ by far hide nothing where directions alone count.
+    # Lengths that differ by orders of magnitude have no effect if only directions count.
     points = (centres + 0.05 * torch.randn(36, 5, generator=generator)) * torch.linspace(0.1, 30, 36)[:, None]
-    found = plane(points)
+    found = tsne_embedding(points)
     assert found.shape == (36, 2)
-    assert (found == plane(points)).all()
+    assert (found == tsne_embedding(points)).all()
     placed = torch.from_numpy(found)
     nearest = torch.cdist(placed, placed).fill_diagonal_(torch.inf).argmin(dim=1)
     assert torch.equal(nearest // 12, torch.arange(36) // 12)
-    assert not (plane(points, directions=False) == found).all()
-    assert plane(torch.tensor([[1.0], [2.0], [-1.0], [-3.0]])).shape == (4, 2)
+    assert not (tsne_embedding(points, spherical=False) == found).all()
+    assert tsne_embedding(torch.tensor([[1.0], [2.0], [-1.0], [-3.0]])).shape == (4, 2)
     with pytest.raises(DataError, match="3 points"):
-        plane(points[:3])
+        tsne_embedding(points[:3])

@@ -1,4 +1,4 @@
-"""Score and the Skillings-Mack test, against hand-computed cases, the literature, Friedman, and a slow reference."""
+"""Score and Skillings-Mack test against cases by hand, the literature, Friedman's test, and a slow reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ASSEMBLY = [
 
 
 def slow(table: list[list[float]]) -> float:
-    """Skillings and Mack's statistic step by step, with their covariance without its last row and column."""
+    """Compute the statistic step by step, with the published covariance that omits the last row and column."""
     blocks = [row for row in table if sum(not math.isnan(value) for value in row) >= 2]
     treatments = range(len(table[0]))
     adjusted = [0.0 for _ in treatments]
@@ -70,7 +70,7 @@ def test_a_case_by_hand() -> None:
     assert (result.df, result.p_value) == (1, pytest.approx(chi2.sf(3, 1)))
 
 
-# Few distinct values, so that there are ties; NaN, so that there are holes.
+# Few distinct values, for ties; NaN for missing observations.
 VALUES = st.one_of(st.integers(0, 6).map(float), st.just(NAN))
 
 
@@ -78,7 +78,7 @@ VALUES = st.one_of(st.integers(0, 6).map(float), st.just(NAN))
 def tables(draw: Any, values: st.SearchStrategy[float] = VALUES) -> list[list[float]]:
     treatments = draw(st.integers(2, 5))
     rows = draw(st.lists(st.lists(values, min_size=treatments, max_size=treatments), min_size=1, max_size=7))
-    # A full block connects all treatments, as the reference needs them.
+    # The reference needs connected treatments; a complete block connects them.
     return [*rows, draw(st.permutations([float(i) for i in range(treatments)]))]
 
 
@@ -90,7 +90,7 @@ def test_equals_the_slow_statistic(table: list[list[float]]) -> None:
 
 
 @given(tables(), st.randoms(use_true_random=False))
-def test_blocks_in_any_order_and_on_any_scale(table: list[list[float]], random: Any) -> None:
+def test_invariant_to_block_order_and_monotone_scaling(table: list[list[float]], random: Any) -> None:
     scaled = []
     for row in table:
         shift, power = random.uniform(-5, 5), random.choice([1, 3, 5])
@@ -100,7 +100,7 @@ def test_blocks_in_any_order_and_on_any_scale(table: list[list[float]], random: 
 
 
 @given(tables(), st.randoms(use_true_random=False))
-def test_treatments_in_any_order(table: list[list[float]], random: Any) -> None:
+def test_invariant_to_treatment_order(table: list[list[float]], random: Any) -> None:
     order = list(range(len(table[0])))
     random.shuffle(order)
     shuffled = [[row[j] for j in order] for row in table]
@@ -108,7 +108,7 @@ def test_treatments_in_any_order(table: list[list[float]], random: Any) -> None:
 
 
 @given(st.integers(3, 6), st.integers(2, 8), st.integers(0, 2**31 - 1))
-def test_friedman_where_nothing_is_missing(treatments: int, blocks: int, seed: int) -> None:
+def test_equals_friedmans_test_without_missing_values(treatments: int, blocks: int, seed: int) -> None:
     table = np.random.default_rng(seed).random((blocks, treatments))
     friedman = friedmanchisquare(*table.T)
     result = skillings_mack(table)
@@ -116,7 +116,7 @@ def test_friedman_where_nothing_is_missing(treatments: int, blocks: int, seed: i
     assert result.p_value == pytest.approx(friedman.pvalue)
 
 
-def test_simulated_p_value_against_all_orders() -> None:
+def test_simulated_p_value_against_all_permutations() -> None:
     table = [[1.0, 2.0, 3.0], [1.0, 2.0, NAN], [1.0, 2.0, 2.0]]
     observed = skillings_mack(table).statistic
     counts = []
@@ -126,18 +126,18 @@ def test_simulated_p_value_against_all_orders() -> None:
         counts.append(slow([list(a), [*b, NAN], list(c)]) >= observed - 1e-9)
     exact = sum(counts) / len(counts)
     result = skillings_mack(table, simulations=20_000, seed=3)
-    # Four standard errors of a share of 20,000 draws.
+    # Four standard errors of a share estimated from 20,000 permutations.
     assert result.simulated_p_value == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 20_000))
     assert skillings_mack(table, simulations=500, seed=1) == skillings_mack(table, simulations=500, seed=1)
 
 
-def test_where_nothing_can_be_compared() -> None:
+def test_tables_without_comparable_treatments() -> None:
     for table in ([[1.0, NAN], [NAN, 2.0]], [[NAN, NAN]], np.empty((0, 3)), [[1.0], [2.0]]):
         result = skillings_mack(table, simulations=10)
         assert (result.statistic, result.df, result.p_value, result.simulated_p_value) == (0.0, 0, 1.0, 1.0)
 
 
-def test_a_method_without_results_changes_nothing_and_separate_groups_cost_a_degree_each() -> None:
+def test_each_connected_component_takes_one_degree_of_freedom() -> None:
     with_empty = [[*row, NAN] for row in ASSEMBLY]
     assert skillings_mack(with_empty).statistic == pytest.approx(skillings_mack(ASSEMBLY).statistic)
     assert skillings_mack(with_empty).df == 3
@@ -147,7 +147,7 @@ def test_a_method_without_results_changes_nothing_and_separate_groups_cost_a_deg
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [[1.0, math.inf]]])
-def test_what_is_no_table(values: Any) -> None:
+def test_invalid_tables_are_refused(values: Any) -> None:
     with pytest.raises(DataError, match="blocks × treatments"):
         skillings_mack(values)
 
@@ -167,7 +167,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_scores_of_the_papers_table_2() -> None:
-    """Students on ogbn-arxiv by teacher; the paper prints the medians 0.0, 0.9072, 0.7397 and 1.0."""
+    """Students on ogbn-arxiv, by teacher; the paper prints the medians 0.0, 0.9072, 0.7397 and 1.0."""
     table = {
         "sage": {"glnn": 64.68, "krd": 71.64, "nosmog": 70.45, "rbm": 72.48},
         "drgat": {"glnn": 63.51, "krd": 72.21, "nosmog": 70.71, "rbm": 73.10},
@@ -175,5 +175,5 @@ def test_scores_of_the_papers_table_2() -> None:
     }
     scores = median_scores(table)
     printed = {"glnn": 0.0, "krd": 0.9072, "nosmog": 0.7397, "rbm": 1.0}
-    # The paper had more digits of the accuracies than it prints.
+    # The paper computed its Scores from accuracies with more digits than it prints.
     assert scores == pytest.approx(printed, abs=0.003)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dgl_rbm.data.load import load_task
 from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_column
 from dgl_rbm.evaluation.latency import student_server
-from dgl_rbm.evaluation.timing import StudentTime, side_by_side
+from dgl_rbm.evaluation.timing import PredictionTime, interleaved_times
 from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.run.fingerprint import part_keys
 from dgl_rbm.run.pipeline import Pipeline
@@ -39,13 +39,13 @@ class Measured:
     student : StudentConfig
         Its options, sizes included.
     complexity : Complexity
-    time : StudentTime
+    time : PredictionTime
         With all that must be fetched for an unseen node; ratios are to the first student of those measured together.
     """
 
     student: StudentConfig
     complexity: Complexity
-    time: StudentTime
+    time: PredictionTime
 
 
 class Bench:
@@ -123,7 +123,7 @@ def measure_students(bench: Bench, configs: Mapping[str, DistillConfig]) -> dict
     shapes = {name: bench.student_config(config) for name, config in configs.items()}
     students = {name: bench.student(config, shapes[name]) for name, config in configs.items()}
     servers = {name: bench.server(config, students[name]) for name, config in configs.items()}
-    times = side_by_side(servers, lambda ids: ids, len(bench.view), repeats=REPEATS)
+    times = interleaved_times(servers, len(bench.view), repeats=REPEATS)
     return {
         name: Measured(shapes[name], bench.complexity(config, students[name]), times[name])
         for name, config in configs.items()

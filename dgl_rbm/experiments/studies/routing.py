@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.load import load_task
-from dgl_rbm.evaluation.routing import RoutedRows, expert_label_information, plane, routed_rows
+from dgl_rbm.evaluation.routing import RoutedRows, expert_label_nmi, routed_rows, tsne_embedding
 from dgl_rbm.evaluation.scores import student_inputs
 from dgl_rbm.experiments.executors.processes import Outcome
 from dgl_rbm.experiments.grid import Cell, Variant
@@ -57,7 +57,7 @@ class _Routed:
 
     @property
     def information(self) -> float:
-        return expert_label_information(self.experts, self.labels)
+        return expert_label_nmi(self.experts, self.labels)
 
 
 class RoutingStudy(Study):
@@ -222,7 +222,7 @@ def _draw_spaces(runs: Mapping[str, _Routed], path: Path) -> Path:
     figure, axes = new_figure(len(runs), 2, width=11, height=4.6 * len(runs))
     for panels, (student, run) in zip(axes, runs.items(), strict=True):
         chosen = np.sort(np.random.default_rng(0).permutation(len(run.labels))[:_MOST_POINTS])
-        points = plane(run.rows.points[torch.from_numpy(chosen)], directions=run.rows.directions)
+        points = tsne_embedding(run.rows.points[torch.from_numpy(chosen)], spherical=run.rows.spherical)
         by_label = Points(points, run.labels[chosen].numpy(), "label")
         by_expert = Points(points, run.experts[chosen].numpy(), "top expert")
         draw_points(panels[0], by_label, title=f"{_NAMES[student]}, by label")

@@ -14,7 +14,7 @@ import torch
 
 from dgl_rbm.data.load import load_task
 from dgl_rbm.errors import TimeBudgetError
-from dgl_rbm.evaluation.routing import expert_label_information
+from dgl_rbm.evaluation.routing import expert_label_nmi
 from dgl_rbm.evaluation.scores import student_inputs
 from dgl_rbm.experiments.runner import Listener
 from dgl_rbm.experiments.studies.base import StudyOptions
@@ -59,7 +59,7 @@ def test_numbers_figures_and_a_second_time(tiny: Options, tmp_path: Path) -> Non
         ids = task.unseen_idx
         labels = task.test_labels()[torch.isin(task.test_idx, ids)]
         routing = run.student.routings(student_inputs(run.predictor.encodings, task, ids))[-1][1]  # type: ignore[operator]
-        assert float(row["information"]) == pytest.approx(expert_label_information(top_experts(routing.gates), labels))
+        assert float(row["information"]) == pytest.approx(expert_label_nmi(top_experts(routing.gates), labels))
         assert float(row["most_used"]) == pytest.approx(max(routing.gates.mean(dim=0).tolist()))
         history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
         recorded = [entry["stability_2"] for entry in history if "stability_2" in entry]
