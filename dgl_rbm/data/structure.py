@@ -14,8 +14,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from dgl_rbm.data.dgl_compat import dgl
-
 __all__ = ["both_directions", "compressed", "from_compressed", "induced", "row_windows", "structure", "symmetrized"]
 
 _EDGES_AT_ONCE = 2**23
@@ -62,6 +60,9 @@ def compressed(graph: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def from_compressed(indptr: np.ndarray, sources: np.ndarray) -> Any:
     """Return the graph with these in-edges, in no other form than this one, int64."""
+    # Here and not above: the configs' base classes, which annotate with the task, must import without DGL.
+    from dgl_rbm.data.dgl_compat import dgl
+
     parts = [np.asarray(part, dtype=np.int64) for part in (indptr, sources)]
     # torch takes no array that may not be written to, such as one that is mapped from a file.
     tensors = [torch.from_numpy(part if part.flags.writeable else part.copy()) for part in parts]
