@@ -5,21 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.data.files import DAMAGE
+from dgl_rbm.data.files import DAMAGE, map_features
 from dgl_rbm.data.make import labeled_graph
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
-from dgl_rbm.rows.memory_mapped import map_npy
 
 __all__ = ["FieldsConfig", "FileConfig"]
-
-# How zip archives start, .npz files among them.
-_ARCHIVE = b"PK\x03\x04"
 
 
 class FieldsConfig(DatasetConfig):
@@ -43,10 +38,13 @@ class FieldsConfig(DatasetConfig):
     def load(self, seed: int) -> LabeledGraph:
         """Read the graph; the masks are not looked at where the option `split` is set."""
         path = Path(self.path).expanduser()
+        features: Any = self.features
+        if self.features_path is not None:
+            features = map_features(Path(self.features_path).expanduser())
         return labeled_graph(
             self.read_graph(path),
             name=path.stem,
-            features=self.features if self.features_path is None else _mapped(Path(self.features_path).expanduser()),
+            features=features,
             labels=self.labels,
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
             num_classes=self.num_classes,
@@ -89,28 +87,6 @@ class FileConfig(FieldsConfig):
         if self.index >= len(graphs):
             raise DataError(f"The file '{path}' holds {len(graphs)} graphs; there is none of index {self.index}.")
         return graphs[self.index]
-
-
-def _mapped(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise DatasetNotFoundError(
-            f"There is no features file '{path}'.", hint=f"`numpy.save('{path}', x)` writes one."
-        )
-    try:
-        with path.open("rb") as file:
-            archive = file.read(len(_ARCHIVE)) == _ARCHIVE
-            file.seek(0)
-            if not archive:
-                return map_npy(file)
-    except DAMAGE as error:
-        raise DataError(
-            f"The file '{path}' is truncated or not written by `numpy.save`: {error}",
-            hint=f"`numpy.save('{path}', x)` writes such a file.",
-        ) from None
-    raise DataError(
-        f"The features file '{path}' is an archive, as `numpy.savez` writes; expected a single array.",
-        hint="`numpy.save('features.npy', numpy.load(path)[name])` writes one of its arrays to a file of its own.",
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -13,15 +13,29 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from dgl_rbm.errors import DataError, DatasetNotFoundError
-from dgl_rbm.rows.memory_mapped import NPY_DAMAGE
+import numpy as np
 
-__all__ = ["DAMAGE", "DATA_VARIABLE", "cache_folder", "data_folder", "download", "download_folder", "whole_or_nothing"]
+from dgl_rbm.errors import DataError, DatasetNotFoundError
+from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
+
+__all__ = [
+    "DAMAGE",
+    "DATA_VARIABLE",
+    "cache_folder",
+    "data_folder",
+    "download",
+    "download_folder",
+    "map_features",
+    "whole_or_nothing",
+]
 
 DATA_VARIABLE = "DGL_RBM_DATA"
 
 # What the readers of truncated or foreign files raise, by format and by where the damage is.
 DAMAGE = (*NPY_DAMAGE, ImportError, pickle.UnpicklingError)
+
+# First bytes of zip archives, .npz files among them.
+_ARCHIVE = b"PK\x03\x04"
 
 # Seconds without an answer, or without a byte, after which a download is given up.
 _TIMEOUT = 20
@@ -126,3 +140,34 @@ def whole_or_nothing(target: Path) -> Iterator[Path]:
         partial = Path(folder) / target.name
         yield partial
         os.replace(partial, target)
+
+
+def map_features(path: Path) -> np.ndarray:
+    """Map the array of a ``.npy`` file copy-on-write; it may be larger than memory.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If there is no such file.
+    DataError
+        If the file is damaged, has another format, or is an archive of several arrays.
+    """
+    if not path.is_file():
+        raise DatasetNotFoundError(
+            f"There is no features file '{path}'.", hint=f"`numpy.save('{path}', x)` writes one."
+        )
+    try:
+        with path.open("rb") as file:
+            archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+            file.seek(0)
+            if not archive:
+                return map_npy(file)
+    except DAMAGE as error:
+        raise DataError(
+            f"The file '{path}' is truncated or not written by `numpy.save`: {error}",
+            hint=f"`numpy.save('{path}', x)` writes such a file.",
+        ) from None
+    raise DataError(
+        f"The features file '{path}' is an archive, as `numpy.savez` writes; expected a single array.",
+        hint="`numpy.save('features.npy', numpy.load(path)[name])` writes one of its arrays to a file of its own.",
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dgl_rbm.data.base import LabeledGraph, NormalizationKind
 from dgl_rbm.data.build import build_task
 from dgl_rbm.data.checks import find_field, graph_problems
+from dgl_rbm.data.files import map_features
 from dgl_rbm.data.task import NodeTask, Setting
 
 __all__ = ["labeled_graph", "make_task", "task_from_graph"]
@@ -37,8 +39,10 @@ def make_task(
     graph : dgl.DGLGraph
         Homogeneous; messages flow along its edges. It is neither changed nor kept: the task holds a copy of its
         structure, repeated edges and self-loops included.
-    features : array-like
-        Real numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
+    features : array-like or path
+        Real numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix, `SparseRows`, or the path of a
+        ``.npy`` file. A float32 file is mapped copy-on-write and may be larger than memory; so is an array of
+        ``numpy.load(path, mmap_mode="c")``, up to the size of memory. Arrays of other ``mmap_mode`` are copied.
     labels : array-like
         Class numbers ``[N]``; −1 or NaN where a node has none.
     name : str
@@ -65,7 +69,7 @@ def make_task(
     Raises
     ------
     DataError
-        Naming everything in the graph, features, labels or split that cannot be used.
+        If anything in the graph, features, labels or split cannot be used; lists every problem.
     ConfigError
         Where an option has a value that it cannot have.
     """
@@ -73,7 +77,7 @@ def make_task(
         LabeledGraph(
             name=name,
             graph=graph,
-            features=features,
+            features=map_features(Path(features).expanduser()) if isinstance(features, (str, Path)) else features,
             labels=labels,
             num_classes=num_classes,
             train_idx=train,

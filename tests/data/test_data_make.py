@@ -9,7 +9,7 @@ import torch
 
 from dgl_rbm.data import make_task, task_from_graph
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.errors import ConfigError, DataError
+from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
 from dgl_rbm.rows.sparse import SparseRows
 
 N = 12
@@ -86,6 +86,24 @@ def test_arrays_of_the_other_byte_order():
     assert task.features.equal(features())
     assert task.test_labels().equal(LABELS[7:])
     assert task.train_idx.equal(PARTS["train"])
+
+
+def test_features_in_a_file_stay_there(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, features().numpy())
+    for name in (path, str(path)):
+        task = make(features=name)
+        assert task.features.equal(features())
+        before = path.read_bytes()
+        task.features.mul_(2)
+        assert path.read_bytes() == before
+    task = make(features=path)
+    on_disk = np.load(path, mmap_mode="r+")
+    on_disk[3] = 77.0
+    on_disk.flush()
+    assert task.features[3].tolist() == [77.0] * 3, "the features were copied into memory"
+    with pytest.raises(DatasetNotFoundError, match="no features file"):
+        make(features=tmp_path / "y.npy")
 
 
 def test_other_field_names():

@@ -99,7 +99,7 @@ class TestFile:
         with pytest.raises(DataError, match=r"is an archive, as `numpy\.savez` writes"):
             load_task(spec | {"features_path": str(tmp_path / "x.npz")})
         np.save(tmp_path / "x.npy", np.array([{}] * 6))
-        with pytest.raises(DataError, match="holds Python objects"):
+        with pytest.raises(DataError, match="contains Python objects"):
             load_task(spec)
 
     def test_a_missing_field_with_other_problems(self, tmp_path):
