@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
@@ -60,15 +60,7 @@ class Encoder(ABC):
 
 
 class EncoderConfig(ComponentConfig):
-    """Options that all encoders share.
-
-    Attributes
-    ----------
-    reads_teacher : bool
-        Whether the encodings depend on the teacher.
-    """
-
-    reads_teacher: ClassVar[bool] = False
+    """Options that all encoders share."""
 
     consistent: bool = Field(
         default=True,
@@ -81,6 +73,11 @@ class EncoderConfig(ComponentConfig):
         "encoding is on average `weight` times as long as a row of features.",
     )
     weight: EncodingWeight = 1.0
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the encodings depend on the teacher; a subclass may override it with a `ClassVar`."""
+        return False
 
     def build(self) -> Encoder:
         """Make the encoder."""

@@ -101,14 +101,12 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
             resolved[name] = resolve(DEFAULTS[name])
     teacher, regularizer = resolved["teacher"], resolved["regularizer"]
     asks_again = "regularizer" not in wrong and getattr(regularizer, "asks_teacher_again", False)
-    if asks_again and not getattr(teacher, "can_be_asked_again", True):
+    if asks_again and not getattr(teacher, "accepts_perturbed_features", True):
         problems.append(
             f"regularizer: '{regularizer.kind}' asks the teacher again, on perturbed features, which the teacher "
             f"'{teacher.kind}' cannot answer."
         )
         hints.append("Use the regularizer 'none'.")
-    if any(not getattr(member, "has_predictions", True) for member in getattr(teacher, "members", ())):
-        problems.append("teacher: 'none' cannot be one of several teachers, since it predicts nothing.")
     if len(resolved["encoder"]) > 1 and any(encoder.kind == "auto" for encoder in resolved["encoder"]):
         problems.append("encoder: 'auto' chooses one encoder and cannot stand beside others.")
         hints.append("Name the others among its candidates.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,6 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, DglRbmError, TimeBudgetError
 from dgl_rbm.registry import teachers
@@ -216,7 +216,7 @@ class AverageConfig(TeacherConfig):
     """Mean of the probabilities of several teachers."""
 
     kind: Literal["average"] = Field("average", description="Mean of the probabilities of several teachers.")
-    members: list[SerializeAsAny[ComponentConfig]] = Field(
+    members: list[SerializeAsAny[TeacherConfig]] = Field(
         min_length=1,
         description="The teachers: names, or options with 'kind'. `teacher: [sage, appnp]` and 'sage+appnp' stand for "
         "an average too.",
@@ -228,14 +228,26 @@ class AverageConfig(TeacherConfig):
     )
 
     @property
-    def can_be_asked_again(self) -> bool:  # type: ignore[override]
-        """Whether every member predicts from other features too."""
-        return all(getattr(member, "can_be_asked_again", True) for member in self.members)
+    def accepts_perturbed_features(self) -> bool:
+        """Whether every member can predict from perturbed features."""
+        return all(member.accepts_perturbed_features for member in self.members)
+
+    def files(self) -> list[Path]:
+        """Return the files that the members read."""
+        return [path for member in self.members for path in member.files()]
 
     @field_validator("members", mode="before")
     @classmethod
     def _resolved(cls, members: Any) -> Any:
         return teachers.resolve_all(members, "member")
+
+    @field_validator("members")
+    @classmethod
+    def _all_predict(cls, members: list[TeacherConfig]) -> list[TeacherConfig]:
+        for member in members:
+            if not member.has_predictions:
+                raise ValueError(f"'{member.kind}' makes no predictions and cannot be a member of an average")
+        return members
 
     @field_validator("weights")
     @classmethod
@@ -251,4 +263,4 @@ class AverageConfig(TeacherConfig):
 
     def build(self, in_dim: int, num_classes: int) -> AverageTeacher:
         """Make the members, one after the other, and the teacher."""
-        return AverageTeacher([member.build(in_dim, num_classes) for member in self.members], self.weights)  # type: ignore[attr-defined]
+        return AverageTeacher([member.build(in_dim, num_classes) for member in self.members], self.weights)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -110,18 +111,25 @@ class Teacher(ABC):
 
 
 class TeacherConfig(ComponentConfig):
-    """Base of the teachers' configs.
+    """Base class of the teachers' configs.
 
-    Attributes
-    ----------
-    can_be_asked_again : bool
-        Whether the teacher predicts from other features too, as KRD asks it to.
-    has_predictions : bool
-        Whether there is anything to learn from it; of ``none`` there is not.
+    A subclass overrides the properties below if they are false for it: with a `ClassVar`, or with a property of its
+    own if they depend on its options.
     """
 
-    can_be_asked_again: ClassVar[bool] = True
-    has_predictions: ClassVar[bool] = True
+    @property
+    def accepts_perturbed_features(self) -> bool:
+        """Whether the teacher can predict from perturbed features, as the regularizer KRD requires."""
+        return True
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the teacher predicts anything; ``none`` does not."""
+        return True
+
+    def files(self) -> list[Path]:
+        """Return the files that the teacher reads; missing ones are left out."""
+        return []
 
     def build(self, in_dim: int, num_classes: int) -> Teacher:
         """Make the teacher; its random start is drawn from torch's generator."""

@@ -146,13 +146,17 @@ def _checked(values: np.ndarray[Any, Any], path: Path, num_classes: int) -> Tens
 class LogitsConfig(TeacherConfig):
     """Logits that were computed elsewhere."""
 
-    can_be_asked_again: ClassVar[bool] = False
+    accepts_perturbed_features: ClassVar[bool] = False
 
     kind: Literal["logits"] = Field("logits", description="Logits that were computed elsewhere.")
     path: Path = Field(
         description="File of logits, one row per node of the whole graph and one column per class: .npy or .csv, or "
         ".npz or .safetensors with an array 'logits'."
     )
+
+    def files(self) -> list[Path]:
+        """Return the file of logits if it exists."""
+        return [self.path] if self.path.is_file() else []
 
     def build(self, in_dim: int, num_classes: int) -> LogitsTeacher:
         """Make the teacher; the file is read when it is first needed."""

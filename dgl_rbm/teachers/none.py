@@ -35,7 +35,7 @@ class NoTeacher(Teacher):
 class NoTeacherConfig(TeacherConfig):
     """No teacher: the student learns from labels alone."""
 
-    can_be_asked_again: ClassVar[bool] = False
+    accepts_perturbed_features: ClassVar[bool] = False
     has_predictions: ClassVar[bool] = False
 
     kind: Literal["none"] = Field("none", description="No teacher: the student learns from labels alone.")

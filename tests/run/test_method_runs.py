@@ -148,7 +148,7 @@ def test_similarity_sees_the_teachers_states_of_observed_nodes_alone(monkeypatch
 def test_what_needs_a_teacher_cannot_do_without() -> None:
     with pytest.raises(ConfigError, match="'krd' asks the teacher again"):
         Distiller(teacher="none")
-    with pytest.raises(ConfigError, match="cannot be one of several teachers"):
+    with pytest.raises(ConfigError, match="cannot be a member of an average"):
         Distiller(teacher=["sage", "none"])
 
 
