@@ -27,7 +27,7 @@ from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.load import load_task
-from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
 from dgl_rbm.registry import encoders, students, teachers
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.runtime.context import RunContext
@@ -59,7 +59,7 @@ class Server:
                  "average_degree": 2 * 1_166_243 / 169_343}  # fmt: skip
         self.task = load_task(graph)
         self.view = self.task.full()
-        encoder = WeighedEncoder.from_config(encoders.resolve("diffusion"))
+        encoder = WeightedEncoder.from_config(encoders.resolve("diffusion"))
         self.encodings = fit_encodings([encoder], self.task.observed(), RunContext())
         pointers, near, _ = self.view.graph.adj_tensors("csc")
         self.pointers, self.near = pointers.long(), near.long()

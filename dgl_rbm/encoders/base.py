@@ -42,7 +42,7 @@ class Encoder(ABC):
 
     kind: str = "custom"
 
-    def reading(self, teacher: Teacher, output: TeacherOutput) -> Encoder:
+    def bind_teacher(self, teacher: Teacher, output: TeacherOutput) -> Encoder:
         """Return the encoder that reads this fitted teacher; itself, unless it makes something of a teacher.
 
         Parameters

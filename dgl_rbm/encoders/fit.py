@@ -15,14 +15,14 @@ from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 
-__all__ = ["WeighedEncoder", "encode_nodes", "fit_encodings"]
+__all__ = ["WeightedEncoder", "encode_nodes", "fit_encodings"]
 
 _NODES_AT_ONCE = 4096
 _ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
-class WeighedEncoder:
+class WeightedEncoder:
     """An encoder and how much its columns count beside the features."""
 
     encoder: Encoder
@@ -30,16 +30,16 @@ class WeighedEncoder:
     weight: float = 1.0
 
     @classmethod
-    def from_config(cls, config: EncoderConfig) -> WeighedEncoder:
+    def from_config(cls, config: EncoderConfig) -> WeightedEncoder:
         """Build the encoder that `config` describes."""
         return cls(config.build(), config.standardize, config.weight)
 
-    def reading(self, teacher: Teacher, output: TeacherOutput) -> WeighedEncoder:
-        """Return the encoder that reads this teacher; see `Encoder.reading`."""
-        return replace(self, encoder=self.encoder.reading(teacher, output))
+    def bind_teacher(self, teacher: Teacher, output: TeacherOutput) -> WeightedEncoder:
+        """Return the encoder that reads this teacher; see `Encoder.bind_teacher`."""
+        return replace(self, encoder=self.encoder.bind_teacher(teacher, output))
 
 
-def fit_encodings(encoders: Sequence[WeighedEncoder], observed: ObservedGraph, context: RunContext) -> Encodings:
+def fit_encodings(encoders: Sequence[WeightedEncoder], observed: ObservedGraph, context: RunContext) -> Encodings:
     """Encode the observed nodes with every encoder.
 
     Returns
@@ -71,7 +71,7 @@ def _beside(parts: list[Tensor], rows: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat([torch.zeros(rows, 0), *parts], dim=1)
 
 
-def _scaled(encodings: Tensor, part: WeighedEncoder, length: float) -> tuple[Tensor, Tensor, Tensor]:
+def _scaled(encodings: Tensor, part: WeightedEncoder, length: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the scaled encodings ``[N, P]``, with the shift and scale of each column, ``[P]``."""
     present = torch.cat([(rows != 0).any(dim=1) for rows in encodings.split(_ROWS_AT_ONCE)])
     shift, scale = _scaling(encodings, present, part, length)
@@ -82,7 +82,7 @@ def _scaled(encodings: Tensor, part: WeighedEncoder, length: float) -> tuple[Ten
     return values, shift, scale
 
 
-def _scaling(encodings: Tensor, present: Tensor, part: WeighedEncoder, length: float) -> tuple[Tensor, Tensor]:
+def _scaling(encodings: Tensor, present: Tensor, part: WeightedEncoder, length: float) -> tuple[Tensor, Tensor]:
     """Return shift and scale of each column, float32 ``[P]``, by the rows that are `present`.
 
     Standardised encodings get `part.weight` times the mean length of the feature rows: beside row-normalised

@@ -63,7 +63,7 @@ class SoftLabelEncoder(Encoder):
         self._teacher: Teacher | None = None
         self._probabilities = torch.empty(0)
 
-    def reading(self, teacher: Teacher, output: TeacherOutput) -> SoftLabelEncoder:
+    def bind_teacher(self, teacher: Teacher, output: TeacherOutput) -> SoftLabelEncoder:
         bound = copy.copy(self)
         bound._teacher, bound._probabilities = teacher, torch.softmax(output.logits, dim=1)
         return bound

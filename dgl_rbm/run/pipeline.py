@@ -15,7 +15,7 @@ from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.common import in_neighbors
-from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import accuracy, student_inputs, student_logits
@@ -177,15 +177,15 @@ class Pipeline:
         output: TeacherOutput | None,
         context: RunContext,
     ) -> Encodings:
-        parts: list[WeighedEncoder] = []
+        parts: list[WeightedEncoder] = []
         for i, config in enumerate(configs):
             if f"encoder {i}" in self.instances:
-                parts.append(WeighedEncoder(self.instances[f"encoder {i}"]))
+                parts.append(WeightedEncoder(self.instances[f"encoder {i}"]))
             else:
                 assert isinstance(config, EncoderConfig)
-                parts.append(WeighedEncoder.from_config(config))
+                parts.append(WeightedEncoder.from_config(config))
         if teacher is not None and output is not None:
-            parts = [part.reading(teacher, output) for part in parts]
+            parts = [part.bind_teacher(teacher, output) for part in parts]
         return fit_encodings(parts, self.observed, context)
 
     def _chosen_encodings(

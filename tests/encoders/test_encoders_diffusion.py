@@ -11,7 +11,7 @@ import torch
 
 from dgl_rbm.encoders import diffusion
 from dgl_rbm.encoders.diffusion import DiffusionEncoder
-from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
 from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.runtime.context import RunContext
 
@@ -111,7 +111,7 @@ def test_averages_that_are_all_zero_give_zeros(
     features = torch.full((12, 4), value)
     rows = as_rows(sp.csr_matrix(features.numpy())) if sparse else features
     observed = observed_graph(edges, 12, features=rows)
-    part = WeighedEncoder(DiffusionEncoder(dim=3, steps=steps))
+    part = WeightedEncoder(DiffusionEncoder(dim=3, steps=steps))
     encodings = fit_encodings([part], observed, RunContext(seed=1))
     assert encodings.vectors.tolist() == encodings.values.tolist() == [[0.0] * 3] * 12
     assert encodings.from_neighbors([[0, 1], []]).tolist() == [[0.0] * 3] * 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView, ObservedGraph
-from dgl_rbm.encoders.fit import WeighedEncoder, fit_encodings
+from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
 from dgl_rbm.encoders.soft_labels import SoftLabelEncoder
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders, teachers
@@ -60,7 +60,7 @@ def predictions(edges: list[tuple[int, int]], present: set[int]) -> dict[int, to
 def fitted(observed: ObservedGraph, folds: int, seed: int = 0) -> tuple[Any, SumsNeighbors]:
     teacher = SumsNeighbors()
     output = teacher.predict(observed, RunContext())
-    return SoftLabelEncoder(folds=folds).reading(teacher, output).fit(observed, RunContext(seed=seed)), teacher
+    return SoftLabelEncoder(folds=folds).bind_teacher(teacher, output).fit(observed, RunContext(seed=seed)), teacher
 
 
 @given(some_edges, st.sampled_from([0, 2, 3, 20]))
@@ -118,7 +118,7 @@ def test_unseen_nodes_get_the_mean_of_the_stored_predictions(observed_graph: Cal
     observed = observed_graph([(0, 1), (1, 0)], NODES, features=FEATURES)
     teacher = SumsNeighbors()
     output = teacher.predict(observed, RunContext())
-    part = WeighedEncoder(SoftLabelEncoder(), standardize=False).reading(teacher, output)
+    part = WeightedEncoder(SoftLabelEncoder(), standardize=False).bind_teacher(teacher, output)
     encodings = fit_encodings([part], observed, RunContext())
     expected = torch.softmax(output.logits, dim=1)[[0, 2]].mean(dim=0)
     torch.testing.assert_close(encodings.from_neighbors([[0, 2]])[0], expected)
@@ -131,7 +131,7 @@ def test_trained_teachers_are_read(kind: str, observed_graph: Callable[..., Any]
     with seeded(0, "teacher"):
         teacher = teachers.resolve(kind).build(CLASSES, CLASSES)
     context = RunContext()
-    encoder = SoftLabelEncoder(folds=3).reading(teacher, teacher.predict(observed, context))
+    encoder = SoftLabelEncoder(folds=3).bind_teacher(teacher, teacher.predict(observed, context))
     output = encoder.fit(observed, context)
     torch.testing.assert_close(output.vectors.sum(dim=1), torch.ones(NODES))
     sums = output.encodings.sum(dim=1)
@@ -143,7 +143,7 @@ def test_without_predictions_there_is_nothing_to_read(observed_graph: Callable[.
     observed = observed_graph([], 2, features=torch.eye(2))
     with pytest.raises(ConfigError, match="reads a teacher's predictions"):
         SoftLabelEncoder().fit(observed, RunContext())
-    none = SoftLabelEncoder().reading(NoTeacher(), NoTeacher().predict(observed, RunContext()))
+    none = SoftLabelEncoder().bind_teacher(NoTeacher(), NoTeacher().predict(observed, RunContext()))
     with pytest.raises(ConfigError, match="reads a teacher's predictions"):
         none.fit(observed, RunContext())
     with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
@@ -179,9 +179,9 @@ def test_a_teacher_that_cannot_be_asked_about_a_part(
     observed = observed_graph([(u, (u + 1) % NODES) for u in range(NODES)], NODES, features=FEATURES)
     output = teacher.predict(observed, RunContext())
     with pytest.raises(ConfigError, match=message) as error:
-        SoftLabelEncoder(folds=3).reading(teacher, output).fit(observed, RunContext())
+        SoftLabelEncoder(folds=3).bind_teacher(teacher, output).fit(observed, RunContext())
     assert "folds" in str(error.value.hint)
-    assert SoftLabelEncoder(folds=0).reading(teacher, output).fit(observed, RunContext()).encodings.any()
+    assert SoftLabelEncoder(folds=0).bind_teacher(teacher, output).fit(observed, RunContext()).encodings.any()
 
 
 def test_a_known_nodes_own_prediction_is_no_encoding() -> None:
