@@ -106,6 +106,11 @@ class DatasetConfig(ComponentConfig):
     # Options that say where files are and how they are read: another value of them gives the same graph.
     access: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def graph_name(self) -> str:
+        """Name of the graph that `load` returns; published settings are found by it."""
+        return self.kind
+
     def files(self) -> list[Path]:
         """Return the files on disk that `load` reads; none of a graph that is generated, or whose files are missing."""
         return []

@@ -35,6 +35,10 @@ class FieldsConfig(DatasetConfig):
         None, ge=2, description="Number of classes; null for one more than the largest label."
     )
 
+    @property
+    def graph_name(self) -> str:
+        return Path(self.path).expanduser().stem
+
     def load(self, seed: int) -> LabeledGraph:
         """Read the graph; the masks are not looked at where the option `split` is set."""
         path = Path(self.path).expanduser()
@@ -43,7 +47,7 @@ class FieldsConfig(DatasetConfig):
             features = map_features(Path(self.features_path).expanduser())
         return labeled_graph(
             self.read_graph(path),
-            name=path.stem,
+            name=self.graph_name,
             features=features,
             labels=self.labels,
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),

@@ -59,6 +59,10 @@ class OgbConfig(DatasetConfig):
 
     access: ClassVar[tuple[str, ...]] = ("root", "download", "memory_map")
 
+    @property
+    def graph_name(self) -> str:
+        return self.name
+
     def load(self, seed: int) -> LabeledGraph:
         """Read the raw files; nothing is drawn at random."""
         facts = self._facts()
@@ -70,7 +74,7 @@ class OgbConfig(DatasetConfig):
             if maps(self.memory_map, arrays["features"].nbytes):
                 arrays = self._keep(arrays, kept, key)
         return LabeledGraph(
-            name=self.name,
+            name=self.graph_name,
             graph=from_compressed(arrays["indptr"], arrays["sources"]),
             features=arrays["features"],
             labels=arrays["labels"],

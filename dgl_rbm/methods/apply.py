@@ -1,4 +1,4 @@
-"""A method with changes: what the user gives goes before the published settings, these before the method's file."""
+"""Merging of methods with user options, which override published settings, which override the method's file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 from dgl_rbm.config import ComponentConfig, apply_overrides
+from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
 from dgl_rbm.specs import list_encoders, override_path
 
 __all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
 
-# By these the published settings are found.
+# Options that select the published settings.
 _LOOKUPS = ("dataset", "dataset.kind", "dataset.name", "setting", "teacher", "teacher.kind")
 
 
 def dataset_name(spec: Any) -> str | None:
-    """Return the name of a dataset given as a name, a mapping or a config: its ``name``, or else its ``kind``."""
-    if spec is None or isinstance(spec, str):
-        return spec
-    get = spec.get if isinstance(spec, Mapping) else lambda key: getattr(spec, key, None)
-    name = get("name") or get("kind")
+    """Return the name by which published settings are looked up for a dataset's name, mapping or config."""
+    if isinstance(spec, DatasetConfig):
+        return spec.graph_name
+    name = (spec.get("name") or spec.get("kind")) if isinstance(spec, Mapping) else spec
     return None if name is None else str(name)
 
 
 def checked_recipe(name: str) -> RecipeName:
-    """Return `name`, which is that of a recipe.
+    """Return `name` if it is the name of a recipe.
 
     Raises
     ------
     UnknownNameError
-        Where there is no such recipe; it names the nearest one.
+        If there is no such recipe; the message suggests the closest name.
     """
     if name not in get_args(RecipeName):
         raise UnknownNameError("recipe", name, get_args(RecipeName))
@@ -39,7 +39,7 @@ def checked_recipe(name: str) -> RecipeName:
 
 
 def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Apply those dotted assignments by which published settings are found, for `method_values` to find them.
+    """Apply the dotted assignments that select published settings, ahead of `method_values`.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[di
     Returns
     -------
     given : dict
-        With dataset, setting and teacher as the assignments say.
+        `given` with the assigned dataset, setting and teacher.
     left : list of str
-        The other assignments, in their order, to be applied to the method's values.
+        The remaining assignments in their order, to apply to the result of `method_values`.
     """
     first = [override for override in overrides if override_path(override) in _LOOKUPS]
     if not first:
@@ -63,22 +63,22 @@ def with_lookups(given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[di
 
 
 def method_values(method: str, given: Mapping[str, Any], recipe: str = "published") -> dict[str, Any]:
-    """Return the values of a method with `given` on top, for `dgl_rbm.run.config.resolve_config`.
+    """Return the values of a method overridden by `given`, as nested plain values of a configuration.
 
     Parameters
     ----------
     method : str
-        Its name.
+        Name of the method.
     given : mapping
-        Option to value, as in a configuration file; ``dataset``, ``setting`` and ``teacher`` also say which published
-        settings apply. A component of the method's own kind keeps the method's options where `given` has none.
+        Option to value, as in a configuration file. ``dataset``, ``setting`` and ``teacher`` also select the published
+        settings. A component of the same kind as the method's keeps those of the method's options that are not given.
     recipe : {"published", "default"}
         See `Method.values`.
 
     Raises
     ------
     UnknownNameError
-        Where there is no such method or recipe.
+        If there is no such method or recipe.
     """
     name = checked_recipe(recipe)
     teacher = _kind(given.get("teacher"))

@@ -1,4 +1,4 @@
-"""Reads the YAML files of methods and turns a method into the values that a configuration is resolved from."""
+"""Methods read from their YAML files, with the published settings by dataset, as plain configuration values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig, validated
 from dgl_rbm.errors import UnknownNameError
-from dgl_rbm.methods.recipes import Recipe, encoder_options, find_recipe
+from dgl_rbm.methods.published import PublishedSettings, encoder_options, find_settings
 from dgl_rbm.registry import DEFAULTS
+from dgl_rbm.specs import combined_teacher
 
 __all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
 
@@ -23,27 +24,27 @@ _SECTIONS = ("teacher", "student", "encoder", "regularizer", "objective", "train
 
 
 class PublishedResults(StrictConfig):
-    """Where the paper's tables have the method."""
+    """Place of a method in the tables of the RbM paper."""
 
     table: str = Field(description="Table of the RbM paper.")
     method: str = Field(description="Name of the method in the table of published results.")
 
 
 class Method(StrictConfig):
-    """A method, published or the package's own: its components, where it comes from, what is done otherwise here."""
+    """A published method or one of this package: its components, its source, and departures from the paper."""
 
-    name: str = Field(description="Word on the command line; the file is called like it.")
-    title: str = Field(description="Name in its paper.")
-    summary: str = Field(description="What it is, in a sentence.")
-    paper: str = Field(description="Where it was published.")
-    source: str = Field(description="Where the settings here come from.")
-    departures: list[str] = Field(min_length=1, description="What is done otherwise than in the paper, and why.")
-    extends: str | None = Field(default=None, description="Method that the components are taken from.")
-    recipe: Literal["mlp", "moe", "rbm"] | None = Field(
-        default=None, description="Family of students whose published settings apply; null where there are none."
+    name: str = Field(description="Name on the command line, and of the file.")
+    title: str = Field(description="Name in the paper.")
+    summary: str = Field(description="One-sentence description.")
+    paper: str = Field(description="Publication.")
+    source: str = Field(description="Source of the settings.")
+    departures: list[str] = Field(min_length=1, description="Differences from the paper, with reasons.")
+    extends: str | None = Field(default=None, description="Method whose components this one inherits.")
+    student_family: Literal["mlp", "moe", "rbm"] | None = Field(
+        default=None, description="Student family whose published settings apply; null for none."
     )
     published: PublishedResults | None = Field(
-        default=None, description="The published results of the method; null for one of this package's own."
+        default=None, description="Published results of the method; null for a method of this package."
     )
     components: dict[str, Any] = Field(description="Component values, as in a configuration file.")
 
@@ -52,7 +53,7 @@ class Method(StrictConfig):
     def _known_sections(cls, components: dict[str, Any]) -> dict[str, Any]:
         for name in components:
             if name not in _SECTIONS:
-                raise ValueError(f"'{name}' is no part of a method; expected some of {', '.join(_SECTIONS)}")
+                raise ValueError(f"'{name}' is not a section of a method; choices: {', '.join(_SECTIONS)}")
         return components
 
     def values(
@@ -63,20 +64,20 @@ class Method(StrictConfig):
         *,
         teacher: str | None = None,
     ) -> dict[str, Any]:
-        """Return nested plain values for `dgl_rbm.run.config.resolve_config`.
+        """Return the method as nested plain values of a configuration.
 
         Parameters
         ----------
         dataset : str, optional
-            Name of the dataset, by which the published settings are found.
+            Name of the dataset, to look up the published settings.
         setting : {"transductive", "inductive"}
-            The published settings differ between the two.
+            Published settings differ between the two.
         recipe : {"published", "default"}
-            The published settings where there are some for the dataset, else the package's own defaults; or these
-            in any case.
+            ``"published"`` applies the dataset's published settings, if there are any, on top of the package defaults;
+            ``"default"`` applies the defaults only.
         teacher : str, optional
-            Teacher in place of the method's, for which the published settings are then looked up; names joined by
-            ``+`` stand for the average of several. A method without a teacher keeps none.
+            Replaces the method's teacher, also in the lookup of published settings; names joined by ``+`` stand for
+            the average of several teachers. A method without a teacher stays without one.
 
         Returns
         -------
@@ -86,17 +87,14 @@ class Method(StrictConfig):
         """
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
         if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
-            # Here, since the names of methods are asked for by commands that load no torch.
-            from dgl_rbm.specs import combined_teacher
-
             result["teacher"] = _with_kind("teacher", combined_teacher(teacher))
-        if recipe == "published" and self.recipe is not None:
+        if recipe == "published" and self.student_family is not None:
             kind = result["teacher"]["kind"]
-            row = find_recipe(dataset, setting, kind, self.recipe)
-            # Without a teacher, or with one that the paper does not use, the students of the default one come nearest.
-            row = row or find_recipe(dataset, setting, DEFAULTS["teacher"], self.recipe)
-            # One teacher for all methods: the published code tunes it anew for four rows of mixtures.
-            shared = find_recipe(dataset, setting, kind, "mlp")
+            row = find_settings(dataset, setting, kind, self.student_family)
+            # Without a teacher, or with one that the paper does not use, take the settings for the default teacher.
+            row = row or find_settings(dataset, setting, DEFAULTS["teacher"], self.student_family)
+            # All methods share one teacher, although the published code tunes it again for four rows of mixtures.
+            shared = find_settings(dataset, setting, kind, "mlp")
             if row is not None:
                 result = _with_recipe(result, row, shared)
         return result
@@ -111,8 +109,8 @@ def _with_kind(name: str, value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else merged({}, value)
 
 
-def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> dict[str, Any]:
-    """Fill in the published sizes and weights of the parts that the method's file names."""
+def _with_recipe(values: dict[str, Any], row: PublishedSettings, shared: PublishedSettings | None) -> dict[str, Any]:
+    """Fill in the published sizes and weights of the components in the method's file."""
     published: dict[str, Any] = {
         "student": row.student_values(),
         "objective": row.objective_values(),
@@ -133,9 +131,9 @@ def _with_recipe(values: dict[str, Any], row: Recipe, shared: Recipe | None) -> 
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over` put in, mapping by mapping; neither is changed.
+    """Merge two nested mappings; values of `over` take precedence, and neither argument is modified.
 
-    A component of another ``kind`` takes the place of the one in `base`, options and all.
+    A component of another ``kind`` replaces the one in `base` with all its options.
     """
     result = {key: merged({}, value) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in over.items():
@@ -152,19 +150,19 @@ _SUFFIX = ".yaml"
 
 
 def method_names() -> list[str]:
-    """Return the names of all methods, sorted."""
+    """Return the names of all methods in alphabetical order."""
     found = (file.name for file in files(__package__).iterdir())
     return sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX))
 
 
 @cache
 def load_method(name: str) -> Method:
-    """Return a method by its name.
+    """Load a method by name.
 
     Raises
     ------
     UnknownNameError
-        Where there is none of that name; it names the nearest one.
+        If there is no such method; the message suggests the closest name.
     """
     if name not in method_names():
         raise UnknownNameError(

@@ -1,4 +1,4 @@
-"""The methods' files, the published settings, and what stands before what."""
+"""Method files, published settings, and the precedence of options."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dgl_rbm.experiments.published import published_result
 from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.methods.apply import dataset_name, method_values, with_lookups
 from dgl_rbm.methods.catalogue import merged
-from dgl_rbm.methods.recipes import find_recipe, recipes
+from dgl_rbm.methods.published import find_settings, published_settings
 from dgl_rbm.registry import teachers
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.specs import resolve_dataset
 
 FOLDER = Path(dgl_rbm.methods.__file__).parent
-NAMED = sorted({recipe.dataset for recipe in recipes()})
+NAMED = sorted({settings.dataset for settings in published_settings()})
 EXPECTED = {"glnn", "krd", "nosmog", "cohop", "moe", "ensemble3", "ensemble8", "rbm", "rbm-lp"}
 EXPECTED |= {f"{name}+" for name in ("glnn", "krd", "nosmog", "cohop")}
 OWN = {"rbm-multi", "mlp-multi", "auto-multi", "rbm-features", "mlp-features"}
 PUBLISHED = [name for name in method_names() if name not in OWN]
 
 
-def test_every_method_is_there() -> None:
+def test_all_methods_are_listed_in_order() -> None:
     assert set(method_names()) == EXPECTED | OWN
     assert method_names() == sorted(method_names())
 
@@ -52,7 +52,7 @@ def test_every_file_is_valid_and_resolves(name: str, recipe: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_published_results_that_a_method_names_exist(name: str) -> None:
+def test_the_published_results_of_a_method_exist(name: str) -> None:
     text = files("dgl_rbm.experiments").joinpath("published_results.csv").read_text(encoding="utf-8")
     rows = {(row["paper_table"], row["method"]) for row in csv.DictReader(text.splitlines())}
     published = load_method(name).published
@@ -60,7 +60,7 @@ def test_the_published_results_that_a_method_names_exist(name: str) -> None:
     assert (published.table, published.method) in rows
 
 
-def test_methods_of_the_package_s_own_have_no_published_side() -> None:
+def test_methods_of_this_package_have_no_published_settings_or_results() -> None:
     for name in OWN:
         method = load_method(name)
         assert method.published is None
@@ -68,7 +68,7 @@ def test_methods_of_the_package_s_own_have_no_published_side() -> None:
         assert published_result(name, "cpf-cora", "transductive", "sage") is None
 
 
-def test_values_are_fresh_every_time() -> None:
+def test_every_call_returns_independent_values() -> None:
     first = load_method("rbm").values("cpf-cora")
     first["student"]["num_experts"] = 99
     first["encoder"].clear()
@@ -77,7 +77,7 @@ def test_values_are_fresh_every_time() -> None:
     assert second["encoder"]
 
 
-def test_an_unknown_name_is_told_the_nearest_one() -> None:
+def test_errors_suggest_the_closest_name() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'nosmog'"):
         load_method("nosmok")
     with pytest.raises(UnknownNameError, match=r"no recipe 'publish'\. Did you mean 'published'"):
@@ -85,7 +85,7 @@ def test_an_unknown_name_is_told_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{"components": {"techer": "sage"}}, {"departures": []}, {"recipe": "cnn"}, {"x": 1}]
+    "broken", [{"components": {"techer": "sage"}}, {"departures": []}, {"student_family": "cnn"}, {"x": 1}]
 )
 def test_a_wrong_file_is_an_error(broken: dict[str, Any]) -> None:
     from dgl_rbm.config import validated
@@ -100,12 +100,12 @@ def test_a_wrong_file_is_an_error(broken: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------ published settings
 
 
-def test_recipes_hold_every_cell_of_the_table() -> None:
+def test_published_settings_contain_every_cell_of_the_table() -> None:
     rows = list(csv.DictReader((FOLDER / "published_hyperparameters.csv").read_text(encoding="utf-8").splitlines()))
-    assert len(rows) == len(recipes()) == 81
-    for row, recipe in zip(rows, recipes(), strict=True):
+    assert len(rows) == len(published_settings()) == 81
+    for row, settings in zip(rows, published_settings(), strict=True):
         for name, cell in row.items():
-            value = getattr(recipe, name)
+            value = getattr(settings, name)
             if cell == "":
                 assert value is None
             elif isinstance(value, bool):
@@ -116,8 +116,8 @@ def test_recipes_hold_every_cell_of_the_table() -> None:
                 assert value == cell
 
 
-def test_every_option_of_a_row_reaches_the_configuration() -> None:
-    row = find_recipe("cora", "inductive", "sage", "rbm")
+def test_all_options_of_a_row_reach_the_configuration() -> None:
+    row = find_settings("cora", "inductive", "sage", "rbm")
     assert row is not None
     config = resolve_config(load_method("rbm").values("cpf-cora", "inductive") | {"setting": "inductive"})
     student: Any = config.student
@@ -135,7 +135,7 @@ def test_every_option_of_a_row_reaches_the_configuration() -> None:
     assert (regularizer.warmup_epochs, regularizer.momentum, regularizer.bins) == (50, 0.99, 50)
 
 
-def test_nosmogs_terms_come_from_the_row_too() -> None:
+def test_the_losses_of_nosmog_take_their_options_from_the_row() -> None:
     objective = resolve_config(load_method("nosmog").values("pubmed", "transductive")).objective
     assert (objective.similarity.weight, objective.similarity.normalize) == (0.9, True)
     assert (objective.adversarial.eps, objective.adversarial.weight, objective.adversarial.steps) == (0.005, 0.05, 5)
@@ -152,7 +152,7 @@ def test_all_methods_share_the_teacher_of_a_dataset(dataset: str, setting: str) 
 
 
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
-def test_the_paper_s_small_graphs_are_those_of_the_cpf_files(setting: str) -> None:
+def test_planetoid_and_cpf_graphs_share_published_settings(setting: str) -> None:
     for name in ("cora", "citeseer", "pubmed"):
         assert load_method("krd").values(name, setting) == load_method("krd").values(f"cpf-{name}", setting)
     assert load_method("krd").values("digits", setting) == load_method("krd").values(None, setting, "default")
@@ -160,7 +160,7 @@ def test_the_paper_s_small_graphs_are_those_of_the_cpf_files(setting: str) -> No
 
 @pytest.mark.parametrize("name", ["glnn", "krd", "nosmog", "cohop"])
 @pytest.mark.parametrize("recipe", ["published", "default"])
-def test_plus_is_eight_times_as_wide_and_the_same_otherwise(name: str, recipe: Any) -> None:
+def test_plus_methods_differ_in_the_width_factor_only(name: str, recipe: Any) -> None:
     plain = load_method(name).values("cpf-cora", "transductive", recipe)
     plus = load_method(f"{name}+").values("cpf-cora", "transductive", recipe)
     assert plus["student"].pop("width_factor") == 8
@@ -168,8 +168,8 @@ def test_plus_is_eight_times_as_wide_and_the_same_otherwise(name: str, recipe: A
 
 
 @pytest.mark.parametrize("options", [{}, {"teacher": {"hidden_dim": 16}}, {"student": {"hidden_dim": 24}}])
-def test_plus_is_eight_times_as_wide_whatever_else_is_said(options: dict[str, Any]) -> None:
-    """Eight times the teacher's width, 128 unless it is given, or the student's own."""
+def test_plus_methods_multiply_the_width_by_eight(options: dict[str, Any]) -> None:
+    """The base is the student's own width if it is given, else the teacher's, which defaults to 128."""
     quick = {"training": {"epochs": 1}}
     width = options.get("student", {}).get("hidden_dim") or options.get("teacher", {}).get("hidden_dim", 128)
     for name, factor in (("glnn", 1), ("glnn+", 8)):
@@ -184,7 +184,7 @@ def test_plus_is_eight_times_as_wide_whatever_else_is_said(options: dict[str, An
 # ------------------------------------------------------------------------------------------------ overrides
 
 
-def test_what_is_given_goes_first_and_keeps_the_rest() -> None:
+def test_given_options_override_the_method_and_keep_its_others() -> None:
     values = method_values("rbm", {"dataset": "cpf-cora", "student": {"num_experts": 6}, "training": {"lr": 0.5}})
     assert values["student"]["num_experts"] == 6
     assert values["student"]["pretrain_epochs"] == 12
@@ -197,29 +197,29 @@ def test_what_is_given_goes_first_and_keeps_the_rest() -> None:
     }
 
 
-def test_encoders_keep_the_options_of_those_of_the_same_kind() -> None:
+def test_encoders_keep_the_options_of_the_methods_encoder_of_the_same_kind() -> None:
     given = method_values("nosmog", {"dataset": "citeseer", "encoder": "diffusion+deepwalk"})["encoder"]
     assert given[0] == "diffusion"
     assert given[1]["dim"] == 16
 
 
-def test_another_teacher_brings_its_own_settings() -> None:
+def test_another_teacher_selects_its_own_published_settings() -> None:
     gcn = method_values("krd", {"dataset": "cpf-cora", "teacher": "gcn"})
     assert gcn["teacher"]["hidden_dim"] == 1024
     assert gcn["objective"]["temperature"] == 0.8
-    # A teacher that the paper does not use: the students of the default one.
+    # With a teacher that the paper does not use, students keep the settings for the default teacher.
     other = method_values("krd", {"dataset": "cpf-cora", "teacher": "sage+appnp"})
     assert other["teacher"] == "sage+appnp"
     assert other["student"]["hidden_dim"] == 512
     resolve_config(other)
-    # A config stands for its kind too.
+    # A teacher can be given as a config.
     config = method_values("krd", {"dataset": "cpf-cora", "teacher": teachers.resolve("gcn")})
     assert config["objective"] == gcn["objective"]
     assert config["teacher"].kind == "gcn"
 
 
 @pytest.mark.parametrize("recipe", ["published", "default"])
-def test_a_teacher_for_all_leaves_alone_what_learns_without_one(recipe: Any) -> None:
+def test_methods_without_a_teacher_ignore_the_teacher_of_a_comparison(recipe: Any) -> None:
     def values(name: str, teacher: str) -> dict[str, Any]:
         return load_method(name).values("cpf-cora", "transductive", recipe, teacher=teacher)
 
@@ -230,8 +230,8 @@ def test_a_teacher_for_all_leaves_alone_what_learns_without_one(recipe: Any) -> 
     assert values("krd", "sage") == load_method("krd").values("cpf-cora", "transductive", recipe)
 
 
-def test_assignments_say_which_published_settings_apply() -> None:
-    """They come before the settings are looked up, and all others after."""
+def test_assignments_select_published_settings() -> None:
+    """Assignments that select settings are applied before the lookup, all others after it."""
     assignments = ["student.dropout=0.9", "dataset=cpf-cora", "setting=inductive", "teacher.kind=gcn", "seed=3"]
     given, left = with_lookups({"student": "mlp"}, assignments)
     assert given == {
@@ -251,10 +251,13 @@ def test_dataset_names() -> None:
     assert dataset_name("cpf-cora") == "cpf-cora"
     assert dataset_name({"kind": "cora"}) == "cora"
     assert dataset_name(resolve_dataset("ogbn-arxiv")) == "ogbn-arxiv"
+    assert dataset_name(resolve_dataset("cpf-cora")) == "cpf-cora"
+    assert dataset_name(resolve_dataset("folder/mine.bin")) == "mine"
+    assert dataset_name({"kind": "ogb", "name": "ogbn-arxiv"}) == "ogbn-arxiv"
     assert dataset_name({"split": "20/30"}) is None
 
 
-def test_merging_changes_neither_side() -> None:
+def test_merging_modifies_neither_argument() -> None:
     base, over = {"a": {"b": 1, "c": 2}, "d": {"kind": "x", "e": 1}}, {"a": {"b": 3}, "d": {"kind": "y"}}
     assert merged(base, over) == {"a": {"b": 3, "c": 2}, "d": {"kind": "y"}}
     assert base == {"a": {"b": 1, "c": 2}, "d": {"kind": "x", "e": 1}}
@@ -264,7 +267,7 @@ def test_merging_changes_neither_side() -> None:
 # ------------------------------------------------------------------------------------------------ in Python
 
 
-def test_a_distiller_of_a_method() -> None:
+def test_a_distiller_from_a_method() -> None:
     config: Any = Distiller.from_method("nosmog", dataset="cpf-cora", setting="inductive", seed=3).config
     assert (config.dataset.kind, config.setting, config.seed) == ("cpf-cora", "inductive", 3)
     assert config.student.hidden_dim == 256
@@ -275,7 +278,7 @@ def test_a_distiller_of_a_method() -> None:
         Distiller.from_method("nosmock")
 
 
-def test_fit_applies_the_settings_of_the_graph_that_it_is_given() -> None:
+def test_fit_applies_the_published_settings_of_its_graph() -> None:
     labels = torch.arange(40) % 2
     around = torch.arange(40)
     task = make_task(
@@ -293,7 +296,7 @@ def test_fit_applies_the_settings_of_the_graph_that_it_is_given() -> None:
     )
     assert distiller.config.student.hidden_dim is None  # type: ignore[attr-defined]
     config: Any = distiller.fit(task, latency_of=()).config
-    row = find_recipe("citeseer", "transductive", "sage", "mlp")
+    row = find_settings("citeseer", "transductive", "sage", "mlp")
     assert row is not None
     assert config.student.hidden_dim == row.student_hidden == 512
     assert (config.student.dropout, config.training.epochs) == (0.1, 1)
