@@ -1,6 +1,6 @@
-"""The exception tree: everything a user can cause is a `DglRbmError`.
+"""Exception hierarchy: all errors that a user can cause are subclasses of `DglRbmError`.
 
-Each error says what was wrong, where, what was expected, and which command or call to try next.
+Each message names the wrong value, its location and the expected one; the hint names a command or call to try next.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = [
 
 
 class DglRbmError(Exception):
-    """Base of all errors that a user of this package can cause.
+    """Base class of all errors that a user of this package can cause.
 
     Parameters
     ----------
     message : str
-        What was wrong and where, and what was expected.
+        The problem, its location, and the expected value.
     hint : str, optional
-        What to do next: a command, a call, or an option to change.
+        Next step: a command, a call, or an option to change.
     """
 
     exit_code = 1
@@ -43,22 +43,22 @@ class DglRbmError(Exception):
 
 
 class ConfigError(DglRbmError, ValueError):
-    """An option, a configuration file or an argument has a value that cannot be used."""
+    """Invalid value of an option, a configuration file or an argument."""
 
     exit_code = 2
 
 
 class UnknownNameError(ConfigError):
-    """A component, dataset or option name that does not exist.
+    """Unknown name of a component, dataset or option.
 
     Parameters
     ----------
     what : str
-        The kind of thing that was asked for, such as ``"student"``.
+        Kind of the name, such as ``"student"``.
     name : str
-        The name that was given.
+        The unknown name.
     choices : iterable of str
-        The names that exist.
+        All known names.
     """
 
     def __init__(self, what: str, name: str, choices: Iterable[str], *, hint: str | None = None) -> None:
@@ -69,53 +69,53 @@ class UnknownNameError(ConfigError):
 
 
 class DataError(DglRbmError, ValueError):
-    """A graph, its features, labels or masks, or a row to predict, cannot be used as they are."""
+    """Invalid graph, features, labels, masks, or rows to predict."""
 
     exit_code = 2
 
 
 class DatasetNotFoundError(DataError):
-    """The files of a dataset are neither on disk nor to be downloaded."""
+    """The files of a dataset are missing and cannot be downloaded."""
 
     exit_code = 1
 
 
 class MissingDependencyError(DglRbmError, ImportError):
-    """An optional package, or a part of DGL that this installation lacks, is needed."""
+    """A required optional package or part of DGL is not installed."""
 
 
 class ArtifactError(DglRbmError):
-    """A saved run is missing, truncated, of another version, or does not match what was asked."""
+    """A saved run is missing, truncated, of another version, or does not match the request."""
 
 
 class TrainingError(DglRbmError):
-    """Training cannot go on, for example because the loss is no longer finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class TimeBudgetError(DglRbmError):
-    """The time that a run was given is used up; started again, it continues from what it has kept."""
+    """The time budget of a run is used up; the same command continues from its checkpoints."""
 
-    # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again.
+    # EX_TEMPFAIL of sysexits.h: temporary failure, try again.
     exit_code = 75
 
 
 def closest(name: str, choices: Sequence[str]) -> str | None:
-    """Return the choice spelled most like `name`, or None where none is near."""
+    """Return the choice whose spelling is closest to `name`, or None if none is similar."""
     found = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def raise_problems(problems: Sequence[str], error: type[DglRbmError], subject: str, *, hint: str | None = None) -> None:
-    """Raise `error` naming all `problems` at once; do nothing where there are none.
+    """Raise a single `error` that lists all `problems`; return if there are none.
 
     Parameters
     ----------
     problems : sequence of str
         One sentence each.
     error : type of DglRbmError
-        The class to raise.
+        Exception class.
     subject : str
-        What has the problems, as the start of a sentence: ``"The graph 'mine'"``.
+        Start of the sentence: ``"The graph 'mine'"``.
     """
     if not problems:
         return

@@ -1,4 +1,4 @@
-"""Strict configs, overrides, registries and their errors."""
+"""Strict configs, overrides, registries, and their errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Outer(ComponentConfig):
     rate: float = Field(default=0.1, gt=0, description="Rate.")
 
 
-def test_validation_names_every_wrong_field_with_its_path_and_the_nearest_name() -> None:
+def test_validation_lists_all_wrong_fields_with_path_and_closest_name() -> None:
     with pytest.raises(ConfigError) as caught:
         validated(Outer, {"kind": "outer", "rat": 1, "rate": -1, "inner": {"widht": 3, "width": 0}}, where="student")
     message = str(caught.value)
@@ -46,7 +46,7 @@ def test_configs_are_frozen_and_refuse_nan() -> None:
         validated(Outer, {"rate": float("nan")}, where="x")
 
 
-def test_overrides_read_yaml_scalars_and_open_named_components() -> None:
+def test_overrides_parse_yaml_scalars_and_expand_named_components() -> None:
     given = {"student": "rbm", "encoder": ["deepwalk", "diffusion"], "training": {"lr": 0.1}}
     changed = apply_overrides(
         given,
@@ -65,7 +65,7 @@ def test_overrides_read_yaml_scalars_and_open_named_components() -> None:
     assert changed["new"] == {"deep": {"value": ["a", 2]}}
     assert changed["seed"] is None
     assert changed["x"] is True
-    assert given["student"] == "rbm", "the given mapping must not change"
+    assert given["student"] == "rbm", "the argument must not be modified"
     assert given["encoder"] == ["deepwalk", "diffusion"]
 
 
@@ -81,12 +81,12 @@ def test_overrides_read_yaml_scalars_and_open_named_components() -> None:
         ("encoder.².dim=1", "no position"),
     ],
 )
-def test_wrong_overrides_say_what_is_wrong(assignment: str, part: str) -> None:
+def test_invalid_overrides_are_refused(assignment: str, part: str) -> None:
     with pytest.raises(ConfigError, match=part.replace("[", r"\[")):
         apply_overrides({"training": {"lr": 0.1}, "encoder": ["none"]}, [assignment])
 
 
-def test_yaml_files_are_read_or_explained(tmp_path: Path) -> None:
+def test_unreadable_yaml_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no configuration file"):
         read_yaml(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
@@ -107,7 +107,7 @@ def test_yaml_files_are_read_or_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("registry", REGISTRIES.values(), ids=lambda registry: registry.what)
-def test_every_builtin_component_resolves_and_describes_its_options(registry: Registry) -> None:
+def test_every_built_in_component_describes_its_options(registry: Registry) -> None:
     for name in registry.names():
         config = registry.config_class(name)
         assert (config.__doc__ or "").strip(), f"{name} has no docstring"
@@ -141,7 +141,7 @@ def test_two_components_cannot_share_a_name() -> None:
         registry.register(Other)
 
 
-def test_a_whole_configuration_reports_all_problems_at_once() -> None:
+def test_resolving_a_configuration_reports_all_problems_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_config(
             {"teacher": "sagge", "student": {"kind": "rbm", "top_k": 9, "num_experts": 3}, "seed": -1, "settin": "x"}
@@ -151,14 +151,14 @@ def test_a_whole_configuration_reports_all_problems_at_once() -> None:
         assert part in message
 
 
-def test_a_configuration_survives_yaml() -> None:
+def test_a_configuration_round_trips_through_yaml() -> None:
     config = resolve_config({"student": {"kind": "rbm", "num_experts": 4}, "encoder": "deepwalk+diffusion"})
     again = resolve_config(yaml.safe_load(yaml.safe_dump(config.to_values())))
     assert again == config
     assert isinstance(again, DistillConfig)
 
 
-def test_dataset_words_become_configs(tmp_path: Path) -> None:
+def test_dataset_names_and_paths_resolve_to_configs(tmp_path: Path) -> None:
     assert resolve_dataset("digits").kind == "digits"
     ogb = resolve_dataset({"kind": "ogbn-arxiv"})
     assert (ogb.kind, ogb.name) == ("ogb", "ogbn-arxiv")  # type: ignore[attr-defined]
@@ -168,12 +168,12 @@ def test_dataset_words_become_configs(tmp_path: Path) -> None:
         resolve_dataset("coar")
 
 
-def test_encoders_join_by_plus() -> None:
+def test_plus_joins_encoders() -> None:
     assert [config.kind for config in resolve_encoders("deepwalk + diffusion")] == ["deepwalk", "diffusion"]
     assert [config.kind for config in resolve_encoders(["none", {"kind": "deepwalk"}])] == ["none", "deepwalk"]
 
 
-def test_problems_are_numbered_only_when_there_are_several() -> None:
+def test_several_problems_are_numbered() -> None:
     raise_problems([], ConfigError, "It")
     with pytest.raises(ConfigError, match="It cannot be used: one"):
         raise_problems(["one"], ConfigError, "It")
@@ -187,7 +187,7 @@ class Renamed(StrictConfig):
     height: int = Field(default=1, ge=1, description="Height.")
 
 
-def test_former_names_of_options_are_read_and_written_no_more() -> None:
+def test_former_option_names_are_read_but_not_written() -> None:
     assert validated(Renamed, {"hight": 3}, where="").model_dump() == {"height": 3}
     with pytest.raises(ConfigError, match="'hight' is the former name of 'height'"):
         validated(Renamed, {"hight": 3, "height": 4}, where="")
@@ -195,6 +195,6 @@ def test_former_names_of_options_are_read_and_written_no_more() -> None:
         validated(Renamed, {"hight": 0}, where="")
 
 
-def test_options_are_what_a_module_takes() -> None:
+def test_options_are_keyword_arguments_of_the_module() -> None:
     assert Outer(rate=0.5).options() == {"inner": Inner(), "rate": 0.5}
     assert Outer().options(without=["inner"]) == {"rate": 0.1}

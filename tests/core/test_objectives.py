@@ -1,4 +1,4 @@
-"""The losses against their equations, written with loops."""
+"""Losses against their equations, written as loops."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 @given(sizes, sizes, seeds)
-def test_hard_label_loss_sums_minus_log_probabilities(rows: int, classes: int, seed: int) -> None:
+def test_hard_label_loss_sums_negative_log_probabilities(rows: int, classes: int, seed: int) -> None:
     log_probs = torch.log_softmax(normal(seed, rows, classes), dim=1)
     labels = torch.arange(rows) % classes
     expected = sum(-float(log_probs[v, labels[v]]) for v in range(rows))
@@ -67,14 +67,14 @@ def test_distillation_loss_is_the_divergence_of_tempered_softmaxes(
         assert loss[v].item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_distillation_loss_is_zero_for_equal_logits_up_to_a_constant_and_survives_certain_teachers() -> None:
+def test_distillation_loss_is_shift_invariant_and_finite_for_one_hot_teachers() -> None:
     logits = torch.tensor([[1.0, 2.0, -1.0]])
     torch.testing.assert_close(distillation_loss(logits, logits + 7, 0.8), torch.zeros(1), atol=1e-6, rtol=0)
     certain = torch.tensor([[0.0, -math.inf, -math.inf]])
     torch.testing.assert_close(distillation_loss(logits, certain), -torch.log_softmax(logits, dim=1)[:, 0])
 
 
-def test_distillation_loss_gives_the_teacher_no_gradient() -> None:
+def test_distillation_loss_has_no_gradient_for_the_teacher() -> None:
     student, teacher = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     distillation_loss(student, teacher, 0.7).sum().backward()
     assert teacher.grad is None
@@ -91,7 +91,7 @@ def test_soft_cross_entropy_sums_over_rows_and_classes(rows: int, classes: int, 
 
 
 @given(sizes, sizes, seeds)
-def test_commitment_loss_is_minus_the_mean_gated_cosine(rows: int, experts: int, seed: int) -> None:
+def test_commitment_loss_is_the_negative_mean_gated_cosine(rows: int, experts: int, seed: int) -> None:
     cosines, gates = normal(seed, rows, experts).tanh(), torch.softmax(normal(seed + 1, rows, experts), dim=1)
     expected = -sum(float(gates[i, j] * cosines[i, j]) for i in range(rows) for j in range(experts)) / rows
     assert commitment_loss(cosines, gates).item() == pytest.approx(expected, abs=1e-12)
@@ -108,14 +108,14 @@ def test_self_similarity_loss_is_the_mean_cosine_of_all_pairs(experts: int, dim:
     assert self_similarity_loss(memory).item() == pytest.approx(sum(pairs) / experts**2, abs=1e-9)
 
 
-def test_self_similarity_loss_lets_the_gradient_through_one_side_only() -> None:
+def test_self_similarity_loss_stops_the_gradient_of_one_side() -> None:
     memory = normal(3, 4, 5).requires_grad_()
     self_similarity_loss(memory).backward()
     one_side = memory.grad
     memory.grad = None
     directions = memory / memory.norm(dim=1, keepdim=True)
     (directions @ directions.t()).mean().backward()
-    # The cosine is symmetric in its two sides, so each of them carries half of the whole gradient.
+    # The cosine is symmetric, so each side carries half of the full gradient.
     torch.testing.assert_close(one_side, memory.grad / 2)
     assert one_side.abs().sum() > 0
 
@@ -151,7 +151,7 @@ def test_similarity_compares_every_pair_of_rows(seed: int, rows: int, normalize:
 
 
 @given(seeds)
-def test_similarity_does_not_change_with_a_rotation_and_trains_the_student_alone(seed: int) -> None:
+def test_similarity_is_invariant_to_rotation_and_has_no_gradient_for_the_teacher(seed: int) -> None:
     student = normal(seed, 5, 4).requires_grad_(True)
     teacher = normal(seed + 1, 5, 4).requires_grad_(True)
     turn, _ = torch.linalg.qr(normal(seed + 2, 4, 4))
@@ -172,7 +172,7 @@ def test_perturbed_rows_follow_the_sign_of_the_gradient_within_the_box(seed: int
         start = (2 * torch.rand(4, 3) - 1).double() * 0.2
         torch.manual_seed(seed)
         moved = perturbed_by_gradient(lambda x: (x @ direction).sum(), rows, radius=0.2, steps=steps, step_size=0.05)
-    # A linear loss has the same gradient everywhere, so every number walks straight to its end of the box.
+    # A linear loss has a constant gradient, so every entry moves in a straight line until the box clips it.
     expected = start.clone()
     for i in range(4):
         for j in range(3):

@@ -1,4 +1,4 @@
-"""Mixed precision: what is lowered, what stays, what is refused."""
+"""Mixed precision: bfloat16 products, float32 routing and losses, and refused devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.training.student import StudentTraining, fit_student
 from dgl_rbm.training.table import DistillationTable
 
-# `auto` trains some of the others and is no student of its own.
+# `auto` selects among the other students and has no module of its own.
 STUDENTS = [name for name in students.names() if name != "auto"]
 
 CPU = torch.device("cpu")
@@ -34,19 +34,19 @@ GPU = torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (12, 0)])
-def test_newer_gpus_train_in_bf16(capability: tuple[int, int]) -> None:
+def test_bf16_is_accepted_from_compute_capability_8(capability: tuple[int, int]) -> None:
     check_precision("bf16", GPU, where="training.precision", capability=capability)
 
 
 @pytest.mark.parametrize("capability", [(6, 1), (7, 0), (7, 5)])
-def test_older_gpus_are_refused_and_told_what_to_set(capability: tuple[int, int]) -> None:
+def test_bf16_is_refused_below_compute_capability_8_with_a_hint(capability: tuple[int, int]) -> None:
     check_precision("float32", GPU, where="training.precision", capability=capability)
     with pytest.raises(ConfigError, match=rf"GPU cuda:0 has compute capability {capability[0]}\.\d") as caught:
         check_precision("bf16", GPU, where="teacher.training.precision", capability=capability)
     assert caught.value.hint == "Use --set teacher.training.precision=float32."
 
 
-def test_every_cpu_is_taken() -> None:
+def test_bf16_is_accepted_on_cpus() -> None:
     check_precision("bf16", CPU, where="training.precision")
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_precision_is_refused(options: Any) -> None:
         validated(options, {"precision": "fp8"}, where="training")
 
 
-def test_contexts_lower_products_and_lift_them_again() -> None:
+def test_contexts_enter_and_leave_bfloat16() -> None:
     x = torch.randn(4, 4)
     with mixed_precision("float32", CPU):
         assert (x @ x).dtype == torch.float32
@@ -80,7 +80,7 @@ def forms(x: Tensor) -> list[Rows]:
     return [x, sparse(x), StackedRows([sparse(x[:, :3]), x[:, 3:]])]
 
 
-def test_sparse_products_keep_float32_and_so_do_their_gradients() -> None:
+def test_sparse_products_and_their_gradients_stay_in_float32() -> None:
     x, weight = torch.randn(7, 5), torch.randn(5, 3, requires_grad=True)
     expected = matmul(sparse(x), weight)
     (gradient,) = torch.autograd.grad(expected.sum(), weight)
@@ -91,7 +91,7 @@ def test_sparse_products_keep_float32_and_so_do_their_gradients() -> None:
     assert torch.equal(weight.grad, gradient)
 
 
-def test_routing_is_the_same_under_autocast_whatever_the_rows() -> None:
+def test_routing_is_identical_under_autocast_for_every_row_format() -> None:
     torch.manual_seed(0)
     router, dense = MemoryRouter(6, 5, 2), torch.randn(50, 6)
     for x in forms(dense):
@@ -104,7 +104,7 @@ def test_routing_is_the_same_under_autocast_whatever_the_rows() -> None:
         assert router(dense.bfloat16()).gates.dtype == torch.float32
 
 
-def test_the_mix_of_experts_is_near_in_bf16_with_gradients_in_float32() -> None:
+def test_bf16_mixing_of_experts_is_close_and_has_float32_gradients() -> None:
     torch.manual_seed(0)
     dense, gates = torch.randn(40, 8), top_k_gates(torch.randn(40, 4), 2).requires_grad_()
     weights, bias = torch.randn(4, 8, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
@@ -136,7 +136,7 @@ def make_table(form: int) -> DistillationTable:
 @pytest.mark.parametrize("kind", STUDENTS)
 @pytest.mark.parametrize("form", [0, 1, 2], ids=["dense", "sparse", "stacked"])
 @pytest.mark.parametrize("batch_size", [None, 150])
-def test_students_learn_in_bf16_what_they_learn_in_float32(kind: str, form: int, batch_size: int | None) -> None:
+def test_students_reach_the_same_accuracy_in_bf16_and_float32(kind: str, form: int, batch_size: int | None) -> None:
     accuracy, losses = {}, {}
     for precision in ("float32", "bf16"):
         with seeded(0, "weights"):
@@ -154,7 +154,7 @@ def test_students_learn_in_bf16_what_they_learn_in_float32(kind: str, form: int,
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("kind", ["mlp", "rbm"])
-def test_normalised_students_learn_in_bf16(kind: str, norm: str) -> None:
+def test_students_with_normalisation_train_in_bf16(kind: str, norm: str) -> None:
     with seeded(0, "weights"):
         student = students.resolve({"kind": kind, "norm": norm}).build(8, 3, hidden_dim=16, num_layers=2)
     fit = fit_student(student, make_table(0), RunContext(), StudentTraining(epochs=15, precision="bf16"))
@@ -163,7 +163,7 @@ def test_normalised_students_learn_in_bf16(kind: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["moe", "rbm"])
-def test_what_decides_on_experts_sees_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_routing_memory_and_penalties_are_computed_in_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[torch.dtype]] = {}
 
     def note(name: str, *tensors: Any) -> None:
@@ -178,7 +178,7 @@ def test_what_decides_on_experts_sees_float32(kind: str, monkeypatch: pytest.Mon
     def noted_similarity(memory: Tensor) -> Tensor:
         loss = self_similarity_loss(memory)
         note("similarity", loss)
-        # Not the type alone: the product inside must not have been lowered.
+        # A float32 result could still come from a bfloat16 product, so compare values too.
         torch.testing.assert_close(loss, self_similarity_loss(memory.double()).float(), atol=1e-6, rtol=1e-5)
         return loss
 
@@ -200,8 +200,8 @@ def test_what_decides_on_experts_sees_float32(kind: str, monkeypatch: pytest.Mon
 def test_scores_on_digits_are_close_to_those_in_float32(kind: str) -> None:
     accuracy = {}
     for precision in ("float32", "bf16"):
-        # Few steps, too few for averaged weights: where rows go to experts each has shapes of its own, and a CPU makes
-        # a kernel for every one.
+        # Few epochs, without weight averaging: every expert has its own number of rows, and a CPU compiles a kernel for
+        # each shape.
         training = {"epochs": 30, "averaging": 0.0, "precision": precision}
         teacher = {"kind": "sage", "hidden_dim": 32, "training": {"epochs": 30, "precision": precision}}
         result = Distiller(teacher=teacher, student=kind, training=training, device="cpu").fit("digits")
