@@ -111,6 +111,10 @@ class DatasetConfig(ComponentConfig):
         """Name of the graph that `load` returns; published settings are found by it."""
         return self.kind
 
+    def task_options(self) -> dict[str, Any]:
+        """Return the options that all datasets share, as the keyword arguments of `build_task`."""
+        return {name: getattr(self, name) for name in DatasetConfig.model_fields if name != "kind"}
+
     def files(self) -> list[Path]:
         """Return the files on disk that `load` reads; none of a graph that is generated, or whose files are missing."""
         return []

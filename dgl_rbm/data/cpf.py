@@ -67,7 +67,7 @@ class CpfConfig(DatasetConfig):
         proper = source != destination
         attributes = attributes[kept].astype(bool).astype(np.float32)
         return LabeledGraph(
-            name=self.kind,
+            name=self.graph_name,
             graph=dgl.graph(
                 (
                     torch.from_numpy(source[proper].astype(np.int64)),

@@ -34,7 +34,7 @@ class DigitsConfig(DatasetConfig):
         nearest = kneighbors_graph(pixels, self.num_neighbors, mode="connectivity", include_self=False)
         source, destination = (nearest + nearest.T).nonzero()
         return LabeledGraph(
-            name="digits",
+            name=self.graph_name,
             graph=dgl.graph(
                 (torch.from_numpy(source).long(), torch.from_numpy(destination).long()), num_nodes=len(pixels)
             ),

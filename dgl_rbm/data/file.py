@@ -41,12 +41,11 @@ class FieldsConfig(DatasetConfig):
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the graph; the masks are not looked at where the option `split` is set."""
-        path = Path(self.path).expanduser()
         features: Any = self.features
         if self.features_path is not None:
             features = map_features(Path(self.features_path).expanduser())
         return labeled_graph(
-            self.read_graph(path),
+            self.read_graph(Path(self.path).expanduser()),
             name=self.graph_name,
             features=features,
             labels=self.labels,

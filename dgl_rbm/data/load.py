@@ -38,13 +38,4 @@ def load_task(
         Where there is no such dataset, or an option has a value that it cannot have.
     """
     config: DatasetConfig = datasets.resolve(dataset)
-    return build_task(
-        config.load(seed),
-        setting=setting,
-        seed=seed,
-        split=config.split,
-        unseen_fraction=config.unseen_fraction,
-        normalize=config.normalize,
-        rescale=config.rescale,
-        symmetrize=config.symmetrize,
-    )
+    return build_task(config.load(seed), setting=setting, seed=seed, **config.task_options())

@@ -54,7 +54,7 @@ class PlanetoidConfig(DatasetConfig):
         filled_in[: int(test.nonzero()[0])] = False
         labels[filled_in] = -1
         return LabeledGraph(
-            name=self.kind,
+            name=self.graph_name,
             graph=graph,
             features=graph.ndata["feat"],
             labels=labels,

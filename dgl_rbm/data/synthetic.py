@@ -76,7 +76,7 @@ class SyntheticConfig(DatasetConfig):
             for rows, block in zip(features.split(_ROWS_AT_ONCE), self._blocks(labels, generator), strict=True):
                 rows.copy_(torch.from_numpy(block))
         return LabeledGraph(
-            name="synthetic",
+            name=self.graph_name,
             graph=from_compressed(indptr, sources),
             features=features,
             labels=torch.from_numpy(labels),
@@ -98,8 +98,7 @@ class SyntheticConfig(DatasetConfig):
             for name, array in (("indptr", indptr), ("sources", sources), ("labels", labels)):
                 np.save(folder / f"{name}.npy", array)
 
-        options = {"num_nodes", "num_classes", "num_features", "average_degree", "homophily", "feature_signal"}
-        key = self.model_dump(include=options | {"degree_exponent", "graph_seed"}) | {"recipe": _RECIPE}
+        key = self.options(without=("memory_map", *DatasetConfig.model_fields)) | {"recipe": _RECIPE}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_folder() / "synthetic" / f"{self.num_nodes}-{digest}"
         try:

@@ -46,7 +46,7 @@ BELOW_THE_BORDER = (
 )
 ROOMS = (*ABOVE_THE_BORDER, *BELOW_THE_BORDER)
 # Above the border, and importable without DGL all the same: saved runs are typed with them.
-WITHOUT_DGL = ("data.base", "teachers.base", "encoders.base", "regularizers.base", "run.config")
+WITHOUT_DGL = ("data.base", "data.requests", "teachers.base", "encoders.base", "regularizers.base", "run.config")
 PACKAGE = Path(dgl_rbm.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(dgl_rbm.__path__, "dgl_rbm."))
 # The one module that imports DGL itself.
@@ -178,17 +178,26 @@ print(predictor.predict_proba(np.ones((2, 64)), neighbors=[[0, 1], []]).sum().it
     assert float(done.stdout) == pytest.approx(2.0, abs=1e-4)
 
 
-def test_the_command_line_predicts_without_dgl(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet"])
+def test_the_command_line_predicts_without_dgl(saved: Path, tmp_path: Path, ending: str) -> None:
     import numpy as np
+    import pandas as pd
 
-    np.save(tmp_path / "rows.npy", np.ones((3, 64)))
+    path = tmp_path / f"rows.{ending}"
+    frame = pd.DataFrame(np.ones((3, 64)), columns=[f"x{i}" for i in range(64)])
+    if ending == "npy":
+        np.save(path, frame.to_numpy())
+    elif ending == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
     code = """
 import sys
 sys.modules["dgl"] = None
 from dgl_rbm.cli import app
 app(sys.argv[1:])
 """
-    done = python(code, "predict", str(saved), str(tmp_path / "rows.npy"))
+    done = python(code, "predict", str(saved), str(path))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip().splitlines()) == 4
 
