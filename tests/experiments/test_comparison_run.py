@@ -104,7 +104,7 @@ def test_two_processes_give_the_same_as_one(finished: Any, tmp_path: Path) -> No
 
 PROGRAM = """
 import sys
-from comparison.conftest import tiny_grid
+from experiments.conftest import tiny_grid
 from dgl_rbm.experiments.runner import run_cells
 if __name__ == "__main__":
     run_cells(tiny_grid(("inductive",)), sys.argv[1], jobs=1)
