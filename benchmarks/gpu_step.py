@@ -90,7 +90,7 @@ def main() -> None:
         for batch in (options.rows // 10, options.rows):
             found = []
             for at_once in (True, False) if kind != "mlp" else (True,):
-                with patch.object(dispatch, "_takes_all_at_once", lambda device, rows, shape, chosen=at_once: chosen):
+                with patch.object(dispatch, "_stacks_experts", lambda device, rows, shape, chosen=at_once: chosen):
                     found.append(milliseconds(kind, options.rows, batch, device, options.precision))
             cells = [f"{value:.1f} ms" for value in found] + ([f"{found[1] / found[0]:.2f}"] if found[1:] else ["", ""])
             print(f"| {kind} | {batch:,} | {' | '.join(cells)} |", flush=True)

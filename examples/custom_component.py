@@ -48,8 +48,10 @@ class ResidualConfig(StudentConfig):
 
     kind: Literal["residual"] = "residual"
 
-    def build(self, in_dim: int, num_classes: int, *, hidden_dim: int = 128, num_layers: int = 2) -> Student:
-        return Residual(in_dim, num_classes, self.width(hidden_dim))
+    def build(
+        self, in_dim: int, num_classes: int, *, hidden_dim: int | None = None, num_layers: int | None = None
+    ) -> Student:
+        return Residual(in_dim, num_classes, self.sized(hidden_dim, num_layers).hidden_dim)
 
 
 class Residual(Student):

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.students.base import Student, StudentConfig
-from dgl_rbm.students.ensemble import Ensemble
-from dgl_rbm.students.layers.mixture import MixtureLayer
-from dgl_rbm.students.layers.routing import LearnedRouter, MemoryRouter
-from dgl_rbm.students.mixture import MixtureStudent
-from dgl_rbm.students.mlp import MLP
 
 __all__ = [
     "Complexity",
     "complexity",
     "entries_per_column",
     "multiply_adds",
-    "products_of",
     "skeleton",
     "width_for_active_parameters",
 ]
@@ -50,84 +41,6 @@ class Complexity:
     multiply_adds: float
 
 
-@singledispatch
-def products_of(module: nn.Module, columns: Tensor) -> float:
-    """Return the multiply-adds of the matrix products of a student or layer for one row.
-
-    Use ``@products_of.register`` to add a rule for your own class.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A student, or one of its layers.
-    columns : Tensor
-        Share of the rows in which each column is multiplied, float64 ``[D]``: 1 for dense rows, the share of stored
-        entries for sparse rows.
-
-    Raises
-    ------
-    ConfigError
-        If the class has no rule.
-    """
-    raise ConfigError(
-        f"There is no rule for the multiply-adds of '{type(module).__qualname__}'.",
-        hint="Add one with @dgl_rbm.evaluation.complexity.products_of.register.",
-    )
-
-
-@products_of.register
-def _(module: nn.Linear, columns: Tensor) -> float:
-    return float(columns.sum()) * module.out_features
-
-
-@products_of.register
-def _(module: MLP, columns: Tensor) -> float:
-    total = 0.0
-    for layer in cast("list[nn.Linear]", list(module.layers)):
-        total += products_of(layer, columns)
-        columns = _dense(layer.out_features)
-    return total
-
-
-@products_of.register
-def _(module: Ensemble, columns: Tensor) -> float:
-    return sum(products_of(member, columns) for member in module.members)
-
-
-@products_of.register
-def _(module: MemoryRouter, columns: Tensor) -> float:
-    return _read(columns, module.columns) * len(module.memory.vectors)
-
-
-@products_of.register
-def _(module: LearnedRouter, columns: Tensor) -> float:
-    return products_of(module.projection, columns) + module.embeddings.numel()
-
-
-@products_of.register
-def _(module: MixtureLayer, columns: Tensor) -> float:
-    active = min(module.router.top_k, module.experts.num_experts)
-    return products_of(module.router, columns) + active * _of_one_expert(module, columns)
-
-
-@products_of.register
-def _(module: MixtureStudent, columns: Tensor) -> float:
-    total = 0.0
-    for layer in cast("list[MixtureLayer]", list(module.layers)):
-        total += _of_one_expert(layer, columns) if module.pretraining else products_of(layer, columns)
-        columns = _dense(layer.experts.bias.shape[1])
-    return total
-
-
-def _of_one_expert(layer: MixtureLayer, columns: Tensor) -> float:
-    return _read(columns, layer.columns) * layer.experts.bias.shape[1]
-
-
-def _read(columns: Tensor, part: slice | None) -> float:
-    """Return the mean number of multiplied entries per row in the columns `part`; None stands for all columns."""
-    return float(columns[slice(None) if part is None else part].sum())
-
-
 def _dense(width: int) -> Tensor:
     return torch.ones(width, dtype=torch.float64)
 
@@ -150,9 +63,9 @@ def multiply_adds(student: Student, *, entries: Tensor | None = None) -> float:
     Raises
     ------
     ConfigError
-        If the student's class has no rule.
+        If the student's class does not count them.
     """
-    return products_of(student, _dense(student.in_dim) if entries is None else entries.double())
+    return student.multiply_adds(_dense(student.in_dim) if entries is None else entries.double())
 
 
 def entries_per_column(rows: Rows) -> Tensor:
@@ -206,9 +119,7 @@ def skeleton(
     """
     with torch.device("meta"):
         student = config.build(in_dim, num_classes, hidden_dim=hidden_dim, num_layers=num_layers)
-    if isinstance(student, MixtureStudent):
-        # A buffer on the meta device has no value.
-        student.routed = torch.tensor(True)
+    student.skip_pretraining()
     return student
 
 

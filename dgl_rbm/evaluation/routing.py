@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
-from dgl_rbm.rows.sparse import Rows, StructuredRows, linear
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student
-from dgl_rbm.students.layers.routing import LearnedRouter
-from dgl_rbm.students.mixture import MixtureStudent
 
 __all__ = ["RoutedRows", "expert_label_nmi", "routed_rows", "tsne_embedding"]
 
@@ -82,23 +80,15 @@ def routed_rows(student: Student, x: Rows, *, layer: int = -1) -> RoutedRows:
     DataError
         If the student has no routing.
     """
-    passes = student.routings(x) if isinstance(student, MixtureStudent) else []
-    if not passes:
+    routings = student.routings(x)
+    if not routings:
         raise DataError(
             f"The student '{student.kind}' does not route its rows.",
             hint="Students that do: rbm, moe; after pre-training.",
         )
-    assert isinstance(student, MixtureStudent)
-    rows, routing = passes[layer]
-    router: Any = list(student.layers)[layer].router
-    points = router.seen(rows)
-    if isinstance(router, LearnedRouter):
-        points = linear(points, router.projection.weight)
-    return RoutedRows(
-        points.to_dense() if isinstance(points, StructuredRows) else points,
-        routing.gates,
-        spherical=getattr(router, "metric", "cosine") == "cosine",
-    )
+    rows, routing = routings[layer]
+    router = student.routers()[layer]
+    return RoutedRows(router.embed(rows), routing.gates, spherical=router.spherical)
 
 
 def tsne_embedding(points: Tensor, *, spherical: bool = True, seed: int = 0) -> Any:

@@ -305,7 +305,7 @@ class Pipeline:
         in_dim = table.inputs.shape[1]
         assert isinstance(config, StudentConfig)
         config = config.sized(teacher.hidden_dim, teacher.num_layers)
-        config = config.for_columns(in_dim - self.task.features.shape[1])
+        config = config.with_encoding_dim(in_dim - self.task.features.shape[1])
         with seeded(self.config.seed, "student-weights"):
             return config.build(in_dim, self.task.num_classes).to(self.context.device), config
 

@@ -73,7 +73,7 @@ def validation_record(student: Student, fit: StudentFit, table: DistillationTabl
     """Return what a candidate is judged by, and what it costs; the loss is the mean cross-entropy in nats."""
     labels = table.labels[table.val_idx]
     with torch.no_grad():
-        loss = cross_entropy(student.scores(take(table.inputs, table.val_idx)), labels)
+        loss = cross_entropy(student._logits(take(table.inputs, table.val_idx)), labels)
     return {
         "kind": student.kind,
         "val_accuracy": fit.val_accuracy,

@@ -1,11 +1,11 @@
-"""What every student is: a torch module from rows to class scores, usable without DGL."""
+"""Base of the students: torch modules from rows to class logits, usable without DGL."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -13,30 +13,32 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from dgl_rbm.config import ComponentConfig
-from dgl_rbm.errors import DataError
+from dgl_rbm.errors import ConfigError, DataError
+from dgl_rbm.norms import NormName
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.rows.sparse import Rows, rows_not_finite, take
-from dgl_rbm.students.layers.derived import Serving
+from dgl_rbm.students.layers.cache import CachingModule
+from dgl_rbm.students.layers.routing import Routing, TopKRouter
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]
 
-_ROWS_AT_ONCE = 65_536
+_CHUNK_ROWS = 65_536
 
 
 @dataclass
 class StudentOutput:
-    """One forward pass of a student in training.
+    """Output of a student's forward pass in training.
 
     Attributes
     ----------
     heads : list of Tensor
-        Logits ``[B, C]`` that each learn from the targets: one for most students, one per member of an ensemble.
+        Logits ``[B, C]``, each trained on the targets: one for most students, one per member of an ensemble.
     penalties : dict of str to Tensor
         Weighted scalars to add to the loss, by name.
     hidden : list of Tensor
-        What the last layer reads for each head, before any dropout, ``[B, H]``; empty where a student has a single
-        layer or shows none.
+        Inputs ``[B, H]`` of each head's last layer, before dropout; empty if the student has a single layer or exposes
+        no hidden states.
     """
 
     heads: list[Tensor]
@@ -47,8 +49,11 @@ class StudentOutput:
 class Student(nn.Module):
     """Base of the students.
 
-    The training loop calls `training_forward`, then after each optimiser step `after_step`; once
-    `pretrain_epochs` epochs are over it calls `finish_pretraining` and starts a new optimiser.
+    The training loop calls `training_forward`, and `after_step` after each step of the optimiser. After
+    `pretrain_epochs` epochs it calls `finish_pretraining` and starts a new optimiser.
+
+    Everything but `forward` has a default here. Training, evaluation and studies use these methods alone and never
+    test the class of a student.
 
     Parameters
     ----------
@@ -68,52 +73,94 @@ class Student(nn.Module):
 
     @abstractmethod
     def forward(self, x: Rows) -> Tensor:
-        """Return logits ``[B, C]`` of rows ``[B, F + P]``; ``softmax`` of them are the predicted probabilities."""
+        """Return logits ``[B, C]`` of rows ``[B, F + P]``; their ``softmax`` is the predicted probabilities."""
 
     def training_forward(self, x: Rows) -> StudentOutput:
-        """Return what the loss is computed from; students with penalties or several heads override this."""
+        """Return the inputs of the loss; students with penalties or several heads override this."""
         return StudentOutput([self(x)])
 
     def after_step(self) -> None:
-        """Update state that is not trained by gradient, such as memories; called after the optimiser's step."""
+        """Update state that no gradient trains, such as memories; called after the optimiser's step."""
 
     def start_epoch(self, epoch: int) -> None:
-        """Note that `epoch`, counted from 0 after any pre-training, begins."""
+        """Start `epoch`, counted from 0 after any pre-training."""
 
     @property
     def pretraining(self) -> bool:
-        """Whether the student is still in its pre-training phase."""
+        """Whether the student is in its pre-training phase."""
         return False
 
     def finish_pretraining(self, x: Rows) -> None:
         """Leave the pre-training phase; `x` are the table's inputs ``[N, F + P]``."""
 
-    def serve(self) -> Self:
-        """Switch to evaluation mode and keep what predictions derive from the parameters; return the student.
+    def skip_pretraining(self) -> None:
+        """Leave the pre-training phase without data, with random weights: for sizes and latencies alone."""
 
-        Saved runs come back so. Training mode ends it. After a write that torch does not count, such as one through
-        ``parameter.data``, call it again.
+    def routers(self) -> list[TopKRouter]:
+        """Return the router of each layer; empty for students that do not route."""
+        return []
+
+    def routings(self, x: Rows) -> list[tuple[Rows, Routing]]:
+        """Return the inputs and the routing of each layer's router in evaluation mode.
+
+        Parameters
+        ----------
+        x : Tensor or StructuredRows
+            float32 ``[B, F + P]``, on the student's device.
+
+        Returns
+        -------
+        list of (rows, Routing)
+            Per layer the columns that its router reads, ``[B, D]``, with scores and gates ``[B, E]``. Empty for
+            students that do not route, and in the pre-training phase.
+        """
+        return []
+
+    def serve(self) -> Self:
+        """Switch to evaluation mode, cache values derived from the parameters, and return the student.
+
+        Students of loaded runs are in this mode; training mode ends it. Call it again after a write that torch does
+        not count, such as one through ``parameter.data``.
         """
         self.eval()
         for module in self.modules():
-            if isinstance(module, Serving):
+            if isinstance(module, CachingModule):
                 module.serve()
         return self
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that the optimiser steps; a student may keep some for its own `after_step`."""
+        """Return the parameters of the optimiser; `after_step` may update others."""
         return list(self.parameters())
 
     def num_parameters(self) -> int:
-        """Return the number of parameters that a prediction may use, memories included."""
+        """Return the number of parameters, memories included."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def num_active_parameters(self) -> int:
-        """Return the number of parameters that the prediction of one row does use."""
+        """Return the number of parameters that the prediction of one row uses."""
         return self.num_parameters()
 
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        """Return the multiply-adds of the matrix products of one row's prediction.
+
+        Parameters
+        ----------
+        column_shares : Tensor
+            Share of the rows in which each column is multiplied, float64 ``[F + P]``: 1 for dense columns, the share
+            of stored entries for sparse ones.
+
+        Raises
+        ------
+        ConfigError
+            If the class does not count them.
+        """
+        raise ConfigError(
+            f"'{type(self).__qualname__}' does not count its multiply-adds.",
+            hint="Override `dgl_rbm.students.base.Student.multiply_adds`.",
+        )
+
     def logits(self, x: Any) -> Tensor:
-        """Predict any number of rows in evaluation mode, in bounded memory.
+        """Return the logits of any number of rows in evaluation mode, in bounded memory.
 
         Parameters
         ----------
@@ -128,7 +175,7 @@ class Student(nn.Module):
         Raises
         ------
         DataError
-            Where `x` has another number of columns, or holds NaN or infinity (the rows are named).
+            If `x` has another number of columns, or contains NaN or infinity; names the rows.
         """
         rows = as_rows(x, what="rows to predict")
         if rows.shape[1] != self.in_dim:
@@ -137,14 +184,11 @@ class Student(nn.Module):
                 "(features, then encodings)."
             )
         _check_finite(rows)
-        return self.scores(rows).cpu()
+        return self._logits(rows).cpu()
 
     @torch.no_grad()
-    def scores(self, rows: Rows) -> Tensor:
-        """Return what `logits` does, of rows that are known to be sound and on the student's device.
-
-        Training asks so in every epoch.
-        """
+    def _logits(self, rows: Rows) -> Tensor:
+        """Return the logits of validated rows, on the student's device, as training needs them in each epoch."""
         device = next(self.parameters()).device
         was_training = self.training
         self.eval()
@@ -165,70 +209,73 @@ class Student(nn.Module):
 
 def _chunks(rows: Rows) -> Iterator[Rows]:
     count = rows.shape[0]
-    if count <= _ROWS_AT_ONCE:
+    if count <= _CHUNK_ROWS:
         if count:
             yield rows
         return
-    for start in range(0, count, _ROWS_AT_ONCE):
-        yield take(rows, torch.arange(start, min(start + _ROWS_AT_ONCE, count), device=rows.device))
+    for start in range(0, count, _CHUNK_ROWS):
+        yield take(rows, torch.arange(start, min(start + _CHUNK_ROWS, count), device=rows.device))
 
 
 def _check_finite(rows: Rows) -> None:
     bad = rows_not_finite(rows)
     if len(bad):
         shown = ", ".join(str(i) for i in bad[:5].tolist()) + (", …" if len(bad) > 5 else "")
-        raise DataError(f"{len(bad)} of the rows to predict hold NaN or infinity: rows {shown}.")
+        raise DataError(f"{len(bad)} of the rows to predict contain NaN or infinity: rows {shown}.")
 
 
 class StudentConfig(ComponentConfig):
-    """Options that all students share."""
+    """Options that all students share.
+
+    A student's config class sets `module`; the options of both have the same names.
+    """
+
+    module: ClassVar[type[Student]]
 
     hidden_dim: int | None = Field(
         default=None,
         ge=1,
-        description=f"Width of the hidden layers; null takes the teacher's, and {DEFAULT_WIDTH} where it shows none.",
+        description=f"Width of the hidden layers; null takes the teacher's, or {DEFAULT_WIDTH} if it has none.",
     )
     width_factor: int = Field(
-        default=1, ge=1, description="Multiplies the width of the hidden layers, the teacher's as well."
+        default=1, ge=1, description="Multiplies the width of the hidden layers, also one taken from the teacher."
     )
     num_layers: int | None = Field(
         default=None,
         ge=1,
-        description="Number of layers, the output layer included; null takes the teacher's, and "
-        f"{DEFAULT_DEPTH} where it shows none.",
+        description="Number of layers, the output layer included; null takes the teacher's, or "
+        f"{DEFAULT_DEPTH} if it has none.",
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
+    norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
 
     def sized(self, hidden_dim: int | None, num_layers: int | None) -> StudentConfig:
-        """Return a copy with these sizes, a teacher's, where this config leaves them null; defaults where both do.
+        """Return a copy with all sizes set: the config's own, else those given, else the defaults.
 
-        Its ``hidden_dim`` is the width that the student will have, `width_factor` counted in.
+        Its ``hidden_dim`` is the width of the student's hidden layers, with `width_factor` multiplied in.
         """
         sizes = {
-            "hidden_dim": self.width(hidden_dim or DEFAULT_WIDTH),
+            "hidden_dim": self.width_factor * (self.hidden_dim or hidden_dim or DEFAULT_WIDTH),
             "width_factor": 1,
             "num_layers": self.num_layers or num_layers or DEFAULT_DEPTH,
         }
         return self.model_copy(update=sizes)
 
-    def width(self, hidden_dim: int) -> int:
-        """Return the width of the hidden layers; `hidden_dim` is used where the config leaves it null."""
-        return self.width_factor * (self.hidden_dim or hidden_dim)
-
-    def for_columns(self, encoding_dim: int) -> StudentConfig:
-        """Return a copy that knows how many columns, the last ones, are encodings, where the student needs to."""
+    def with_encoding_dim(self, encoding_dim: int) -> StudentConfig:
+        """Return a copy with the number of encoding columns, if the student depends on it; they come last."""
         return self
 
     def build(
-        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
+        self, in_dim: int, num_classes: int, *, hidden_dim: int | None = None, num_layers: int | None = None
     ) -> Student:
-        """Make the student.
+        """Return a new student: `module` with the options as keyword arguments.
 
         Parameters
         ----------
         in_dim, num_classes : int
-            Columns in, classes out.
-        hidden_dim, num_layers : int
-            Used where the config leaves them null.
+            F + P, and C.
+        hidden_dim, num_layers : int, optional
+            As for `sized`.
         """
-        raise NotImplementedError
+        options = self.sized(hidden_dim, num_layers).options(without={"width_factor"})
+        return self.module(in_dim, num_classes, **options)

@@ -1,10 +1,10 @@
-"""What the mixtures of experts, `moe` and `rbm`, share: layers, phases, load balance and options."""
+"""Base of the mixtures of experts, `moe` and `rbm`: layers, training phases, load balancing and shared options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -14,8 +14,10 @@ from torch.nn.functional import relu
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.objectives import load_balance_loss
 from dgl_rbm.precision import in_float32
+from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentConfig, StudentOutput
+from dgl_rbm.students.layers.cluster_count import initial_counts
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.kmeans import subsample
 from dgl_rbm.students.layers.mixture import MixtureLayer
@@ -25,25 +27,25 @@ __all__ = ["MixtureConfig", "MixtureStudent"]
 
 
 class MixtureStudent(Student):
-    """A stack of mixture-of-experts layers with ReLU between them.
+    """Stack of mixture-of-experts layers with ReLU between them.
 
-    In the pre-training phase every row passes through the first expert of each layer. A student with
-    `pretrain_epochs` starts in it and stays until `finish_pretraining`; one without never has it.
+    In the pre-training phase every row passes through the first expert of each layer. The phase lasts from the start
+    to `finish_pretraining`; a student with ``pretrain_epochs=0`` has none.
 
     Parameters
     ----------
     in_dim, num_classes : int
         F + P, and C.
     make_router : callable
-        Makes the router of a layer from the layer's depth, counted from 0, the width of its inputs, and its E.
+        Makes a layer's router from the layer's depth, counted from 0, the width of its inputs, and its E.
+    num_experts : int, sequence of int, or "auto"
+        E of all layers or of each; with "auto" as for `initial_counts`.
     hidden_dim, num_layers : int
         Width of the hidden layers; number of layers, the output layer included.
     norm : {"none", "batch", "layer"}
         Normalisation before each ReLU, and so before the next layer's router.
     dropout : float
-        Share of the experts' input dropped in training, in every layer but the first.
-    num_experts : sequence of int
-        E of each layer.
+        Share of the experts' inputs dropped in training, in every layer but the first.
     load_balance_weight : float
         Weight of equation 8 of the RbM paper.
     pretrain_epochs : int
@@ -53,7 +55,12 @@ class MixtureStudent(Student):
     stop_gate_gradient : bool
         As for `MixtureLayer`.
     expert_columns : slice, optional
-        The columns of the inputs that the first layer's experts see, where not all.
+        Columns of the inputs that the first layer's experts read; all by default.
+
+    Raises
+    ------
+    ConfigError
+        If `num_experts` does not fit `num_layers` or `pretrain_epochs`.
     """
 
     routed: Tensor
@@ -64,27 +71,28 @@ class MixtureStudent(Student):
         num_classes: int,
         *,
         make_router: Callable[[int, int, int], TopKRouter],
-        hidden_dim: int,
-        num_layers: int,
-        norm: NormName,
-        dropout: float,
-        num_experts: Sequence[int],
-        load_balance_weight: float,
-        pretrain_epochs: int,
-        input_attention: bool,
-        output_scale: bool,
-        stop_gate_gradient: bool,
+        num_experts: int | Sequence[int] | Literal["auto"],
+        hidden_dim: int = DEFAULT_WIDTH,
+        num_layers: int = DEFAULT_DEPTH,
+        norm: NormName = "none",
+        dropout: float = 0.3,
+        load_balance_weight: float = 0.01,
+        pretrain_epochs: int = 0,
+        input_attention: bool = False,
+        output_scale: bool = False,
+        stop_gate_gradient: bool = False,
         expert_columns: slice | None = None,
     ) -> None:
         super().__init__(in_dim, num_classes)
+        counts = initial_counts(num_experts, num_layers, pretrain_epochs)
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), num_classes]
-        seen = len(range(in_dim)[expert_columns]) if expert_columns is not None else in_dim
+        expert_dim = len(range(in_dim)[expert_columns]) if expert_columns is not None else in_dim
         self.layers = nn.ModuleList(
             MixtureLayer(
                 make_router(depth, before, count),
                 PackedExperts(
                     count,
-                    before if depth else seen,
+                    before if depth else expert_dim,
                     after,
                     input_attention=input_attention,
                     output_scale=output_scale,
@@ -93,12 +101,12 @@ class MixtureStudent(Student):
                 stop_gate_gradient=stop_gate_gradient,
                 columns=None if depth else expert_columns,
             )
-            for depth, ((before, after), count) in enumerate(zip(pairwise(widths), num_experts, strict=True))
+            for depth, ((before, after), count) in enumerate(zip(pairwise(widths), counts, strict=True))
         )
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in range(num_layers - 1))
         self.load_balance_weight = load_balance_weight
         self.pretrain_epochs = pretrain_epochs
-        # A buffer, so that a saved student comes back in its phase.
+        # A buffer, so that a saved student keeps its phase.
         self.register_buffer("routed", torch.tensor(pretrain_epochs == 0))
 
     @property
@@ -109,18 +117,18 @@ class MixtureStudent(Student):
         return self._run(x)
 
     def training_forward(self, x: Rows) -> StudentOutput:
-        states: list[Tensor] = []
+        hidden: list[Tensor] = []
         if self.pretraining:
-            return StudentOutput([self._run(x, states=states)], hidden=states[-1:])
-        passes: list[tuple[Rows, Routing]] = []
-        logits = self._run(x, passes, states)
+            return StudentOutput([self._run(x, hidden=hidden)], hidden=hidden[-1:])
+        routings: list[tuple[Rows, Routing]] = []
+        logits = self._run(x, routings, hidden)
         penalties: dict[str, Tensor] = {}
         with in_float32(x.device):
-            for depth, (_, routing) in enumerate(passes):
+            for depth, (_, routing) in enumerate(routings):
                 for name, value in self._penalties(depth, routing).items():
                     penalties[name] = penalties[name] + value if name in penalties else value
-        self._after_training_forward(passes)
-        return StudentOutput([logits], penalties, states[-1:])
+        self._record_training_forward(routings)
+        return StudentOutput([logits], penalties, hidden[-1:])
 
     def after_step(self) -> None:
         for layer in self._stack():
@@ -130,9 +138,9 @@ class MixtureStudent(Student):
     def finish_pretraining(self, x: Rows) -> None:
         """Copy the first expert into the others and start routing (RbM paper, section 4.3).
 
-        Layer by layer, in evaluation mode: a layer's router is started from the layer's inputs, and the
-        routed output of the layer so made is the input of the next. Does nothing once routing has begun.
-        Of very many rows a random part is used.
+        Layer by layer, in evaluation mode: the layer's router is initialised from the layer's inputs, and the layer's
+        routed outputs are the inputs of the next. Does nothing after the pre-training phase. Large inputs are
+        subsampled.
         """
         if not self.pretraining:
             return
@@ -141,31 +149,26 @@ class MixtureStudent(Student):
         hidden: Rows = subsample(x).to(self.routed.device)
         for depth, layer in enumerate(self._stack()):
             layer.experts.copy_first()
-            self._start_router(depth, hidden)
-            hidden = self._between(depth, layer(hidden)[0])
+            self._initialize_router(depth, hidden)
+            hidden = self._activate(depth, layer(hidden)[0])
         self.routed.fill_(True)
         self.train(was_training)
 
+    def skip_pretraining(self) -> None:
+        # A buffer on the meta device has no value; `pretraining` reads this one.
+        self.routed = torch.tensor(True, device="cpu" if self.routed.is_meta else self.routed.device)
+
+    def routers(self) -> list[TopKRouter]:
+        return [layer.router for layer in self._stack()]
+
     @torch.no_grad()
     def routings(self, x: Rows) -> list[tuple[Rows, Routing]]:
-        """Return what each layer's router sees and decides in evaluation mode; empty while pre-training.
-
-        Parameters
-        ----------
-        x : Tensor or SparseRows
-            float32 ``[B, F + P]``, on the student's device.
-
-        Returns
-        -------
-        list of (rows, Routing)
-            Per layer what its router reads of its input, ``[B, D]``, and cosines and gates ``[B, E]``.
-        """
         was_training = self.training
         self.eval()
-        passes: list[tuple[Rows, Routing]] = []
-        self._run(x, passes)
+        routings: list[tuple[Rows, Routing]] = []
+        self._run(x, routings)
         self.train(was_training)
-        return passes
+        return routings
 
     def num_active_parameters(self) -> int:
         idle = 0
@@ -176,61 +179,67 @@ class MixtureStudent(Student):
                 idle += sum(parameter.numel() for parameter in layer.router.parameters())
         return self.num_parameters() - idle
 
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        total = 0.0
+        for layer in self._stack():
+            total += layer.multiply_adds(column_shares, routed=not self.pretraining)
+            column_shares = torch.ones(layer.experts.bias.shape[1], dtype=torch.float64)
+        return total
+
     def _stack(self) -> list[MixtureLayer]:
         return cast("list[MixtureLayer]", list(self.layers))
 
     def _run(
-        self, x: Rows, passes: list[tuple[Rows, Routing]] | None = None, states: list[Tensor] | None = None
+        self, x: Rows, routings: list[tuple[Rows, Routing]] | None = None, hidden: list[Tensor] | None = None
     ) -> Tensor:
-        """Return the logits; append each layer's input and routing to `passes` in the routed phase.
+        """Return the logits; append to `routings` each layer's, after pre-training, and to `hidden` all hidden states.
 
-        Hidden states, what layers but the first read, are appended to `states` in any phase.
+        Hidden states are the inputs of all layers but the first.
         """
         pretraining = self.pretraining
-        hidden: Rows = x
+        state: Rows = x
         for depth, layer in enumerate(self._stack()):
             if pretraining:
-                output = layer.first_expert(hidden)
-            elif passes is None:
-                output = layer.answer(hidden)
+                output = layer.forward_first(state)
+            elif routings is None:
+                output = layer.output(state)
             else:
-                output, routing = layer(hidden)
-                passes.append((layer.router.seen(hidden), routing))
-            hidden = self._between(depth, output)
-            if states is not None and depth < len(self.norms):
-                states.append(hidden)
+                output, routing = layer(state)
+                routings.append((layer.router.select_columns(state), routing))
+            state = self._activate(depth, output)
+            if hidden is not None and depth < len(self.norms):
+                hidden.append(state)
         return output
 
-    def _between(self, depth: int, output: Tensor) -> Tensor:
-        """Turn the output of layer `depth` into the input of the next; the last one's is left as it is."""
+    def _activate(self, depth: int, output: Tensor) -> Tensor:
+        """Return the input of the next layer from the output of layer `depth`; the last layer has no activation."""
         return relu(self.norms[depth](output)) if depth < len(self.norms) else output
 
     def _penalties(self, depth: int, routing: Routing) -> dict[str, Tensor]:
         """Return the weighted penalties of layer `depth`."""
         return {"load_balance": self.load_balance_weight * load_balance_loss(routing.gates)}
 
-    def _after_training_forward(self, passes: list[tuple[Rows, Routing]]) -> None:
-        """Take note of the layers' inputs and routings of a routed training forward."""
+    def _record_training_forward(self, routings: list[tuple[Rows, Routing]]) -> None:
+        """Record the layers' routings of a training forward pass for `after_step`."""
 
-    def _start_router(self, depth: int, x: Rows) -> None:
-        """Start the router of layer `depth` from the layer's inputs when pre-training ends."""
+    def _initialize_router(self, depth: int, x: Rows) -> None:
+        """Initialise the router of layer `depth` from the layer's inputs at the end of pre-training."""
 
 
 class MixtureConfig(StudentConfig):
     """Options that the mixtures of experts share."""
 
-    norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
     num_experts: int = Field(default=8, ge=1, description="Experts per layer.")
     top_k: int = Field(default=3, ge=1, description="Experts that each row passes through.")
     load_balance_weight: float = Field(
-        default=0.01, ge=0, description="Weight of the penalty on unequal use of the experts."
+        default=0.01, ge=0, description="Weight of the penalty on unequal expert utilisation."
     )
     pretrain_epochs: int = Field(
         default=0, ge=0, description="Epochs at the start in which every row passes through the first expert."
     )
 
     @model_validator(mode="after")
-    def _enough_experts(self) -> MixtureConfig:
+    def _check_top_k(self) -> MixtureConfig:
         if self.top_k > self._fewest_experts():
             raise ValueError(f"top_k ({self.top_k}) is larger than num_experts ({self.num_experts})")
         return self

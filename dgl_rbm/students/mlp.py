@@ -1,10 +1,11 @@
-"""The multi-layer perceptron, student of GLNN, KRD and NOSMOG."""
+"""Multi-layer perceptron, the student of GLNN, KRD and NOSMOG."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
@@ -18,7 +19,7 @@ __all__ = ["MLP", "MlpConfig"]
 
 
 class MLP(Student):
-    """Linear layers with ReLU, and normalisation and dropout on the hidden ones.
+    """Linear layers with ReLU; hidden layers with normalisation and dropout.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ class MLP(Student):
     norm : {"none", "batch", "layer"}
         Normalisation before each ReLU.
     dropout : float
-        Share of hidden values dropped in training; the input is left whole.
+        Share of hidden values dropped in training; inputs are not dropped.
     """
 
     kind = "mlp"
@@ -57,8 +58,15 @@ class MLP(Student):
         logits, hidden = self._run(x)
         return StudentOutput([logits], hidden=[] if hidden is None else [hidden])
 
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        total = 0.0
+        for layer in cast("list[nn.Linear]", list(self.layers)):
+            total += float(column_shares.sum()) * layer.out_features
+            column_shares = torch.ones(layer.out_features, dtype=torch.float64)
+        return total
+
     def _run(self, x: Rows) -> tuple[Tensor, Tensor | None]:
-        """Return the logits, and what the last layer reads, before dropout."""
+        """Return the logits, and the last layer's inputs before dropout."""
         output, hidden = linear(x, *self.layers[0].parameters()), None
         for norm, layer in zip(self.norms, self.layers[1:], strict=True):
             hidden = relu(norm(output))
@@ -70,17 +78,6 @@ class MLP(Student):
 class MlpConfig(StudentConfig):
     """Options of the multi-layer perceptron."""
 
-    kind: Literal["mlp"] = Field(default="mlp", description="Multi-layer perceptron.")
-    norm: NormName = Field(default="none", description="Normalisation of the hidden layers.")
+    module: ClassVar = MLP
 
-    def build(
-        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
-    ) -> MLP:
-        return MLP(
-            in_dim,
-            num_classes,
-            hidden_dim=self.width(hidden_dim),
-            num_layers=self.num_layers or num_layers,
-            norm=self.norm,
-            dropout=self.dropout,
-        )
+    kind: Literal["mlp"] = Field(default="mlp", description="Multi-layer perceptron.")

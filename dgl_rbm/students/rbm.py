@@ -1,19 +1,18 @@
-"""Routing-by-Memory: a mixture whose experts own regions of the space that a layer's inputs lie in."""
+"""Routing-by-Memory: a mixture of experts, each responsible for a region of the space of a layer's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Union, cast
+from typing import Annotated, Any, ClassVar, Literal, Union, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from dgl_rbm.norms import NormName
 from dgl_rbm.objectives import commitment_loss, self_similarity_loss
-from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH, students
+from dgl_rbm.registry import students
 from dgl_rbm.rows.sparse import Rows
-from dgl_rbm.students.layers.cluster_count import MOST_EXPERTS, best_centres, candidate_counts, starting_counts
-from dgl_rbm.students.layers.columns import Columns, input_columns
+from dgl_rbm.students.layers.cluster_count import MAX_EXPERTS, candidate_counts, centres_by_silhouette
+from dgl_rbm.students.layers.columns import Columns, column_slice
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.memory import ExpertMemory, annealed_momentum
 from dgl_rbm.students.layers.routing import MemoryRouter, Metric, Routing
@@ -28,20 +27,17 @@ NumExperts = Union[_Count, Literal["auto"], Annotated[list[_Count], Field(min_le
 class RbM(MixtureStudent):
     """Mixture of experts routed by memory (RbM paper, sections 4.1 and 4.3).
 
-    The memories are left out of the optimiser. `after_step` takes a plain gradient step on the self-similarity
-    loss, with a step size of 1 times its weight, and moves them towards the rows of the last
-    `training_forward` in training mode. Nothing else writes them: neither evaluation, nor plain forward
-    passes in training mode.
+    The optimiser does not step the memories. `after_step` takes a plain gradient step on the self-similarity loss, with
+    a step size of 1 times its weight, and then moves the memories towards the rows of the last `training_forward` in
+    training mode. Neither evaluation nor plain forward passes in training mode change them.
 
     Parameters
     ----------
     in_dim, num_classes : int
         F + P, and C.
-    hidden_dim, num_layers, norm, dropout, load_balance_weight, pretrain_epochs
-        As for `MixtureStudent`.
     num_experts : int, sequence of int, or "auto"
-        E, of all layers or of each; "auto" chooses it when pre-training ends, from 3 to 8 and at least k, by the
-        silhouette of the clusters of the layer's inputs (see `best_centres`).
+        E of all layers or of each. "auto" chooses it at the end of pre-training, from 3 to 8 and at least k, by the
+        silhouette of the clusters of the layer's inputs (see `centres_by_silhouette`).
     top_k : int
         k.
     memory_momentum, annealing, annealing_epochs
@@ -49,20 +45,23 @@ class RbM(MixtureStudent):
     commitment_weight, self_similarity_weight : float
         Weights of equations 6 and 7.
     input_attention, output_scale : bool
-        Whether experts scale their input and layers their output (eq. 5).
-    routing, temperature, gate_scale
-        Metric of `MemoryRouter`, whether its scale is learned, and its scale.
-    route_on, feed : {"all", "encoding", "features"}
-        The columns that the first layer routes on and that its experts see; deeper layers have them mixed already.
-        `feed` is not "encoding".
+        Whether experts scale their inputs and layers their outputs (eq. 5).
+    routing, gate_scale, learn_gate_scale
+        Metric of `MemoryRouter`, its scale, and whether the scale is learned.
+    router_inputs : {"all", "encoding", "features"}
+        Columns that the first layer's router reads; deeper layers read hidden states, which mix all columns.
+    expert_inputs : {"all", "features"}
+        Columns that the first layer's experts read.
     encoding_dim : int, optional
-        P; needed where `route_on` or `feed` is not "all".
+        P; required if `router_inputs` or `expert_inputs` is not "all".
+    pretrain_epochs, **shared
+        As for `MixtureStudent`.
 
     Raises
     ------
     ConfigError
-        Where there are not as many numbers of experts as layers, "auto" has no pre-training to choose after, or
-        encodings are asked for and there are none.
+        If `num_experts` does not fit the number of layers, is "auto" without pre-training, or if there are no columns
+        of the kind that `router_inputs` or `expert_inputs` names.
     """
 
     kind = "rbm"
@@ -72,10 +71,6 @@ class RbM(MixtureStudent):
         in_dim: int,
         num_classes: int,
         *,
-        hidden_dim: int = DEFAULT_WIDTH,
-        num_layers: int = DEFAULT_DEPTH,
-        norm: NormName = "none",
-        dropout: float = 0.3,
         num_experts: int | Sequence[int] | Literal["auto"] = 5,
         top_k: int = 3,
         memory_momentum: float = 0.99,
@@ -83,44 +78,44 @@ class RbM(MixtureStudent):
         annealing_epochs: int = 200,
         commitment_weight: float = 0.05,
         self_similarity_weight: float = 0.01,
-        load_balance_weight: float = 0.01,
         input_attention: bool = True,
         output_scale: bool = True,
-        pretrain_epochs: int = 10,
         routing: Metric = "cosine",
-        temperature: Literal["fixed", "learned"] = "fixed",
         gate_scale: float = 1.0,
-        route_on: Columns = "all",
-        feed: Literal["all", "features"] = "all",
+        learn_gate_scale: bool = False,
+        router_inputs: Columns = "all",
+        expert_inputs: Literal["all", "features"] = "all",
         encoding_dim: int | None = None,
+        pretrain_epochs: int = 10,
+        **shared: Any,
     ) -> None:
-        routed = input_columns(route_on, in_dim, encoding_dim, "route_on")
+        router_columns = column_slice(router_inputs, in_dim, encoding_dim, "router_inputs")
 
         def make_router(depth: int, width: int, count: int) -> MemoryRouter:
-            columns = None if depth else routed
-            width = width if columns is None else len(range(width)[columns])
-            learned = temperature == "learned"
+            columns = None if depth else router_columns
             return MemoryRouter(
-                width, count, top_k, metric=routing, gate_scale=gate_scale, learned_scale=learned, columns=columns
+                width if columns is None else len(range(width)[columns]),
+                count,
+                top_k,
+                metric=routing,
+                gate_scale=gate_scale,
+                learn_gate_scale=learn_gate_scale,
+                columns=columns,
             )
 
         super().__init__(
             in_dim,
             num_classes,
             make_router=make_router,
-            hidden_dim=hidden_dim,
-            num_layers=num_layers,
-            norm=norm,
-            dropout=dropout,
-            num_experts=starting_counts(num_experts, num_layers, pretrain_epochs),
-            load_balance_weight=load_balance_weight,
-            pretrain_epochs=pretrain_epochs,
+            num_experts=num_experts,
             input_attention=input_attention,
             output_scale=output_scale,
             stop_gate_gradient=True,
-            expert_columns=input_columns(feed, in_dim, encoding_dim, "feed"),
+            expert_columns=column_slice(expert_inputs, in_dim, encoding_dim, "expert_inputs"),
+            pretrain_epochs=pretrain_epochs,
+            **shared,
         )
-        self.chooses_experts = num_experts == "auto"
+        self.chooses_num_experts = num_experts == "auto"
         self.memory_momentum = memory_momentum
         self.annealing = annealing
         self.annealing_epochs = annealing_epochs
@@ -131,11 +126,11 @@ class RbM(MixtureStudent):
 
     def memories(self) -> list[ExpertMemory]:
         """Return the memory of each layer."""
-        return [cast(MemoryRouter, layer.router).memory for layer in self._stack()]
+        return [router.memory for router in self._memory_routers()]
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        # Adam steps by the learning rate however small the gradient is, and would carry a memory, whose only
-        # gradient is the self-similarity's, out of the middle of its rows within a few steps.
+        # The only gradient of a memory is that of the self-similarity loss. Adam's steps have the size of the learning
+        # rate however small the gradient is, and would move a memory away from its rows within a few steps.
         own = {id(memory.vectors) for memory in self.memories()}
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
@@ -144,44 +139,46 @@ class RbM(MixtureStudent):
 
     def after_step(self) -> None:
         super().after_step()
-        for layer in self._stack():
-            router = cast(MemoryRouter, layer.router)
+        for router in self._memory_routers():
             router.cap()
-            router.memory.descend()
+            router.memory.gradient_step()
         if self.training and self._pending:
             momentum = annealed_momentum(self._epoch, self.memory_momentum, self.annealing, self.annealing_epochs)
             for memory, (rows, gates) in zip(self.memories(), self._pending, strict=True):
                 memory.update(rows, gates, momentum)
         self._pending = []
 
-    def _after_training_forward(self, passes: list[tuple[Rows, Routing]]) -> None:
+    def _record_training_forward(self, routings: list[tuple[Rows, Routing]]) -> None:
         if self.training:
             self._pending = [
                 (rows.detach().float() if isinstance(rows, Tensor) else rows, routing.gates.detach())
-                for rows, routing in passes
+                for rows, routing in routings
             ]
 
     def _penalties(self, depth: int, routing: Routing) -> dict[str, Tensor]:
-        commitment = commitment_loss(routing.cosines, routing.gates)
+        commitment = commitment_loss(routing.scores, routing.gates)
         similarity = self_similarity_loss(self.memories()[depth].vectors)
         return super()._penalties(depth, routing) | {
             "commitment": self.commitment_weight * commitment,
             "self_similarity": self.self_similarity_weight * similarity,
         }
 
-    def _start_router(self, depth: int, x: Rows) -> None:
-        layer = self._stack()[depth]
-        memory, seen = self.memories()[depth], layer.router.seen(x)
-        if self.chooses_experts:
-            centres = best_centres(seen, candidate_counts(layer.router.top_k), directions=memory.directions)
+    def _initialize_router(self, depth: int, x: Rows) -> None:
+        layer, router = self._stack()[depth], self._memory_routers()[depth]
+        memory, rows = router.memory, router.select_columns(x)
+        if self.chooses_num_experts:
+            centres = centres_by_silhouette(rows, candidate_counts(router.top_k), spherical=router.spherical)
             layer.experts.resize(len(centres))
             memory.resize(len(centres))
         else:
-            centres = kmeans_centres(seen, len(memory.vectors), directions=memory.directions)
+            centres = kmeans_centres(rows, len(memory.vectors), spherical=router.spherical)
         memory.reset(centres)
 
+    def _memory_routers(self) -> list[MemoryRouter]:
+        return cast("list[MemoryRouter]", self.routers())
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if self.chooses_experts:
+        if self.chooses_num_experts:
             for depth, layer in enumerate(self._stack()):
                 saved = state_dict.get(f"{prefix}layers.{depth}.experts.bias")
                 if saved is not None and len(saved) != layer.experts.num_experts:
@@ -194,11 +191,18 @@ class RbM(MixtureStudent):
 class RbMConfig(MixtureConfig):
     """Options of Routing-by-Memory."""
 
+    module: ClassVar = RbM
+    former_names: ClassVar = {
+        "temperature": "learn_gate_scale",
+        "route_on": "router_inputs",
+        "feed": "expert_inputs",
+    }
+
     kind: Literal["rbm"] = Field(default="rbm", description="Mixture of experts routed by memory.")
     num_experts: NumExperts = Field(  # type: ignore[assignment]
         default=5,
-        description="Experts per layer: a number, a list with one for each layer, or 'auto', which chooses each "
-        "layer's from 3 to 8 by the silhouette of clusters of its inputs when pre-training ends.",
+        description="Experts per layer: a number, a list with a number for each layer, or 'auto', which chooses a "
+        "number from 3 to 8 for each layer by the silhouette of the clusters of its inputs at the end of pre-training.",
     )
     pretrain_epochs: int = Field(
         default=10, ge=0, description="Epochs at the start in which every row passes through the first expert."
@@ -208,76 +212,53 @@ class RbMConfig(MixtureConfig):
         default=0.05,
         ge=0,
         lt=1,
-        description="Share of the way from memory_momentum to 1 gone after annealing_epochs, Δ.",
+        description="Share of the way from memory_momentum to 1 covered after annealing_epochs, Δ.",
     )
-    annealing_epochs: int = Field(default=200, ge=1, description="Epochs over which Δ is reached, T.")
+    annealing_epochs: int = Field(default=200, ge=1, description="Epochs until Δ is reached, T.")
     commitment_weight: float = Field(
-        default=0.05, ge=0, description="Weight of the pull of hidden states towards their experts' memories."
+        default=0.05, ge=0, description="Weight of the loss that pulls hidden states to their experts' memories."
     )
     self_similarity_weight: float = Field(
-        default=0.01, ge=0, description="Weight of the push between the memories of a layer."
+        default=0.01, ge=0, description="Weight of the loss that pushes the memories of a layer apart."
     )
     input_attention: bool = Field(default=True, description="Whether each expert scales its input by a learned vector.")
     output_scale: bool = Field(default=True, description="Whether each layer scales its output by a learned number.")
 
     routing: Metric = Field(
         default="cosine",
-        description="Scores of rows with memories: their 'cosine', or minus the squared 'euclidean' distance in "
-        "shares of a row's mean one.",
+        description="Scores of a row and the memories: their 'cosine', or the negative squared 'euclidean' distances "
+        "divided by the row's mean squared distance.",
     )
-    temperature: Literal["fixed", "learned"] = Field(
-        default="fixed", description="Whether gate_scale is 'fixed' or 'learned' from the loss of the predictions."
+    learn_gate_scale: bool = Field(
+        default=False,
+        description="Whether the loss of the predictions trains the scale of the gates; gate_scale is its start.",
     )
     gate_scale: float = Field(
-        default=1.0, gt=0, le=100, description="What scores are multiplied by before the softmax over experts."
+        default=1.0, gt=0, le=100, description="Factor of the scores before the softmax over experts."
     )
-    route_on: Columns = Field(
-        default="all", description="Columns that the first layer routes on: 'all', 'encoding' or 'features'."
+    router_inputs: Columns = Field(
+        default="all", description="Columns that the first layer's router reads: 'all', 'encoding' or 'features'."
     )
-    feed: Literal["all", "features"] = Field(
-        default="all", description="Columns that the first layer's experts see: 'all' or 'features'."
+    expert_inputs: Literal["all", "features"] = Field(
+        default="all", description="Columns that the first layer's experts read: 'all' or 'features'."
     )
     encoding_dim: int | None = Field(
         default=None,
         ge=0,
-        description="How many columns, the last ones, are encodings; a run sets it where it is needed.",
+        description="Number of encoding columns, the last ones; set by the run if needed.",
     )
 
-    def for_columns(self, encoding_dim: int) -> RbMConfig:
-        needed = self.route_on != "all" or self.feed != "all"
+    @field_validator("learn_gate_scale", mode="before")
+    @classmethod
+    def _read_former_temperature(cls, value: Any) -> Any:
+        return {"fixed": False, "learned": True}.get(value, value) if isinstance(value, str) else value
+
+    def with_encoding_dim(self, encoding_dim: int) -> RbMConfig:
+        needed = self.router_inputs != "all" or self.expert_inputs != "all"
         return self.model_copy(update={"encoding_dim": encoding_dim}) if needed else self
 
     def _fewest_experts(self) -> int:
         counts = self.num_experts
         if isinstance(counts, str):
-            return MOST_EXPERTS
+            return MAX_EXPERTS
         return counts if isinstance(counts, int) else min(counts)
-
-    def build(
-        self, in_dim: int, num_classes: int, *, hidden_dim: int = DEFAULT_WIDTH, num_layers: int = DEFAULT_DEPTH
-    ) -> RbM:
-        return RbM(
-            in_dim,
-            num_classes,
-            hidden_dim=self.width(hidden_dim),
-            num_layers=self.num_layers or num_layers,
-            norm=self.norm,
-            dropout=self.dropout,
-            num_experts=self.num_experts,
-            top_k=self.top_k,
-            memory_momentum=self.memory_momentum,
-            annealing=self.annealing,
-            annealing_epochs=self.annealing_epochs,
-            commitment_weight=self.commitment_weight,
-            self_similarity_weight=self.self_similarity_weight,
-            load_balance_weight=self.load_balance_weight,
-            input_attention=self.input_attention,
-            output_scale=self.output_scale,
-            pretrain_epochs=self.pretrain_epochs,
-            routing=self.routing,
-            temperature=self.temperature,
-            gate_scale=self.gate_scale,
-            route_on=self.route_on,
-            feed=self.feed,
-            encoding_dim=self.encoding_dim,
-        )

@@ -160,7 +160,7 @@ class StudentObjective(nn.Module):
         """Do what comes after `epoch`, counted from 1 after any pre-training; return values worth recording."""
         if self.pseudo_labels is None or not self.pseudo_labels.due(epoch):
             return {}
-        return {"pseudo_labels": float(self.pseudo_labels.assign(student.scores(self.table.inputs)))}
+        return {"pseudo_labels": float(self.pseudo_labels.assign(student._logits(self.table.inputs)))}
 
     def _targets(self, output: StudentOutput, rows: Tensor, some: Tensor | None) -> Tensor:
         """Return the loss on labels and the teacher's targets alone."""

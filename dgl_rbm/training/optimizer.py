@@ -33,7 +33,7 @@ def make_adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: fl
 
 
 def _count_writes(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Let torch know that parameters were written, which the fused step does not; see `Derived`."""
+    """Let torch know that parameters were written, which the fused step does not; see `DerivedCache`."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             torch.autograd.graph.increment_version(parameter)

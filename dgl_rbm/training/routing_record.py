@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.students.base import Student
-from dgl_rbm.students.mixture import MixtureStudent
 
 __all__ = [
     "NoRoutingRecord",
@@ -118,7 +117,7 @@ class RoutingRecord:
     @torch.no_grad()
     def end_epoch(self, student: Student) -> dict[str, float]:
         """Return the values of the student as it is; nothing while it does not route."""
-        passes = student.routings(self._x) if isinstance(student, MixtureStudent) else []
+        passes = student.routings(self._x)
         values: dict[str, float] = {}
         now = [top_experts(routing.gates) for _, routing in passes]
         for depth, (_, routing) in enumerate(passes, 1):

@@ -213,11 +213,11 @@ class _StudentRun(EpochLoop):
         metrics: dict[str, float] = {}
         student = self.candidate()
         if targets is not None and targets.reads_labels_of(self.epoch):
-            scores = student.scores(table.inputs)
+            scores = student._logits(table.inputs)
             metrics |= targets.end_epoch(self.epoch, scores.argmax(dim=1))
             scores = scores[table.val_idx]
         else:
-            scores = student.scores(self.val_inputs)
+            scores = student._logits(self.val_inputs)
         labels = table.labels[table.val_idx]
         metrics["val_accuracy"] = float((scores.argmax(dim=1) == labels).float().mean())
         metrics["val_loss"] = float(cross_entropy(scores, labels))

@@ -98,7 +98,7 @@ def test_routing_is_identical_under_autocast_for_every_row_format() -> None:
         expected = router(x)
         with mixed_precision("bf16", CPU):
             routing = router(x)
-        assert torch.equal(routing.cosines, expected.cosines)
+        assert torch.equal(routing.scores, expected.scores)
         assert torch.equal(routing.gates, expected.gates)
     with mixed_precision("bf16", CPU):
         assert router(dense.bfloat16()).gates.dtype == torch.float32
@@ -146,7 +146,7 @@ def test_students_reach_the_same_accuracy_in_bf16_and_float32(kind: str, form: i
         losses[precision] = [entry["loss"] for entry in context.history]
         floats = [value for value in student.state_dict().values() if value.is_floating_point()]
         assert {value.dtype for value in floats} == {torch.float32}
-        assert student.scores(make_table(form).inputs).dtype == torch.float32
+        assert student._logits(make_table(form).inputs).dtype == torch.float32
     assert losses["bf16"] != losses["float32"]
     assert accuracy["bf16"] == pytest.approx(accuracy["float32"], abs=0.05)
     assert accuracy["float32"] > 0.8

@@ -152,26 +152,26 @@ def test_entries_per_column_of_every_row_format() -> None:
     assert entries_per_column(SparseRows.from_scipy(csr_matrix((0, 3), dtype="float32"))).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("route_on", ["all", "encoding", "features"])
-@pytest.mark.parametrize("feed", ["all", "features"])
-def test_only_the_columns_that_a_layer_reads_count(route_on: str, feed: str) -> None:
+@pytest.mark.parametrize("router_inputs", ["all", "encoding", "features"])
+@pytest.mark.parametrize("expert_inputs", ["all", "features"])
+def test_only_the_columns_that_a_layer_reads_count(router_inputs: str, expert_inputs: str) -> None:
     """Rows of 8 sparse and 3 dense columns; the reference counts row by row."""
     features = csr_matrix(torch.bernoulli(torch.full((20, 8), 0.2), generator=torch.Generator().manual_seed(0)).numpy())
     rows = hstack(SparseRows.from_scipy(features), torch.ones(20, 3))
-    columns = {"route_on": route_on, "feed": feed, "encoding_dim": 3}
+    columns = {"router_inputs": router_inputs, "expert_inputs": expert_inputs, "encoding_dim": 3}
     made = config_of("rbm", num_experts=4, top_k=2, pretrain_epochs=0, **columns).build(11, 5, num_layers=1)
     total = 0
     for row in range(20):
         stored = features[row].nnz
         read = {"all": stored + 3, "encoding": 3, "features": stored}
-        total += 4 * read[route_on] + 2 * 5 * read[feed]
+        total += 4 * read[router_inputs] + 2 * 5 * read[expert_inputs]
     assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(total / 20)
     made.routed.fill_(False)
-    fed = features.nnz / 20 + (3 if feed == "all" else 0)
+    fed = features.nnz / 20 + (3 if expert_inputs == "all" else 0)
     assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(5 * fed)
 
 
-def test_the_error_names_a_student_without_a_rule() -> None:
+def test_the_error_names_a_student_that_does_not_count() -> None:
     class Own(Student):
         pass
 

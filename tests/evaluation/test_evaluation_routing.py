@@ -116,7 +116,7 @@ def test_cosines_of_points_and_expert_embeddings_equal_the_routers_scores(sparse
             for i in (0, 17, 39):
                 for e in range(4):
                     cosine = torch.nn.functional.cosine_similarity(points[i], embeddings[e].detach(), dim=0)
-                    assert float(cosine) == pytest.approx(float(routing.cosines[i, e]), abs=1e-5)
+                    assert float(cosine) == pytest.approx(float(routing.scores[i, e]), abs=1e-5)
             assert torch.equal(gates, routing.gates)
             assert spherical
         assert routed_rows(student, x).points.shape == (40, width)
@@ -131,6 +131,14 @@ def test_points_of_a_euclidean_router_keep_their_lengths() -> None:
     assert not spherical
     distances = torch.cdist(points, nearest.memories()[-1].vectors.detach())
     assert torch.equal(top_experts(gates), distances.argmin(dim=1))
+
+
+def test_points_are_the_columns_that_the_router_reads() -> None:
+    with seeded(0, "test"):
+        x = torch.randn(30, 9)
+        options = {"num_experts": 4, "pretrain_epochs": 1, "router_inputs": "encoding", "encoding_dim": 3}
+        student = routed(RbM(9, 3, hidden_dim=7, **options), x)
+    assert torch.equal(routed_rows(student, x, layer=0).points, x[:, 6:])
 
 
 def test_students_without_routing_are_refused() -> None:

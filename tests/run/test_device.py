@@ -75,7 +75,7 @@ def test_training_a_student_makes_every_tensor_on_the_tables_device(kind: str, f
                 part.transposed()
         with torch.device(default):
             fit = fit_student(student, table, context, training)
-            scores = student.scores(table.inputs)
+            scores = student._logits(table.inputs)
         assert {value.device.type for value in [scores, *student.state_dict().values()]} == {"cpu"}
         fits.append((fit, context.history, scores.tolist()))
     assert fits[0] == fits[1]
@@ -114,8 +114,14 @@ FULL_OPTIONS: list[dict[str, Any]] = [
     {"kind": "mlp", "norm": "batch"},
     {"kind": "ensemble"},
     {"kind": "moe"},
-    {"kind": "rbm", "pretrain_epochs": 2, "temperature": "learned", "route_on": "encoding", "feed": "features"},
-    {"kind": "rbm", "pretrain_epochs": 2, "num_experts": [3, 4], "routing": "euclidean", "route_on": "features"},
+    {
+        "kind": "rbm",
+        "pretrain_epochs": 2,
+        "learn_gate_scale": True,
+        "router_inputs": "encoding",
+        "expert_inputs": "features",
+    },
+    {"kind": "rbm", "pretrain_epochs": 2, "num_experts": [3, 4], "routing": "euclidean", "router_inputs": "features"},
 ]
 
 
@@ -144,5 +150,5 @@ def test_terms_and_options_make_every_tensor_on_the_tables_device(options: dict[
         with torch.device(default):
             fit = fit_student(student, table, context, training, objective)
         assert {value.device.type for value in student.state_dict().values()} == {"cpu"}
-        fits.append((fit, context.history, student.scores(table.inputs).tolist()))
+        fits.append((fit, context.history, student._logits(table.inputs).tolist()))
     assert fits[0] == fits[1]

@@ -22,10 +22,10 @@ STUDENT = {
     "num_experts": "auto",
     "top_k": 2,
     "pretrain_epochs": 4,
-    "route_on": "encoding",
-    "feed": "features",
+    "router_inputs": "encoding",
+    "expert_inputs": "features",
     "routing": "euclidean",
-    "temperature": "learned",
+    "learn_gate_scale": True,
 }
 
 

@@ -55,6 +55,31 @@ def test_a_factor_multiplies_the_width_wherever_it_comes_from(kind: str) -> None
     assert sized.build(F, C).num_parameters() == wide
 
 
+def test_options_are_those_of_its_module_with_the_same_defaults(kind: str) -> None:
+    config = students.config_class(kind)
+    torch.manual_seed(0)
+    alone = config.module(F, C)
+    torch.manual_seed(0)
+    built = config().build(F, C)
+    assert alone.state_dict().keys() == built.state_dict().keys()
+    assert all(torch.equal(value, built.state_dict()[name]) for name, value in alone.state_dict().items())
+    for one, other in zip(alone.modules(), built.modules(), strict=True):
+        settings = {name: value for name, value in vars(one).items() if isinstance(value, (bool, int, float, str))}
+        assert settings == {name: getattr(other, name) for name in settings}
+
+
+def test_routers_and_routings_go_together(kind: str) -> None:
+    x = torch.rand(30, F)
+    for student in phases(kind):
+        routings = student.routings(x)
+        assert len(routings) == (0 if student.pretraining else len(student.routers()))
+        for router, (rows, routing) in zip(student.routers(), routings, strict=False):
+            assert router.embed(rows).shape[0] == routing.scores.shape[0] == routing.gates.shape[0] == 30
+        student.skip_pretraining()
+        assert not student.pretraining
+        assert student.multiply_adds(torch.ones(F, dtype=torch.float64)) > 0
+
+
 def test_names_itself_and_describes_its_options(kind: str) -> None:
     assert make(kind).kind == kind
     fields = students.config_class(kind).model_fields

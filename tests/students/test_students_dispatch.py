@@ -49,7 +49,7 @@ def problem(rows: int, experts: int, active: int, seed: int) -> tuple[Tensor, Te
 
 def all_at_once(yes: bool) -> Any:
     """Return a context in which experts are computed at once, as on a GPU, or not."""
-    return patch.object(dispatch, "_takes_all_at_once", lambda device, rows, shape: yes)
+    return patch.object(dispatch, "_stacks_experts", lambda device, rows, shape: yes)
 
 
 def assert_same(
@@ -84,7 +84,7 @@ def test_blocks_of_rows_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dispatch, "_BLOCK_VALUES", 1)
     assert_same(torch.clone, rows, 4, 2, seed=rows)
     # Two rows at a time.
-    monkeypatch.setattr(dispatch, "_AT_ONCE_VALUES", 2 * 4 * 5)
+    monkeypatch.setattr(dispatch, "_STACKED_VALUES", 2 * 4 * 5)
     assert_same(torch.clone, rows, 4, 2, seed=rows, at_once=True)
 
 
@@ -115,7 +115,7 @@ def test_no_rows_give_no_rows(at_once: bool) -> None:
 
 def test_a_gpu_takes_a_few_experts_at_once() -> None:
     def taken(device: str, rows: int, *shape: int) -> bool:
-        return dispatch._takes_all_at_once(torch.device(device), rows, torch.Size(shape))
+        return dispatch._stacks_experts(torch.device(device), rows, torch.Size(shape))
 
     assert taken("cuda", 4096, 16, 256, 256)
     assert not taken("cuda", 4096, 17, 256, 256)

@@ -50,7 +50,7 @@ def test_memory_router_is_equation_3(k: int) -> None:
     x = rows(7, 4)
     router = MemoryRouter(4, 5, k)
     routing = router(x)
-    for h, cosines, gates in zip(x.tolist(), routing.cosines.tolist(), routing.gates.tolist(), strict=True):
+    for h, cosines, gates in zip(x.tolist(), routing.scores.tolist(), routing.gates.tolist(), strict=True):
         expected = [reference_cosine(h, q) for q in router.memory.vectors.tolist()]
         assert cosines == pytest.approx(expected, abs=1e-6)
         assert gates == pytest.approx(reference_gates(expected, k), abs=1e-6)
@@ -86,7 +86,7 @@ def test_memory_router_passes_gradient_to_rows_alone() -> None:
     x = rows(5, 4).requires_grad_()
     router = MemoryRouter(4, 3, 2)
     routing = router(x)
-    commitment_loss(routing.cosines, routing.gates).backward()
+    commitment_loss(routing.scores, routing.gates).backward()
     assert x.grad.abs().sum() > 0
     assert router.memory.vectors.grad is None
 
@@ -123,7 +123,7 @@ def test_rows_of_zeros_are_routed_with_bounded_gradient() -> None:
     for router in (MemoryRouter(4, 3, 2), LearnedRouter(4, 3, 2, embedding_dim=2)):
         routing = router(x)
         assert torch.equal(routing.gates, torch.tensor([0.5, 0.5, 0.0]).expand(3, 3))
-        (gradient,) = torch.autograd.grad(routing.cosines.sum(), x)
+        (gradient,) = torch.autograd.grad(routing.scores.sum(), x)
         assert torch.isfinite(gradient).all()
         assert gradient.abs().max() < 100
 

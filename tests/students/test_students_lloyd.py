@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.students.layers import kmeans
-from dgl_rbm.students.layers.lloyd import _descend, _spread_out, _step, _UnitRows, lloyd_centres
+from dgl_rbm.students.layers.lloyd import _kmeans_plus_plus, _run_lloyd, _step, _UnitRows, lloyd_centres
 
 
 def sparse(x: Tensor) -> SparseRows:
@@ -86,8 +86,8 @@ def test_a_step_is_lloyds(seed: int, count: int, num_clusters: int) -> None:
 def test_steps_end_where_nothing_moves_and_no_cluster_is_empty(seed: int, num_clusters: int) -> None:
     x = blobs(40, 5, 4, 0.8, seed)
     rows = _UnitRows(x)
-    start = _spread_out(rows, num_clusters, np.random.default_rng(seed))
-    centres, found = _descend(rows, start, 200)
+    start = _kmeans_plus_plus(rows, num_clusters, np.random.default_rng(seed))
+    centres, found = _run_lloyd(rows, start, 200)
     again, total = slow_step(x, centres)
     torch.testing.assert_close(centres, torch.tensor(again), atol=1e-5, rtol=0)
     assert found == pytest.approx(total, abs=1e-3)
@@ -107,7 +107,7 @@ def test_an_empty_cluster_starts_anew_from_the_farthest_row() -> None:
 def test_starts_are_rows_far_from_each_other() -> None:
     x = torch.eye(6)[torch.arange(300) % 6] * (1 + torch.arange(300)[:, None])
     for seed in range(10):
-        start = _spread_out(_UnitRows(x), 6, np.random.default_rng(seed))
+        start = _kmeans_plus_plus(_UnitRows(x), 6, np.random.default_rng(seed))
         torch.testing.assert_close(start.max(dim=0).values, torch.ones(6))
 
 

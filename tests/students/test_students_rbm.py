@@ -70,7 +70,7 @@ def expert_zero(student: RbM, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_pretraining_is_an_mlp_of_the_first_experts(norm: str) -> None:
+def test_pretraining_is_an_mlp_of_the_forward_firsts(norm: str) -> None:
     student, x = make(routed=False, norm=norm).eval(), rows()
     assert student.pretraining
     torch.testing.assert_close(student(x), expert_zero(student, x))
@@ -131,7 +131,7 @@ def test_moe_can_be_pretrained_too() -> None:
     student.finish_pretraining(x)
     student.eval()
     first = student.layers[0]
-    torch.testing.assert_close(first(x)[0], first.first_expert(x))
+    torch.testing.assert_close(first(x)[0], first.forward_first(x))
 
 
 @pytest.mark.parametrize("routed", [False, True])

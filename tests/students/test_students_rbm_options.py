@@ -22,30 +22,30 @@ from dgl_rbm.objectives import self_similarity_loss
 from dgl_rbm.registry import students
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import StackedRows
-from dgl_rbm.students.layers.cluster_count import best_centres, silhouette
-from dgl_rbm.students.layers.columns import columns_of, input_columns
+from dgl_rbm.students.layers.cluster_count import centres_by_silhouette, silhouette
+from dgl_rbm.students.layers.columns import column_slice, select_columns
 from dgl_rbm.students.layers.kmeans import kmeans_centres
 from dgl_rbm.students.layers.lloyd import lloyd_centres
 from dgl_rbm.students.layers.memory import ExpertMemory
-from dgl_rbm.students.layers.routing import MemoryRouter, nearness_to
+from dgl_rbm.students.layers.routing import MemoryRouter, negative_scaled_sq_distance
 from dgl_rbm.students.rbm import RbM
 
 F, P, H, C = 4, 3, 5, 3
 OPTIONS: dict[str, dict[str, Any]] = {
     "euclidean": {"routing": "euclidean"},
-    "learned": {"temperature": "learned"},
+    "learned": {"learn_gate_scale": True},
     "sharp": {"gate_scale": 4.0},
-    "euclidean-learned": {"routing": "euclidean", "temperature": "learned", "gate_scale": 2.0},
-    "on-encoding": {"route_on": "encoding"},
-    "on-features": {"route_on": "features"},
-    "apart": {"route_on": "encoding", "feed": "features"},
+    "euclidean-learned": {"routing": "euclidean", "learn_gate_scale": True, "gate_scale": 2.0},
+    "on-encoding": {"router_inputs": "encoding"},
+    "on-features": {"router_inputs": "features"},
+    "apart": {"router_inputs": "encoding", "expert_inputs": "features"},
     "listed": {"num_experts": [3, 5]},
     "auto": {"num_experts": "auto"},
     "everything": {
         "routing": "euclidean",
-        "temperature": "learned",
-        "route_on": "encoding",
-        "feed": "features",
+        "learn_gate_scale": True,
+        "router_inputs": "encoding",
+        "expert_inputs": "features",
         "num_experts": "auto",
     },
 }
@@ -158,7 +158,7 @@ def test_finishing_pretraining_keeps_the_function(name: str) -> None:
 
 def test_the_config_builds_what_it_says() -> None:
     options = OPTIONS["everything"] | {"num_experts": [3, 4], "gate_scale": 2.0}
-    config = students.resolve({"kind": "rbm", "hidden_dim": H, **options}).for_columns(P)
+    config = students.resolve({"kind": "rbm", "hidden_dim": H, **options}).with_encoding_dim(P)
     student = config.build(F + P, C)
     first, second = student._stack()
     assert (first.router.metric, first.router.gate_scale, first.router.columns) == ("euclidean", 2.0, slice(F, F + P))
@@ -167,13 +167,22 @@ def test_the_config_builds_what_it_says() -> None:
     assert first.router.log_scale.exp().item() == pytest.approx(2.0)
     plain = students.resolve("rbm")
     # Where columns do not matter, saved options do not change with the encoder.
-    assert plain.for_columns(P) is plain
+    assert plain.with_encoding_dim(P) is plain
     assert students.resolve(config.model_dump(mode="json")) == config
+
+
+def test_options_are_read_under_their_former_names() -> None:
+    former = {"temperature": "learned", "route_on": "encoding", "feed": "features"}
+    config = students.resolve({"kind": "rbm", **former})
+    assert (config.learn_gate_scale, config.router_inputs, config.expert_inputs) == (True, "encoding", "features")
+    assert not students.resolve({"kind": "rbm", "temperature": "fixed"}).learn_gate_scale
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        ({"temperature": "hot"}, "learn_gate_scale"),
+        ({"temperature": "learned", "learn_gate_scale": True}, "former name of 'learn_gate_scale'"),
         ({"num_experts": 0}, "num_experts"),
         ({"num_experts": []}, "num_experts"),
         ({"num_experts": "some"}, "num_experts"),
@@ -181,7 +190,7 @@ def test_the_config_builds_what_it_says() -> None:
         ({"num_experts": 2}, r"top_k \(3\) is larger"),
         ({"gate_scale": 0}, "gate_scale"),
         ({"routing": "manhattan"}, "cosine"),
-        ({"feed": "encoding"}, "feed"),
+        ({"expert_inputs": "encoding"}, "expert_inputs"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
@@ -193,14 +202,14 @@ def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> N
     ("options", "complaint"),
     [
         ({"num_experts": [3, 4, 5]}, r"3 numbers, \[3, 4, 5\], for 2 layers"),
-        ({"num_experts": "auto", "pretrain_epochs": 0}, "chosen when pre-training ends"),
-        ({"route_on": "encoding", "encoding_dim": None}, "7 columns are encodings is not known"),
-        ({"route_on": "encoding", "encoding_dim": 0}, "'encoding', but 0 of the 7 columns"),
-        ({"feed": "features", "encoding_dim": 7}, "feed is 'features', but 7 of the 7 columns"),
-        ({"route_on": "features", "encoding_dim": 9}, "9 of the 7 columns"),
+        ({"num_experts": "auto", "pretrain_epochs": 0}, "chosen at the end of pre-training"),
+        ({"router_inputs": "encoding", "encoding_dim": None}, "encodings among the 7 columns is unknown"),
+        ({"router_inputs": "encoding", "encoding_dim": 0}, "'encoding', but 0 of the 7 columns"),
+        ({"expert_inputs": "features", "encoding_dim": 7}, "expert_inputs is 'features', but 7 of the 7 columns"),
+        ({"router_inputs": "features", "encoding_dim": 9}, "9 of the 7 columns"),
     ],
 )
-def test_what_does_not_fit_the_inputs_is_refused(options: dict[str, Any], complaint: str) -> None:
+def test_options_that_do_not_fit_the_inputs_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         make(routed=False, **options)
 
@@ -208,17 +217,17 @@ def test_what_does_not_fit_the_inputs_is_refused(options: dict[str, Any], compla
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 5))
 def test_nearness_is_scale_free_and_bounded(seed: int, count: int, num_experts: int) -> None:
     x, memories = rows(count, seed), rows(num_experts, seed + 1)
-    scores = nearness_to(x, memories)
+    scores = negative_scaled_sq_distance(x, memories)
     assert (scores <= 0).all()
     assert (scores >= -num_experts - 1e-4).all()
-    torch.testing.assert_close(nearness_to(8 * x, 8 * memories), scores, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(nearness_to(sparse(x), memories), scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(negative_scaled_sq_distance(8 * x, 8 * memories), scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(negative_scaled_sq_distance(sparse(x), memories), scores, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(scores.mean(dim=1), torch.full((count,), -1.0), atol=1e-3, rtol=0)
 
 
 def test_a_row_that_is_every_memory_has_scores_and_gradients() -> None:
     x = torch.ones(2, 4, requires_grad=True)
-    scores = nearness_to(x, torch.ones(3, 4))
+    scores = negative_scaled_sq_distance(x, torch.ones(3, 4))
     scores.sum().backward()
     assert not scores.any()
     assert torch.isfinite(x.grad).all()
@@ -238,7 +247,7 @@ def test_the_commitment_of_euclidean_routing_pulls_rows_to_their_memories() -> N
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_memories_of_euclidean_routing_move_to_the_mean_of_their_rows(form: str) -> None:
     torch.manual_seed(0)
-    memory, x = ExpertMemory(3, 7, directions=False), rows(9)
+    memory, x = ExpertMemory(3, 7, spherical=False), rows(9)
     gates = torch.rand(9, 3) * (torch.rand(9, 3) > 0.5)
     gates[:, 2] = 0
     before = memory.vectors.detach().clone()
@@ -257,17 +266,17 @@ def test_kmeans_of_rows_as_they_are_tells_lengths_apart(form: str) -> None:
     direction = normalize(rows(1))
     x = torch.cat([length * direction + 0.01 * rows(20, int(length)) for length in (0.0, 5.0, 10.0)])
     for centres in (
-        kmeans_centres(forms(x)[form], 3, directions=False),
-        lloyd_centres(forms(x)[form], 3, np.random.default_rng(0), directions=False),
+        kmeans_centres(forms(x)[form], 3, spherical=False),
+        lloyd_centres(forms(x)[form], 3, np.random.default_rng(0), spherical=False),
     ):
         assert sorted(round(float(length)) for length in centres.norm(dim=1)) == [0, 5, 10]
     if form == "dense":
-        zeros = kmeans_centres(torch.zeros(4, 3), 3, directions=False)
+        zeros = kmeans_centres(torch.zeros(4, 3), 3, spherical=False)
         assert len(torch.unique(zeros, dim=0)) == 3
 
 
 def test_the_mix_alone_trains_the_scale_and_passes_no_gradient_to_scores() -> None:
-    router = MemoryRouter(4, 3, 2, learned_scale=True, gate_scale=1.5)
+    router = MemoryRouter(4, 3, 2, learn_gate_scale=True, gate_scale=1.5)
     x = rows(10, columns=4).requires_grad_()
     routing = router(x)
     gates = router.detached_gates(routing)
@@ -282,7 +291,7 @@ def test_the_mix_alone_trains_the_scale_and_passes_no_gradient_to_scores() -> No
 
 
 def test_the_gradient_of_the_scale_is_that_of_differences() -> None:
-    student, x = make(temperature="learned").eval(), rows(20)
+    student, x = make(learn_gate_scale=True).eval(), rows(20)
     target = rows(20, 5, C)
 
     def loss(shift: float) -> float:
@@ -297,7 +306,7 @@ def test_the_gradient_of_the_scale_is_that_of_differences() -> None:
 
 
 def test_the_scale_is_capped_and_chooses_no_other_experts() -> None:
-    router = MemoryRouter(4, 5, 2, learned_scale=True)
+    router = MemoryRouter(4, 5, 2, learn_gate_scale=True)
     x = rows(30, columns=4)
     before = router(x).gates
     with torch.no_grad():
@@ -306,7 +315,7 @@ def test_the_scale_is_capped_and_chooses_no_other_experts() -> None:
     assert torch.isfinite(after).all()
     assert float(router._scale().detach()) == pytest.approx(100, rel=1e-4)
     assert ((after > 0) <= (before > 0)).all()
-    assert router.choose(x[[0]])[0][1] == pytest.approx(float(after[0].max()), rel=1e-4)
+    assert router.route_one(x[[0]])[0][1] == pytest.approx(float(after[0].max()), rel=1e-4)
 
 
 def test_only_routed_and_fed_columns_matter() -> None:
@@ -325,14 +334,14 @@ def test_only_routed_and_fed_columns_matter() -> None:
 def test_columns_of_every_form(part: slice | None) -> None:
     x = rows(5)
     for form, given_rows in forms(x).items():
-        cut = columns_of(given_rows, part)
+        cut = select_columns(given_rows, part)
         dense = cut if isinstance(cut, Tensor) else cut.to_dense()
         assert torch.equal(dense, x if part is None else x[:, part]), form
-    assert columns_of(x, None) is x
+    assert select_columns(x, None) is x
     stacked = forms(x)["stacked"]
-    assert columns_of(stacked, slice(F, F + P)) is stacked.parts[1]
-    assert columns_of(stacked, slice(0, F)) is stacked.parts[0]
-    assert input_columns("all", 7, None, "feed") is None
+    assert select_columns(stacked, slice(F, F + P)) is stacked.parts[1]
+    assert select_columns(stacked, slice(0, F)) is stacked.parts[0]
+    assert column_slice("all", 7, None, "expert_inputs") is None
 
 
 @given(st.integers(0, 10_000), st.integers(4, 30), st.integers(1, 6))
@@ -359,15 +368,15 @@ def test_the_number_of_blobs_is_found(count: int) -> None:
     torch.manual_seed(0)
     x = blobs(count, seed=count)
     for given_rows in (x, sparse(x)):
-        assert len(best_centres(given_rows, range(3, 9))) == count
+        assert len(centres_by_silhouette(given_rows, range(3, 9))) == count
     again = torch.cat([x, torch.zeros(5, 24)])
-    assert len(best_centres(again, range(3, 9))) == count
+    assert len(centres_by_silhouette(again, range(3, 9))) == count
 
 
 def test_degenerate_rows_give_the_first_number_quietly() -> None:
     torch.manual_seed(0)
     for x in (torch.zeros(6, 4), torch.ones(6, 4), torch.zeros(0, 4)):
-        centres = best_centres(x, range(3, 9))
+        centres = centres_by_silhouette(x, range(3, 9))
         assert len(centres) == 3
         assert torch.isfinite(centres).all()
 
@@ -418,14 +427,14 @@ def test_work_is_counted_by_the_columns_that_are_read() -> None:
 @pytest.mark.parametrize("length", [0.0, 1e-7, 1e-3, 1.0, 100.0])
 def test_memories_of_any_length_turn_by_the_same_angle(length: float) -> None:
     """A step that forgot their length would throw those near the origin, where rows of zeros put them, far away."""
-    unit, stretched = ExpertMemory(3, 4, directions=False), ExpertMemory(3, 4, directions=False)
+    unit, stretched = ExpertMemory(3, 4, spherical=False), ExpertMemory(3, 4, spherical=False)
     start = normalize(rows(3, seed=2, columns=4))
     factors = torch.tensor([[1.0], [length], [1.0]])
     unit.reset(start)
     stretched.reset(start * factors)
     for memory in (unit, stretched):
         (0.3 * self_similarity_loss(memory.vectors)).backward()
-        memory.descend()
+        memory.gradient_step()
     assert not torch.equal(unit.vectors[1], start[1])
     torch.testing.assert_close(stretched.vectors[1], unit.vectors[1] * length)
 
@@ -446,7 +455,7 @@ def test_rows_of_zeros_are_no_end_of_an_expert() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_a_learned_scale_comes_back_from_its_cap(metric: str) -> None:
-    student = make(temperature="learned", routing=metric)
+    student = make(learn_gate_scale=True, routing=metric)
     student.train()
     for router in (layer.router for layer in student._stack()):
         with torch.no_grad():

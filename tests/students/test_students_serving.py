@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from dgl_rbm.rows.sparse import Rows, SparseRows, linear
 from dgl_rbm.rows.stacked import StackedRows
-from dgl_rbm.students.layers.derived import Derived
+from dgl_rbm.students.layers.cache import DerivedCache
 from dgl_rbm.students.layers.experts import PackedExperts
-from dgl_rbm.students.layers.routing import choose_experts, top_k_gates
+from dgl_rbm.students.layers.routing import single_row_gates, top_k_gates
 from dgl_rbm.students.moe import MoE
 from dgl_rbm.students.rbm import RbM
 from dgl_rbm.training.optimizer import _FUSED_ON_CPU, make_adam
@@ -58,7 +58,7 @@ def test_predictions_are_the_same_with_and_without_gradients(kind: type[RbM | Mo
 @given(st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75]), min_size=1, max_size=8), st.integers(1, 8))
 def test_the_experts_of_a_single_row_are_those_of_many(scores: list[float], k: int) -> None:
     gates = top_k_gates(torch.tensor([scores]), k)[0]
-    chosen = dict(choose_experts(scores, k))
+    chosen = dict(single_row_gates(scores, k))
     assert sorted(chosen) == gates.nonzero().squeeze(1).tolist()
     for expert, gate in chosen.items():
         assert gate == pytest.approx(float(gates[expert]), rel=1e-5)
@@ -150,8 +150,8 @@ def test_copies_and_pickles_serve_without_what_was_kept() -> None:
 
 def test_derived_values_are_made_once_without_gradients_and_each_time_with_them() -> None:
     calls: list[int] = []
-    source, derived = torch.ones(2), Derived()
-    derived.keep(True)
+    source, derived = torch.ones(2), DerivedCache()
+    derived.enable(True)
 
     def compute() -> int:
         calls.append(1)

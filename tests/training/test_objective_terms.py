@@ -81,8 +81,8 @@ def test_hidden_states_are_what_the_last_layer_reads(kind: str, phase: str) -> N
     stacks = student.members if hasattr(student, "members") else [student]
     for stack in stacks:
         last = stack.layers[-1]
-        # Mixtures call `first_expert` in pre-training, which no hook of a module sees.
-        for name in ("forward", "first_expert"):
+        # Mixtures call `forward_first` in pre-training, which no hook of a module sees.
+        for name in ("forward", "forward_first"):
             if hasattr(last, name):
                 setattr(last, name, noted(getattr(last, name), read))
     output = student.training_forward(table.inputs)

@@ -22,7 +22,6 @@ from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.runtime.shared import SharedParts
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student, StudentConfig
-from dgl_rbm.students.mixture import MixtureStudent
 from dgl_rbm.teachers.resolve import as_teacher
 
 __all__ = ["REPEATS", "Bench", "Measured", "measure_students"]
@@ -90,14 +89,13 @@ class Bench:
             teacher = as_teacher(cast(Any, config.teacher), self.task.features.shape[1], self.task.num_classes)
         assert isinstance(config.student, StudentConfig)
         sized = config.student.sized(teacher.hidden_dim, teacher.num_layers)
-        return sized.for_columns(self.encodings(config).dim)
+        return sized.with_encoding_dim(self.encodings(config).dim)
 
     def student(self, config: DistillConfig, shape: StudentConfig) -> Student:
         """Return a student that routes as a trained one does, with random weights: times do not depend on these."""
         with seeded(config.seed, "student-weights"):
             student = shape.build(self.in_dim(config), self.task.num_classes)
-        if isinstance(student, MixtureStudent):
-            student.routed.fill_(True)
+        student.skip_pretraining()
         return student.serve()
 
     def complexity(self, config: DistillConfig, student: Student) -> Complexity:

@@ -167,7 +167,7 @@ def _read(cell: Cell, out: Path) -> _Routed:
         routed_rows(run.student, student_inputs(run.predictor.encodings, task, ids)),
         task.test_labels()[asked],
         [entry for entry in history if entry["stage"] == "student"],
-        len(list(run.student.layers)),  # type: ignore[arg-type]
+        len(run.student.routers()),
     )
 
 

@@ -61,7 +61,7 @@ _OF_STUDENT: dict[str, Space] = {
         "student.self_similarity_weight": Range(low=0.0, high=0.05),
         "student.memory_momentum": Choices(choices=[0.9, 0.99]),
         "student.routing": Choices(choices=["cosine", "euclidean"]),
-        "student.temperature": Choices(choices=["fixed", "learned"]),
+        "student.learn_gate_scale": Choices(choices=[False, True]),
     },
 }
 # Beyond the paper.

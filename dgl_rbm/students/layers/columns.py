@@ -1,4 +1,4 @@
-"""A part of the columns of rows: what a router or the experts of a layer read of them."""
+"""Column selection: the columns of its inputs that a layer's router or experts read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import StackedRows
 
-__all__ = ["Columns", "columns_of", "input_columns"]
+__all__ = ["Columns", "column_slice", "select_columns"]
 
 Columns = Literal["all", "encoding", "features"]
 
 
-def columns_of(rows: Rows, columns: slice | None) -> Rows:
-    """Return the given columns of `rows`, or `rows` where `columns` is None.
+def select_columns(rows: Rows, columns: slice | None) -> Rows:
+    """Return the given columns of `rows`, or `rows` itself if `columns` is None.
 
     Parameters
     ----------
     rows : Tensor, SparseRows or StackedRows
         float32 ``[B, D]``.
     columns : slice or None
-        First column and the one after the last.
+        First column, and one past the last.
 
     Returns
     -------
     Tensor, SparseRows or StackedRows
-        Shares the values where the columns are whole parts of stacked rows, or the rows a tensor.
+        A view of a tensor, and of stacked rows if the columns are whole parts; otherwise a copy.
     """
     if columns is None:
         return rows
@@ -42,14 +42,14 @@ def columns_of(rows: Rows, columns: slice | None) -> Rows:
         for part, width in zip(rows.parts, rows.widths, strict=True):
             inside = slice(max(start - before, 0), min(stop - before, width))
             if inside.start < inside.stop:
-                parts.append(columns_of(part, inside))
+                parts.append(select_columns(part, inside))
             before += width
         return parts[0] if len(parts) == 1 else StackedRows(parts)  # type: ignore[arg-type]
     return SparseRows.from_scipy(rows.to_scipy()[:, start:stop]).to(rows.device)
 
 
-def input_columns(part: Columns, in_dim: int, encoding_dim: int | None, option: str) -> slice | None:
-    """Return which columns of a student's inputs `part` means; None for all.
+def column_slice(part: Columns, in_dim: int, encoding_dim: int | None, option: str) -> slice | None:
+    """Return the columns of a student's inputs that `part` names; None stands for all.
 
     Parameters
     ----------
@@ -57,21 +57,21 @@ def input_columns(part: Columns, in_dim: int, encoding_dim: int | None, option: 
     in_dim : int
         F + P; the encodings come last.
     encoding_dim : int or None
-        P, where it is known.
+        P, if known.
     option : str
-        The option that asks, for errors.
+        Name of the option with the value `part`, for errors.
 
     Raises
     ------
     ConfigError
-        Where P is not known, or there are no such columns.
+        If P is unknown, or `part` has no columns.
     """
     if part == "all":
         return None
     if encoding_dim is None:
         raise ConfigError(
-            f"{option} is '{part}', but how many of the {in_dim} columns are encodings is not known.",
-            hint="Set encoding_dim, 0 where there are none.",
+            f"{option} is '{part}', but the number of encodings among the {in_dim} columns is unknown.",
+            hint="Set encoding_dim; 0 if there are no encodings.",
         )
     if not 0 <= encoding_dim <= in_dim or not (encoding_dim if part == "encoding" else in_dim - encoding_dim):
         raise ConfigError(

@@ -1,13 +1,12 @@
-"""Sends rows to the experts that their gates name and mixes what comes back: Σ_e gate_e · (x W_e + b_e).
+"""Dispatch of rows to the experts with nonzero gates, and the mix of their outputs: Σ_e gate_e · (x W_e + b_e).
 
-Blocks of rows are taken one after another. In a block the (row, expert) pairs are sorted by expert, so that each
-expert multiplies one contiguous slice, and `embedding_bag` gathers, weighs and adds up each row's k results in one
-pass. No [k · B, N] tensor of all results exists: what one block needs fits into the caches of the processor, where
-one buffer of the whole batch would be fetched anew from memory in each of these steps.
+Rows are processed in blocks. In a block the (row, expert) pairs are sorted by expert, so that each expert multiplies
+one contiguous slice, and `embedding_bag` gathers, weights and adds each row's k results in one pass. No [k · B, N]
+tensor of all results exists: a block fits into the processor's caches, whereas a buffer of the whole batch would be
+read from memory again in each of these steps.
 
-On a GPU what gates of zero leave out is computed too where that takes less time than to launch a product for each
-expert: the rows stand once for each expert, times its gate, and one product takes all of them, [g_1 x, ..., g_E x] with
-the W_e below each other.
+On a GPU, experts with gates of zero are computed too if that is faster than launching one product per expert: the rows
+are repeated for each expert, scaled by its gate, and one product multiplies [g_1 x, ..., g_E x] by the stacked W_e.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from dgl_rbm.rows.stacked import StackedRows
 
 __all__ = ["mix"]
 
-# Values of the widest of a block's rows: with three experts a row, some 12 MiB of gathered rows.
+# Values of a block at the widest layer: with three experts per row, some 12 MiB of gathered rows.
 _BLOCK_VALUES = 2**20
 _FEWEST_ROWS = 1024
-# What a GPU takes at once: experts, multiply-adds, and values of the rows that stand there once for each expert.
-_MOST_AT_ONCE = 16
-_AT_ONCE_PRODUCTS = 2**35
-_AT_ONCE_VALUES = 2**26
+# Limits of the single product on a GPU: experts, multiply-adds, and values of the repeated rows.
+_STACKED_EXPERTS = 16
+_STACKED_PRODUCTS = 2**35
+_STACKED_VALUES = 2**26
 
 
 def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """Return ``Σ_e gates[:, e] · (x @ weights[e] + bias[e])``.
 
-    Computed for the gates that are not zero; on a GPU, where the product is not too large, for all of them.
+    Computed for the nonzero gates alone; on a GPU for all gates if the product is small enough.
 
     Parameters
     ----------
     x : Tensor, SparseRows or StackedRows
         ``[B, F]``.
     gates : Tensor
-        ``[B, E]``; gradients flow into those that are not zero.
+        ``[B, E]``; gradients flow into the nonzero ones.
     weights, bias : Tensor
         ``[E, F, N]`` and ``[E, N]``.
 
     Returns
     -------
     Tensor
-        ``[B, N]``, of the type of `weights`; under autocast bfloat16, and float32 of rows that are no tensor.
+        ``[B, N]``, with the dtype of `weights`; bfloat16 under autocast, but float32 for structured rows.
     """
     if isinstance(x, StackedRows):
         total: Tensor | None = None
@@ -64,46 +63,46 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     if isinstance(x, StructuredRows):
         with in_float32(x.device):
             return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
-    mix_rows = _MixAtOnce if _takes_all_at_once(x.device, len(x), weights.shape) else _DenseMix
+    mix_rows = _StackedMix if _stacks_experts(x.device, len(x), weights.shape) else _DenseMix
     return mix_rows.apply(*lowered(x, gates, weights, bias))
 
 
-def _takes_all_at_once(device: torch.device, rows: int, shape: torch.Size) -> bool:
-    """Whether experts of that shape, ``[E, F, N]``, are all computed for so many rows."""
-    return device.type != "cpu" and shape[0] <= _MOST_AT_ONCE and rows * shape.numel() <= _AT_ONCE_PRODUCTS
+def _stacks_experts(device: torch.device, rows: int, shape: torch.Size) -> bool:
+    """Whether one product computes all experts of shape ``[E, F, N]`` for this number of rows."""
+    return device.type != "cpu" and shape[0] <= _STACKED_EXPERTS and rows * shape.numel() <= _STACKED_PRODUCTS
 
 
 class _Block(NamedTuple):
-    """The (row, expert) pairs of a block of rows.
+    """(row, expert) pairs of a block of rows.
 
     Attributes
     ----------
     part : slice
-        The block's rows.
+        Rows of the block.
     rows : Tensor
-        Row of each pair, expert after expert, int64 ``[P]``.
+        Row of each pair, sorted by expert, int64 ``[P]``.
     slices : list of (int, slice)
-        Each expert that has pairs, and where they lie.
+        Each expert with pairs, and their positions in `rows`.
     active : Tensor
-        Whether each expert, down, gets each row, across; bool ``[E, b]``.
-    places, starts : Tensor
-        Where each row's pairs lie, row after row, int64 ``[P]``, and where each row's places begin, ``[b]``.
+        Whether the row is routed to the expert, bool ``[E, b]``.
+    positions, starts : Tensor
+        Positions of the pairs in `rows`, sorted by row, int64 ``[P]``, and where each row begins in them, ``[b]``.
     gates : Tensor
-        Those of the pairs, row after row, ``[P]``.
+        Gates of the pairs, sorted by row, ``[P]``.
     """
 
     part: slice
     rows: Tensor
     slices: list[tuple[int, slice]]
     active: Tensor
-    places: Tensor
+    positions: Tensor
     starts: Tensor
     gates: Tensor
 
 
 def _blocks(gates: Tensor, widest: int) -> list[_Block]:
     count = gates.shape[0]
-    # A GPU has no such caches, and each block costs it a wait for the sizes.
+    # A GPU has no such caches, and each block costs a synchronisation for the sizes.
     size = max(_FEWEST_ROWS, _BLOCK_VALUES // widest) if gates.device.type == "cpu" else max(1, count)
     return [_block(gates, slice(start, min(start + size, count))) for start in range(0, count, size)]
 
@@ -142,8 +141,8 @@ class _DenseMix(torch.autograd.Function):
             results = weights.new_empty(len(block.rows), width)
             for expert, pairs in block.slices:
                 torch.mm(x.index_select(0, block.rows[pairs]), weights[expert], out=results[pairs])
-            parts.append(_add_up(results, block).addmm_(gates[block.part], bias))
-        return _joined(parts, weights.new_empty(0, width))
+            parts.append(_weighted_sums(results, block).addmm_(gates[block.part], bias))
+        return _concatenated(parts, weights.new_empty(0, width))
 
     @staticmethod
     @once_differentiable
@@ -163,7 +162,7 @@ class _DenseMix(torch.autograd.Function):
                     torch.mm(upstream, weights[expert].t(), out=back[pairs])
                 if of_weights is not None:
                     inputs = x.index_select(0, rows)
-                    # Whichever is narrower takes the gates.
+                    # The narrower operand is scaled by the gates.
                     narrow = upstream if upstream.shape[1] < inputs.shape[1] else inputs
                     narrow.mul_(by_expert[pairs])
                     of_weights[expert].addmm_(inputs.t(), upstream)
@@ -175,33 +174,33 @@ class _DenseMix(torch.autograd.Function):
                 pulled = inactive.masked_scatter(block.active, pulls) + bias @ gradient[block.part].t()
                 of_gates.append(torch.where(block.active, pulled, inactive).t())
             if needs_x:
-                of_x.append(_add_up(back, block))
+                of_x.append(_weighted_sums(back, block))
         return (
-            _joined(of_x, torch.zeros_like(x)) if needs_x else None,
-            _joined(of_gates, torch.zeros_like(gates)) if needs_gates else None,
+            _concatenated(of_x, torch.zeros_like(x)) if needs_x else None,
+            _concatenated(of_gates, torch.zeros_like(gates)) if needs_gates else None,
             of_weights,
             gates.t() @ gradient if needs_bias else None,
         )
 
 
-def _add_up(results: Tensor, block: _Block) -> Tensor:
-    """Return, for each row of the block, the sum of its results weighted by its gates."""
-    return embedding_bag(block.places, results, block.starts, mode="sum", per_sample_weights=block.gates)
+def _weighted_sums(results: Tensor, block: _Block) -> Tensor:
+    """Return the sum of each row's results, weighted by its gates."""
+    return embedding_bag(block.positions, results, block.starts, mode="sum", per_sample_weights=block.gates)
 
 
-def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:
+def _concatenated(parts: list[Tensor], empty: Tensor) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else empty
 
 
-class _MixAtOnce(torch.autograd.Function):
-    """All experts in one product; what no gate asks for is multiplied by zero, and must be finite for that."""
+class _StackedMix(torch.autograd.Function):
+    """All experts in one product; results with a gate of zero are multiplied by zero and must be finite."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, gates, weights, bias)
         below = weights.flatten(0, 1)
-        parts = [torch.addmm(g @ bias, _gated(rows, g), below) for rows, g in _in_parts(x, gates)]
-        return _joined(parts, weights.new_empty(0, weights.shape[2]))
+        parts = [torch.addmm(g @ bias, _gated(rows, g), below) for rows, g in _in_chunks(x, gates)]
+        return _concatenated(parts, weights.new_empty(0, weights.shape[2]))
 
     @staticmethod
     @once_differentiable
@@ -211,7 +210,7 @@ class _MixAtOnce(torch.autograd.Function):
         below = weights.flatten(0, 1)
         of_x, of_gates, done = [], [], 0
         of_weights = torch.zeros_like(below) if needs_weights else None
-        for rows, g in _in_parts(x, gates):
+        for rows, g in _in_chunks(x, gates):
             upstream = gradient[done : done + len(rows)]
             done += len(rows)
             if of_weights is not None:
@@ -224,27 +223,27 @@ class _MixAtOnce(torch.autograd.Function):
                     pulls = torch.bmm(back, rows.unsqueeze(2)).squeeze(2) + upstream @ bias.t()
                     of_gates.append(torch.where(g != 0, pulls, torch.zeros_like(pulls)))
         return (
-            _joined(of_x, torch.zeros_like(x)) if needs_x else None,
-            _joined(of_gates, torch.zeros_like(gates)) if needs_gates else None,
+            _concatenated(of_x, torch.zeros_like(x)) if needs_x else None,
+            _concatenated(of_gates, torch.zeros_like(gates)) if needs_gates else None,
             None if of_weights is None else of_weights.view_as(weights),
             gates.t() @ gradient if needs_bias else None,
         )
 
 
 def _gated(rows: Tensor, gates: Tensor) -> Tensor:
-    """Return the rows once for each expert, times its gate, ``[B, E · F]``."""
+    """Return the rows repeated for each expert and scaled by its gate, ``[B, E · F]``."""
     return (gates.unsqueeze(2) * rows.unsqueeze(1)).flatten(1)
 
 
-def _in_parts(x: Tensor, gates: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows with their gates, so many at a time that `_gated` stays small."""
-    size = max(1, _AT_ONCE_VALUES // max(1, gates.shape[1] * x.shape[1]))
-    # Splitting no rows would give one part of none.
+def _in_chunks(x: Tensor, gates: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield chunks of rows and gates for which `_gated` stays small."""
+    size = max(1, _STACKED_VALUES // max(1, gates.shape[1] * x.shape[1]))
+    # `split` of no rows returns one empty chunk.
     yield from zip(x.split(size), gates.split(size), strict=True) if len(x) else ()
 
 
 class _SparseMix(torch.autograd.Function):
-    """All rows go through every expert in use: to cut a part out of sparse rows costs more than its products save."""
+    """All rows pass through every expert in use: selecting sparse rows costs more than the saved products."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, weights: Tensor, bias: Tensor, rows: SparseRows) -> Tensor:

@@ -1,4 +1,4 @@
-"""Packed experts: E linear maps, of which each row passes through the few that its gates name."""
+"""Packed experts: E linear maps; each row passes through those with a gate above zero."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.rows.sparse import Rows, linear, matmul
-from dgl_rbm.students.layers.derived import Serving
+from dgl_rbm.students.layers.cache import CachingModule
 from dgl_rbm.students.layers.dispatch import mix
 from dgl_rbm.students.layers.memory import resized
 
@@ -18,17 +18,17 @@ __all__ = ["PackedExperts"]
 _LOG_CAP = math.log(100.0)
 
 
-class PackedExperts(Serving):
-    """exp(s) · Σ_e gate_e · (W_e (exp(a_e) ⊙ h) + b_e), computed for the gates that are not zero (RbM paper, eq. 5).
+class PackedExperts(CachingModule):
+    """exp(s) · Σ_e gate_e · (W_e (exp(a_e) ⊙ h) + b_e), computed for the nonzero gates (RbM paper, eq. 5).
 
     Parameters
     ----------
     num_experts, in_dim, out_dim : int
         E, F and N.
     input_attention : bool
-        Whether each expert scales its input by a learned exp(a_e), which starts at 1.1.
+        Whether each expert scales its inputs by a learned exp(a_e), initially 1.1.
     output_scale : bool
-        Whether the output is scaled by a learned exp(s), which starts at 2.
+        Whether the outputs are scaled by a learned exp(s), initially 2.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PackedExperts(Serving):
         output_scale: bool = False,
     ) -> None:
         super().__init__()
-        # The start of `nn.Linear`, whose fan-in is the input of one expert.
+        # As `nn.Linear` is initialised, with the fan-in of one expert.
         bound = 1 / math.sqrt(in_dim)
         self.weights = nn.Parameter(torch.empty(num_experts, in_dim, out_dim).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_experts, out_dim).uniform_(-bound, bound))
@@ -54,14 +54,14 @@ class PackedExperts(Serving):
         return self.weights.shape[0]
 
     def forward(self, x: Rows, gates: Tensor) -> Tensor:
-        """Mix the experts' outputs.
+        """Return the mix of the experts' outputs.
 
         Parameters
         ----------
         x : Tensor, SparseRows or StackedRows
             float32 ``[B, F]``.
         gates : Tensor
-            float32 ``[B, E]``; gradients flow into those that are not zero.
+            float32 ``[B, E]``; gradients flow into the nonzero ones.
 
         Returns
         -------
@@ -69,14 +69,14 @@ class PackedExperts(Serving):
             float32 ``[B, N]``.
         """
         if torch.is_grad_enabled():
-            self.derived.forget()
-        # While serving the scaled weights are at hand.
-        if isinstance(x, Tensor) and not self.serves and self._scales_rows(len(x)):
+            self.cache.clear()
+        # In serving mode the scaled weights are cached.
+        if isinstance(x, Tensor) and not self.serving and self._scales_rows(len(x)):
             return self._mix_scaled_rows(x, gates)
         return mix(x, gates, *self._scaled())
 
     def mix_one(self, x: Rows, chosen: Sequence[tuple[int, float]]) -> Tensor:
-        """Mix the outputs of the chosen experts for a single row, without gradients.
+        """Return the mixed outputs of the chosen experts for a single row, without gradients.
 
         Parameters
         ----------
@@ -100,20 +100,20 @@ class PackedExperts(Serving):
             mixed.add_(bias[expert], alpha=gate)
         return mixed
 
-    def first(self, x: Rows) -> Tensor:
-        """Return the output ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
+    def forward_first(self, x: Rows) -> Tensor:
+        """Return the outputs ``[B, N]`` of the first expert alone, with gate one, for rows ``[B, F]``."""
         if torch.is_grad_enabled():
-            self.derived.forget()
-        weights, bias = self._scaled() if self.serves else self._scale(slice(0, 1))
+            self.cache.clear()
+        weights, bias = self._scaled() if self.serving else self._scale(slice(0, 1))
         return linear(x, weights[0].t(), bias[0])
 
     def _scaled(self) -> tuple[Tensor, Tensor]:
         sources = [part for part in (self.weights, self.bias, self.attention, self.scale) if part is not None]
-        scaled: tuple[Tensor, Tensor] = self.derived.get(sources, lambda: self._scale(slice(None)))
+        scaled: tuple[Tensor, Tensor] = self.cache.get(sources, lambda: self._scale(slice(None)))
         return scaled
 
     def _scale(self, of: slice) -> tuple[Tensor, Tensor]:
-        """Return the weights and biases of some experts with attention and output scale multiplied in."""
+        """Return weights and biases of some experts with input attention and output scale multiplied in."""
         weights, bias = self.weights[of], self.bias[of]
         factor = None if self.attention is None else _exp(self.attention[of]).unsqueeze(2)
         if self.scale is not None:
@@ -123,12 +123,12 @@ class PackedExperts(Serving):
         return weights if factor is None else weights * factor, bias
 
     def _scales_rows(self, count: int) -> bool:
-        """Whether to scale each expert's share of `count` rows is less work than to scale its weights."""
+        """Whether scaling each expert's rows, out of `count`, is less work than scaling its weights."""
         return (self.attention is not None or self.scale is not None) and 2 * count < self.bias.shape[1]
 
     def _mix_scaled_rows(self, x: Tensor, gates: Tensor) -> Tensor:
         mixed = self.bias.new_zeros(x.shape[0], self.bias.shape[1])
-        # Unbound once: indexing a packed parameter would fill a gradient of its whole size for each expert.
+        # Unbound once: the gradient of each indexing would be a tensor of the whole packed size.
         weights, bias = self.weights.unbind(), self.bias.unbind()
         attention = None if self.attention is None else _exp(self.attention).unbind()
         for e, gate in enumerate(gates.unbind(dim=1)):
@@ -142,31 +142,31 @@ class PackedExperts(Serving):
 
     @torch.no_grad()
     def copy_first(self) -> None:
-        """Give every expert the weights, bias and attention of the first."""
+        """Copy the weights, bias and attention of the first expert to all others."""
         for packed in (self.weights, self.bias, self.attention):
             if packed is not None:
                 packed.copy_(packed[:1].expand_as(packed).clone())
 
     def resize(self, num_experts: int) -> None:
-        """Have this many experts, in place: the first ones are kept, new ones are copies of the first.
+        """Set the number of experts, in place: the first ones are kept, new ones are copies of the first.
 
-        The parameters stay the same objects, so that an optimiser that was made before steps them still.
+        The parameters stay the same objects, so an existing optimiser still steps them.
         """
         for packed in (self.weights, self.bias, self.attention):
             if packed is not None:
                 packed.data = resized(packed.data, num_experts)
                 packed.grad = None
-        self.derived.forget()
+        self.cache.clear()
 
     @torch.no_grad()
     def cap(self) -> None:
-        """Put attention and scale back to log 100 where they exceed it; beyond it they have no gradient."""
+        """Clamp log attention and log scale to at most log 100; above it they have no gradient."""
         for logarithm in (self.attention, self.scale):
             if logarithm is not None:
                 logarithm.clamp_(max=_LOG_CAP)
 
     def parameters_per_expert(self) -> int:
-        """Return the number of parameters that belong to one expert alone."""
+        """Return the number of parameters of one expert."""
         packed = (self.weights, self.bias, self.attention)
         return sum(part[0].numel() for part in packed if part is not None)
 

@@ -1,4 +1,4 @@
-"""k-means in torch, for rows on a GPU: greedy k-means++ and Lloyd's steps, made of products with the rows alone."""
+"""k-means in torch for rows on a GPU: greedy k-means++ and Lloyd's algorithm by matrix products alone."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ __all__ = ["lloyd_centres"]
 def lloyd_centres(
     x: Rows,
     num_clusters: int,
-    noise: np.random.Generator,
+    rng: np.random.Generator,
     *,
     n_init: int = 3,
     max_iter: int = 100,
-    directions: bool = True,
+    spherical: bool = True,
 ) -> Tensor:
-    """Return the k-means centres of the rows after scaling each to length one, the best of several starts.
+    """Return the k-means centres of the rows after scaling each to length one, the best of several initialisations.
 
-    Starts are drawn by greedy k-means++ (Arthur and Vassilvitskii, 2007), a cluster without rows starts anew from the
-    row that is farthest from its centre, and a start ends when no row changes its cluster: as in scikit-learn. The
-    rows are multiplied and never copied, and no sum depends on the order in which a GPU's threads come to it.
+    As in scikit-learn, greedy k-means++ (Arthur and Vassilvitskii, 2007) draws the initial centres, an empty cluster is
+    moved to the row farthest from its centre, and iterations stop when no row changes its cluster. The rows are
+    multiplied and never copied, and no sum depends on the order of a GPU's threads.
 
     Parameters
     ----------
     x : Tensor, SparseRows or StackedRows
-        float32 ``[B, D]``, no row of zeros, at least as many rows as clusters.
+        float32 ``[B, D]``, at least as many rows as clusters; no row of zeros if `spherical`.
     num_clusters : int
         E.
-    noise : numpy.random.Generator
-        Draws the starts.
+    rng : numpy.random.Generator
+        Draws the initial centres.
     n_init, max_iter : int
-        Starts, and most steps of each.
-    directions : bool
-        Whether rows are scaled; where not, they may be zeros.
+        Number of initialisations, and the most iterations of each.
+    spherical : bool
+        Whether rows are scaled.
 
     Returns
     -------
     Tensor
-        float32 ``[E, D]``, on the rows' device; with fewer distinct rows than clusters some are the same.
+        float32 ``[E, D]``, on the rows' device; some are equal if there are fewer distinct rows than clusters.
     """
-    rows = _UnitRows(x) if directions else _PlainRows(x)
+    rows = _UnitRows(x) if spherical else _PlainRows(x)
     best, least = None, math.inf
     for _ in range(n_init):
-        centres, inertia = _descend(rows, _spread_out(rows, num_clusters, noise), max_iter)
+        centres, inertia = _run_lloyd(rows, _kmeans_plus_plus(rows, num_clusters, rng), max_iter)
         if best is None or inertia < least:
             best, least = centres, inertia
     assert best is not None
@@ -57,7 +57,7 @@ def lloyd_centres(
 
 
 class _UnitRows:
-    """Rows scaled to length one, by scaling what they are multiplied with."""
+    """Rows scaled to length one; the factors are applied to the products."""
 
     def __init__(self, x: Rows) -> None:
         self.x = x
@@ -68,22 +68,22 @@ class _UnitRows:
         return self.x.shape[0]
 
     def dense(self, index: Tensor) -> Tensor:
-        """Return some rows as an ordinary tensor."""
+        """Return some rows as a dense tensor."""
         picked = take(self.x, index)
         return (picked if isinstance(picked, Tensor) else picked.to_dense()) * self.inverse[index]
 
     def squared_distances(self, centres: Tensor) -> Tensor:
-        """Return the squared distance of each row from each centre, ``[B, E]``."""
+        """Return the squared distance of each row to each centre, ``[B, E]``."""
         products = matmul(self.x, centres.t()) * self.inverse
         return (self.squares + centres.square().sum(dim=1) - 2 * products).clamp_(min=0)
 
     def sums(self, members: Tensor) -> Tensor:
-        """Return the sum of each cluster's rows, ``[E, D]``; `members` is zero or one, ``[B, E]``."""
+        """Return the sum of each cluster's rows, ``[E, D]``; `members` is one-hot, ``[B, E]``."""
         return transpose_matmul(self.x, members * self.inverse).t()
 
 
 class _PlainRows(_UnitRows):
-    """Rows as they are."""
+    """Rows without scaling."""
 
     def __init__(self, x: Rows) -> None:
         self.x = x
@@ -91,15 +91,15 @@ class _PlainRows(_UnitRows):
         self.inverse = torch.ones_like(self.squares)
 
 
-def _spread_out(rows: _UnitRows, num_clusters: int, noise: np.random.Generator) -> Tensor:
-    """Draw first centres far from each other: each the best of a few rows drawn by their squared distance."""
+def _kmeans_plus_plus(rows: _UnitRows, num_clusters: int, rng: np.random.Generator) -> Tensor:
+    """Return initial centres by greedy k-means++: each the best of a few rows drawn by squared distance."""
     device, trials = rows.inverse.device, 2 + int(math.log(num_clusters))
-    centres = rows.dense(torch.as_tensor([int(noise.integers(len(rows)))], device=device))
+    centres = rows.dense(torch.as_tensor([int(rng.integers(len(rows)))], device=device))
     nearest = rows.squared_distances(centres)[:, 0]
     for _ in range(1, num_clusters):
-        # On the CPU: a running sum on a GPU differs in its last digits from run to run.
+        # On the CPU: a cumulative sum on a GPU differs in its last digits between runs.
         running = np.cumsum(nearest.cpu().numpy(), dtype=np.float64)
-        drawn = np.searchsorted(running, noise.random(trials) * running[-1], side="right")
+        drawn = np.searchsorted(running, rng.random(trials) * running[-1], side="right")
         candidates = rows.dense(torch.as_tensor(drawn.clip(max=len(rows) - 1), device=device))
         distances = torch.minimum(rows.squared_distances(candidates), nearest.unsqueeze(1))
         chosen = distances.sum(dim=0).argmin()
@@ -107,8 +107,8 @@ def _spread_out(rows: _UnitRows, num_clusters: int, noise: np.random.Generator) 
     return centres
 
 
-def _descend(rows: _UnitRows, centres: Tensor, max_iter: int) -> tuple[Tensor, float]:
-    """Return the centres after Lloyd's steps, and the sum of the rows' squared distances from the nearest ones."""
+def _run_lloyd(rows: _UnitRows, centres: Tensor, max_iter: int) -> tuple[Tensor, float]:
+    """Return the centres after Lloyd's iterations, and their inertia."""
     before: Tensor | None = None
     for _ in range(max_iter):
         distances, labels = rows.squared_distances(centres).min(dim=1)
@@ -119,12 +119,12 @@ def _descend(rows: _UnitRows, centres: Tensor, max_iter: int) -> tuple[Tensor, f
 
 
 def _step(rows: _UnitRows, centres: Tensor, distances: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of each cluster's rows; clusters without rows take the farthest ones from the others."""
+    """Return the mean of each cluster's rows; empty clusters take the farthest rows of the others."""
     empty = torch.bincount(labels, minlength=len(centres)).eq(0).nonzero().squeeze(1)
     if len(empty):
         farthest = distances.topk(len(empty)).indices
         labels = labels.index_copy(0, farthest, empty)
     members = torch.nn.functional.one_hot(labels, len(centres)).to(centres.dtype)
     counts = members.sum(dim=0).unsqueeze(1)
-    # A cluster that gave away its only row stays where it is.
+    # A cluster that lost its only row keeps its centre.
     return torch.where(counts > 0, rows.sums(members) / counts.clamp(min=1), centres)

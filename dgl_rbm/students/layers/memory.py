@@ -1,4 +1,4 @@
-"""Expert memories: one vector per expert, in the middle of the rows that the expert is for."""
+"""Expert memories: one vector per expert, in the centre of the rows routed to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ExpertMemory", "annealed_momentum", "resized"]
 
 
 def resized(packed: Tensor, count: int) -> Tensor:
-    """Return a copy of the first `count` rows; where there are fewer, the first one stands for the others."""
+    """Return a copy of the first `count` rows; missing rows are copies of the first."""
     kept = packed[:count]
     return torch.cat([kept, kept[:1].expand(count - len(kept), *kept.shape[1:])])
 
@@ -20,7 +20,7 @@ def resized(packed: Tensor, count: int) -> Tensor:
 def annealed_momentum(epoch: int, momentum: float, annealing: float, annealing_epochs: int) -> float:
     """Return λ(t) = min(λ0 + (1 − λ0)·Δ·t/T, 1) (RbM paper, eq. 14).
 
-    The paper prints max(λ, 1), which would freeze the memory from the first step on.
+    The paper prints max(λ, 1), which would freeze the memory from the first step.
 
     Parameters
     ----------
@@ -37,48 +37,47 @@ def annealed_momentum(epoch: int, momentum: float, annealing: float, annealing_e
 
 
 class ExpertMemory(nn.Module):
-    """The memory Q of a layer's experts.
+    """Memory Q of a layer's experts.
 
-    Where only `directions` matter, as published, the vectors start and are kept at length one, but whoever reads
-    them normalises them, since a gradient step changes their length. `vectors` is a parameter because the
-    self-similarity loss (eq. 7) has a gradient for it; `update` moves it towards its rows besides.
+    Spherical memories, as published, start at length one and `update` keeps them there. A gradient step changes their
+    length, so every reader normalises them. `vectors` is a parameter because the self-similarity loss (eq. 7) has a
+    gradient for it; `update` moves it towards the routed rows.
 
     Parameters
     ----------
     num_experts, dim : int
         E, and the width D of the rows that are routed.
-    directions : bool
-        Whether rows and memories are scaled to length one before they are averaged. Where not, a memory lies in the
-        middle of its rows as they are.
+    spherical : bool
+        Whether rows and memories are scaled to length one before averaging. If not, a memory is the centre of its
+        unscaled rows.
     """
 
-    def __init__(self, num_experts: int, dim: int, *, directions: bool = True) -> None:
+    def __init__(self, num_experts: int, dim: int, *, spherical: bool = True) -> None:
         super().__init__()
-        self.directions = directions
+        self.spherical = spherical
         self.vectors = nn.Parameter(normalize(torch.randn(num_experts, dim)))
 
     @torch.no_grad()
     def reset(self, vectors: Tensor) -> None:
-        """Start from `vectors`, float32 ``[E, D]``; of any length but zero where only directions matter."""
+        """Set the memories to `vectors`, float32 ``[E, D]``; of any length but zero if spherical."""
         vectors = vectors.to(self.vectors)
-        self.vectors.copy_(normalize(vectors) if self.directions else vectors)
+        self.vectors.copy_(normalize(vectors) if self.spherical else vectors)
 
     def resize(self, num_experts: int) -> None:
-        """Have this many memories, in place: the first ones are kept, new ones are copies of the first."""
+        """Set the number of memories, in place: the first ones are kept, new ones are copies of the first."""
         self.vectors.data = resized(self.vectors.data, num_experts)
         self.vectors.grad = None
 
     @torch.no_grad()
-    def descend(self) -> None:
-        """Take one gradient step of size 1, in place, and forget the gradient.
+    def gradient_step(self) -> None:
+        """Take one gradient step of size 1, in place, and clear the gradient.
 
-        A memory of another length than one, which only one that is no direction has, turns by the angle that one of
-        length one would.
+        Without `spherical`, memories have any length; each turns by the same angle as one of length one.
         """
         step = self.vectors.grad
         if step is not None:
-            if not self.directions:
-                # A cosine's gradient grows as the length shrinks: memories of rows of zeros would be thrown far away.
+            if not self.spherical:
+                # The gradient of a cosine grows as the length shrinks: memories near the origin would jump far away.
                 step = step * self.vectors.square().sum(dim=1, keepdim=True)
             self.vectors.sub_(step)
             self.vectors.grad = None
@@ -87,13 +86,13 @@ class ExpertMemory(nn.Module):
     def update(self, x: Rows, gates: Tensor, momentum: float) -> None:
         """Move each memory towards the rows routed to its expert (RbM paper, eq. 4), in place.
 
-        Q_e ← λ·Q_e + (1 − λ)·Σ_j softmax_j(gate_je)·h_j over the rows j with gate_je ≠ 0, rows and memory of
-        length one where only directions matter. The memory of an expert without rows stays as it is, bit for bit.
+        Q_e ← λ·Q_e + (1 − λ)·Σ_j softmax_j(gate_je)·h_j over the rows j with gate_je ≠ 0, rows and memory scaled
+        to length one if spherical. The memory of an expert without rows does not change by a bit.
 
         Parameters
         ----------
         x : Tensor or SparseRows
-            The rows that were routed, float32 ``[B, D]``.
+            Routed rows, float32 ``[B, D]``.
         gates : Tensor
             float32 ``[B, E]``.
         momentum : float
@@ -101,10 +100,10 @@ class ExpertMemory(nn.Module):
         """
         routed = gates != 0
         used = routed.any(dim=0)
-        # Columns of unused experts are softmaxed over nothing; they are not read below.
+        # The softmax of a column without rows is NaN; it is not used below.
         shares = gates.masked_fill(~routed, -torch.inf).softmax(dim=0)
         shares = shares.nan_to_num()
-        if not self.directions:
+        if not self.spherical:
             moved = momentum * self.vectors + (1 - momentum) * transpose_matmul(x, shares).t()
             self.vectors.copy_(torch.where(used.unsqueeze(1), moved, self.vectors))
             return

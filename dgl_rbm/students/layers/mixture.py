@@ -1,4 +1,4 @@
-"""A mixture-of-experts layer: a router and the experts that it sends rows to."""
+"""Mixture-of-experts layer: a router and its experts."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from torch.nn.functional import dropout
 
 from dgl_rbm.precision import autocasts
 from dgl_rbm.rows.sparse import Rows
-from dgl_rbm.students.layers.columns import columns_of
+from dgl_rbm.students.layers.columns import select_columns
 from dgl_rbm.students.layers.experts import PackedExperts
-from dgl_rbm.students.layers.routing import Routing, TopKRouter
+from dgl_rbm.students.layers.routing import Routing, TopKRouter, read_entries
 
 __all__ = ["MixtureLayer"]
 
 
 class MixtureLayer(nn.Module):
-    """Routes rows and mixes what their experts make of them (RbM paper, eqs. 1 and 5).
+    """Routes rows and mixes the outputs of their experts (RbM paper, eqs. 1 and 5).
 
     Parameters
     ----------
     router : TopKRouter
-        Sees the rows as they are.
+        Reads the rows without dropout.
     experts : PackedExperts
-        See the rows after dropout.
+        Read the rows after dropout.
     dropout : float
-        Share of the experts' input dropped in training; zero for the first layer.
+        Share of the experts' inputs dropped in training; zero for the first layer.
     stop_gate_gradient : bool
         Whether the mix passes no gradient to the scores, so that only penalties train the routing.
     columns : slice, optional
-        The columns that the experts see, where not all.
+        Columns that the experts read; all by default.
     """
 
     def __init__(
@@ -48,22 +48,29 @@ class MixtureLayer(nn.Module):
         self.stop_gate_gradient = stop_gate_gradient
 
     def forward(self, x: Rows) -> tuple[Tensor, Routing]:
-        """Return the mixed outputs ``[B, N]`` of rows ``[B, F]``, and how the rows were routed."""
+        """Return the mixed outputs ``[B, N]`` of rows ``[B, F]``, and their routing."""
         routing = self.router(x)
         gates = self.router.detached_gates(routing) if self.stop_gate_gradient else routing.gates
-        return self.experts(self._fed(x), gates), routing
+        return self.experts(self._expert_inputs(x), gates), routing
 
-    def answer(self, x: Rows) -> Tensor:
-        """Return the mixed outputs ``[B, N]`` alone; quicker than `forward` where a single row is served."""
-        if x.shape[0] == 1 and self.experts.serves and not autocasts(x.device):
-            return self.experts.mix_one(columns_of(x, self.columns), self.router.choose(x))
+    def output(self, x: Rows) -> Tensor:
+        """Return the mixed outputs ``[B, N]`` alone; faster than `forward` for a single row in serving mode."""
+        if x.shape[0] == 1 and self.experts.serving and not autocasts(x.device):
+            return self.experts.mix_one(select_columns(x, self.columns), self.router.route_one(x))
         return self(x)[0]
 
-    def first_expert(self, x: Rows) -> Tensor:
-        """Return the output ``[B, N]`` of the first expert alone, with weight one for every row."""
-        return self.experts.first(self._fed(x))
+    def forward_first(self, x: Rows) -> Tensor:
+        """Return the outputs ``[B, N]`` of the first expert alone, with gate one for every row."""
+        return self.experts.forward_first(self._expert_inputs(x))
 
-    def _fed(self, x: Rows) -> Rows:
-        """Return what the experts see of rows."""
-        x = columns_of(x, self.columns)
+    def multiply_adds(self, column_shares: Tensor, *, routed: bool) -> float:
+        """Return the multiply-adds of one row, with routing or for the first expert alone; see `Student`."""
+        one_expert = read_entries(column_shares, self.columns) * self.experts.bias.shape[1]
+        if not routed:
+            return one_expert
+        active = min(self.router.top_k, self.experts.num_experts)
+        return self.router.multiply_adds(column_shares) + active * one_expert
+
+    def _expert_inputs(self, x: Rows) -> Rows:
+        x = select_columns(x, self.columns)
         return dropout(x, self.dropout) if self.training and self.dropout and isinstance(x, Tensor) else x

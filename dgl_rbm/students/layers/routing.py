@@ -1,4 +1,4 @@
-"""Routers: which experts a row goes to, and with which weights."""
+"""Routers: the experts of each row and their gates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.precision import in_float32
-from dgl_rbm.rows.sparse import Rows, linear, matmul, norms
-from dgl_rbm.students.layers.columns import columns_of
-from dgl_rbm.students.layers.derived import Serving
+from dgl_rbm.rows.sparse import Rows, StructuredRows, linear, matmul, norms
+from dgl_rbm.students.layers.cache import CachingModule
+from dgl_rbm.students.layers.columns import select_columns
 from dgl_rbm.students.layers.memory import ExpertMemory
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
     "Metric",
     "Routing",
     "TopKRouter",
-    "choose_experts",
-    "cosines_to",
-    "directions_of",
-    "nearness_to",
+    "cosine_similarities",
+    "negative_scaled_sq_distance",
+    "read_entries",
+    "single_row_gates",
     "top_k_gates",
+    "unit_vectors",
 ]
 
 
@@ -35,18 +36,18 @@ _LOG_CAP = math.log(100.0)
 
 
 class Routing(NamedTuple):
-    """Where a router sends each row.
+    """Routing of rows by a layer.
 
     Attributes
     ----------
-    cosines : Tensor
-        Cosine between each row and each expert's embedding, or what `MemoryRouter` has in its place, float32
-        ``[B, E]``.
+    scores : Tensor
+        Scores of each row and each expert, float32 ``[B, E]``: cosines, or the `negative_scaled_sq_distance` of a
+        `MemoryRouter` with the euclidean metric.
     gates : Tensor
         Weight of each expert, float32 ``[B, E]``; each row sums to one and is zero outside its k experts.
     """
 
-    cosines: Tensor
+    scores: Tensor
     gates: Tensor
 
 
@@ -58,14 +59,14 @@ def top_k_gates(scores: Tensor, k: int) -> Tensor:
     scores : Tensor
         float32 ``[B, E]``.
     k : int
-        Experts per row; of equal scores the ones in front are kept.
+        Experts per row; ties go to the first ones.
 
     Returns
     -------
     Tensor
         float32 ``[B, E]``.
     """
-    # A stable sort, since `topk` leaves the choice among equal scores open.
+    # A stable sort: `topk` has no defined tie-breaking.
     kept = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :k]
     best = scores.gather(1, kept)
     # A softmax written out: torch's own takes six times as long on rows of a few values.
@@ -73,26 +74,34 @@ def top_k_gates(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores).scatter(1, kept, shares / shares.sum(dim=1, keepdim=True))
 
 
-def cosines_to(rows: Rows, directions: Tensor) -> Tensor:
-    """Return the cosine of each row with each of the `directions`, ``[B, E]``; zero where either has no length.
+def single_row_gates(scores: list[float], k: int) -> list[tuple[int, float]]:
+    """Return `top_k_gates` of one row as pairs of expert and gate, in descending order."""
+    kept = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:k]
+    shares = [math.exp(scores[expert] - scores[kept[0]]) for expert in kept]
+    total = sum(shares)
+    return [(expert, share / total) for expert, share in zip(kept, shares, strict=True)]
+
+
+def cosine_similarities(rows: Rows, units: Tensor) -> Tensor:
+    """Return the cosine of each row with each unit vector, ``[B, E]``; zero if either is zero.
 
     Parameters
     ----------
     rows : Tensor or StructuredRows
         float32 ``[B, D]``.
-    directions : Tensor
-        What `directions_of` returns, float32 ``[E, D]``.
+    units : Tensor
+        As returned by `unit_vectors`, float32 ``[E, D]``.
     """
-    # The few directions on the left: this way round the product of dense rows is three times faster.
-    products = (directions @ rows.t()).t() if isinstance(rows, Tensor) else matmul(rows, directions.t())
-    return products / _lengths(rows)
+    # The few vectors on the left: in this order the product of dense rows is three times as fast.
+    products = (units @ rows.t()).t() if isinstance(rows, Tensor) else matmul(rows, units.t())
+    return products / _nonzero_norms(rows)
 
 
-def nearness_to(rows: Rows, vectors: Tensor) -> Tensor:
-    """Return minus the squared distance of each row from each of the `vectors`, in shares of the row's mean one.
+def negative_scaled_sq_distance(rows: Rows, vectors: Tensor) -> Tensor:
+    """Return the negative squared distance of each row to each vector, divided by the row's mean squared distance.
 
-    Scaling rows and vectors together changes nothing, so that gates stay as sharp as they are while hidden states
-    grow. The mean passes no gradient: what pulls a row to one vector does not push it away from the others.
+    The scores do not change if rows and vectors are scaled together, so gates keep their sharpness while hidden states
+    grow. The mean passes no gradient: pulling a row to one vector does not push it away from the others.
 
     Parameters
     ----------
@@ -104,99 +113,108 @@ def nearness_to(rows: Rows, vectors: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        float32 ``[B, E]``, in ``[-E, 0]``; zero where all vectors equal the row.
+        float32 ``[B, E]``, in ``[-E, 0]``; zero if all vectors equal the row.
     """
     products = (vectors @ rows.t()).t() if isinstance(rows, Tensor) else matmul(rows, vectors.t())
     squares = rows.square().sum(dim=1) if isinstance(rows, Tensor) else norms(rows).square()
     distances = (squares.unsqueeze(1) + vectors.square().sum(dim=1) - 2 * products).clamp_min(0)
     mean = distances.detach().mean(dim=1, keepdim=True)
-    # Not a small epsilon: dividing zeros by one would make their gradient explode.
+    # No small epsilon: zeros divided by one would have exploding gradients.
     return -distances / torch.where(mean > 0, mean, 1.0)
 
 
-def directions_of(vectors: Tensor) -> Tensor:
-    """Return the vectors ``[E, D]``, each scaled to length one, or zeros where it has none."""
-    return vectors / _lengths(vectors)
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Return the vectors ``[E, D]`` scaled to length one; zeros stay zeros."""
+    return vectors / _nonzero_norms(vectors)
 
 
-def _lengths(rows: Rows) -> Tensor:
+def _nonzero_norms(rows: Rows) -> Tensor:
+    """Return the norms ``[B, 1]``, with divisors that keep zeros in place of norms of zero."""
     lengths = norms(rows).unsqueeze(1)
     if not torch.is_grad_enabled():
-        # Zeros divided by anything are zeros.
+        # Without gradients any divisor of zeros will do.
         return lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
-    # Not a small epsilon: dividing a zero row by one would make its gradient explode.
+    # No small epsilon: a zero row divided by one would have exploding gradients.
     return torch.where(lengths > 0, lengths, 1.0)
 
 
-def choose_experts(scores: list[float], k: int) -> list[tuple[int, float]]:
-    """Return what `top_k_gates` does for one row, as pairs of expert and gate, the largest first."""
-    kept = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:k]
-    shares = [math.exp(scores[expert] - scores[kept[0]]) for expert in kept]
-    total = sum(shares)
-    return [(expert, share / total) for expert, share in zip(kept, shares, strict=True)]
+def read_entries(column_shares: Tensor, columns: slice | None) -> float:
+    """Return the mean number of entries of a row that are multiplied if only `columns` are read, None for all."""
+    return float(column_shares[slice(None) if columns is None else columns].sum())
 
 
-class TopKRouter(Serving):
-    """Base of the routers: a softmax over the k largest cosines.
+class TopKRouter(CachingModule):
+    """Base of the routers: gates are a softmax over the k largest scores.
 
     Parameters
     ----------
     top_k : int
         k, at most the number of experts.
+    spherical : bool
+        Whether scores depend on the directions of rows alone.
     columns : slice, optional
-        The columns that rows are routed by, where not all.
+        Columns that the router reads; all by default.
     """
 
-    def __init__(self, top_k: int, columns: slice | None = None) -> None:
+    def __init__(self, top_k: int, *, spherical: bool = True, columns: slice | None = None) -> None:
         super().__init__()
         self.top_k = top_k
+        self.spherical = spherical
         self.columns = columns
 
-    def seen(self, x: Rows) -> Rows:
-        """Return the columns of `x` that rows are routed by."""
-        return columns_of(x, self.columns)
+    def select_columns(self, x: Rows) -> Rows:
+        """Return the columns of `x` that the router reads, ``[B, D]``."""
+        return select_columns(x, self.columns)
+
+    def embed(self, x: Rows) -> Tensor:
+        """Return selected columns ``[B, D]`` in the space of the experts' embeddings, dense."""
+        return x.to_dense() if isinstance(x, StructuredRows) else x
+
+    @abstractmethod
+    def scores(self, x: Rows) -> Tensor:
+        """Return the score of each row and each expert, ``[B, E]``, from the selected columns ``[B, D]``."""
 
     def gates(self, scores: Tensor) -> Tensor:
-        """Return the gates ``[B, E]`` of scores ``[B, E]``, as losses on the routing see them."""
+        """Return the gates ``[B, E]`` of scores ``[B, E]`` as the penalties on the routing use them."""
         return top_k_gates(scores, self.top_k)
 
     def detached_gates(self, routing: Routing) -> Tensor:
-        """Return the gates of a routing without gradient into its scores, as the mix of the experts sees them."""
+        """Return the gates of a routing as the mix of the experts uses them, without gradient to the scores."""
         return routing.gates.detach()
 
-    @abstractmethod
-    def cosines(self, x: Rows) -> Tensor:
-        """Return the cosine of each row with each expert's embedding, ``[B, E]``; `x` is what the router has `seen`."""
-
     def forward(self, x: Rows) -> Routing:
-        """Route rows ``[B, D]``, in float32 under autocast too: near cosines are equal in bfloat16."""
+        """Route rows ``[B, F]``, in float32 also under autocast: bfloat16 turns near scores into ties."""
         with in_float32(x.device):
-            x = self.seen(x)
-            cosines = self.cosines(x.float() if isinstance(x, Tensor) else x)
-            return Routing(cosines, self.gates(cosines))
+            x = self.select_columns(x)
+            scores = self.scores(x.float() if isinstance(x, Tensor) else x)
+            return Routing(scores, self.gates(scores))
 
-    def choose(self, x: Rows) -> list[tuple[int, float]]:
-        """Return the experts of a single row ``[1, D]`` and their gates, in a few steps less than `forward`."""
-        return choose_experts(self.cosines(self.seen(x))[0].tolist(), self.top_k)
+    def route_one(self, x: Rows) -> list[tuple[int, float]]:
+        """Return the experts of a single row ``[1, F]`` and their gates; faster than `forward`."""
+        return single_row_gates(self.scores(self.select_columns(x))[0].tolist(), self.top_k)
+
+    @abstractmethod
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        """Return the multiply-adds of the scores of one row; see `Student.multiply_adds`."""
 
 
 class MemoryRouter(TopKRouter):
-    """Routes by the cosine to memories in the input space, without gradient into them (RbM paper, eq. 3).
+    """Routes by the similarity of rows to memories in the input space, without gradient to them (RbM paper, eq. 3).
 
-    Gates are the softmax of scores times a scale, which the paper has at 1. Where the scale is learned, the mix of
-    the experts trains it and nothing else does: scores get no gradient from the mix, the scale none from losses on
-    the routing, which are least where it is largest.
+    Gates are the softmax of scores times a scale, which is 1 in the paper. A learned scale is trained by the mix of the
+    experts alone: scores get no gradient from the mix, and the scale none from the losses on the routing, which
+    decrease in it without bound.
 
     Parameters
     ----------
     in_dim, num_experts, top_k : int
         D, E and k.
     metric : {"cosine", "euclidean"}
-        Scores: cosines, or `nearness_to` memories of any length.
+        Scores: cosines, or `negative_scaled_sq_distance` to memories of any length.
     gate_scale : float
-        What scores are multiplied by, or where that starts.
-    learned_scale : bool
-        Whether it is learned, as the exponential of a parameter; it stays below 100.
+        Factor of the scores, or its initial value.
+    learn_gate_scale : bool
+        Whether the factor is learned, as the exponential of a parameter; it stays below 100.
     columns : slice, optional
         As for `TopKRouter`; D counts these alone.
     """
@@ -209,14 +227,20 @@ class MemoryRouter(TopKRouter):
         *,
         metric: Metric = "cosine",
         gate_scale: float = 1.0,
-        learned_scale: bool = False,
+        learn_gate_scale: bool = False,
         columns: slice | None = None,
     ) -> None:
-        super().__init__(top_k, columns)
+        super().__init__(top_k, spherical=metric == "cosine", columns=columns)
         self.metric = metric
         self.gate_scale = gate_scale
-        self.memory = ExpertMemory(num_experts, in_dim, directions=metric == "cosine")
-        self.log_scale = nn.Parameter(torch.tensor(math.log(gate_scale))) if learned_scale else None
+        self.memory = ExpertMemory(num_experts, in_dim, spherical=self.spherical)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(gate_scale))) if learn_gate_scale else None
+
+    def scores(self, x: Rows) -> Tensor:
+        vectors = self.memory.vectors
+        if self.metric == "euclidean":
+            return negative_scaled_sq_distance(x, vectors.detach())
+        return cosine_similarities(x, self.cache.get([vectors], lambda: unit_vectors(vectors.detach())))
 
     def gates(self, scores: Tensor) -> Tensor:
         if self.log_scale is not None:
@@ -228,15 +252,19 @@ class MemoryRouter(TopKRouter):
     def detached_gates(self, routing: Routing) -> Tensor:
         if self.log_scale is None:
             return routing.gates.detach()
-        return top_k_gates(routing.cosines.detach() * self._scale(), self.top_k)
+        return top_k_gates(routing.scores.detach() * self._scale(), self.top_k)
 
-    def choose(self, x: Rows) -> list[tuple[int, float]]:
+    def route_one(self, x: Rows) -> list[tuple[int, float]]:
         scale = self.gate_scale if self.log_scale is None else float(self._scale().detach())
-        return choose_experts([scale * score for score in self.cosines(self.seen(x))[0].tolist()], self.top_k)
+        scores = self.scores(self.select_columns(x))[0].tolist()
+        return single_row_gates([scale * score for score in scores], self.top_k)
+
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        return read_entries(column_shares, self.columns) * len(self.memory.vectors)
 
     @torch.no_grad()
     def cap(self) -> None:
-        """Put a learned scale back to 100 where it exceeds it; beyond it has no gradient."""
+        """Clamp a learned scale to at most 100; above it has no gradient."""
         if self.log_scale is not None:
             self.log_scale.clamp_(max=_LOG_CAP)
 
@@ -244,15 +272,9 @@ class MemoryRouter(TopKRouter):
         assert self.log_scale is not None, "the scale is learned"
         return self.log_scale.clamp(max=_LOG_CAP).exp()
 
-    def cosines(self, x: Rows) -> Tensor:
-        vectors = self.memory.vectors
-        if self.metric == "euclidean":
-            return nearness_to(x, vectors.detach())
-        return cosines_to(x, self.derived.get([vectors], lambda: directions_of(vectors.detach())))
-
 
 class LearnedRouter(TopKRouter):
-    """Routes by the cosine of a learned projection to learned expert embeddings (RbM paper, eq. 2).
+    """Routes by the cosine of a learned projection with learned expert embeddings (RbM paper, eq. 2).
 
     Parameters
     ----------
@@ -267,5 +289,11 @@ class LearnedRouter(TopKRouter):
         self.projection = nn.Linear(in_dim, embedding_dim, bias=False)
         self.embeddings = nn.Parameter(torch.randn(num_experts, embedding_dim))
 
-    def cosines(self, x: Rows) -> Tensor:
-        return cosines_to(linear(x, self.projection.weight), directions_of(self.embeddings))
+    def embed(self, x: Rows) -> Tensor:
+        return linear(x, self.projection.weight)
+
+    def scores(self, x: Rows) -> Tensor:
+        return cosine_similarities(self.embed(x), unit_vectors(self.embeddings))
+
+    def multiply_adds(self, column_shares: Tensor) -> float:
+        return read_entries(column_shares, self.columns) * self.projection.out_features + self.embeddings.numel()
