@@ -1,9 +1,9 @@
-"""How much slower is a GNN layer's aggregation on a CPU by torch than by DGL's kernels?
+"""Aggregation of a GNN layer on a CPU: torch on a `CSCGraph` against DGL's kernels.
 
-Beside a DGL that is built for CPUs a teacher on a GPU aggregates by torch, on a `CSCGraph`. On a CPU DGL's kernels stay
-in use, and this is the price that they save; it says nothing of a GPU, where DGL's kernels would have to be built. For
-each graph, width and reduction the same rows are aggregated forward and backward by both, in turn, so that a change of
-the machine's load meets both alike, and only their ratio is to be trusted. Run it as
+If DGL is built for CPUs only, a teacher on a GPU aggregates by torch on a `CSCGraph`. On a CPU the package uses DGL's
+kernels; this benchmark measures how much time they save there. It gives no estimate for GPUs, which need a DGL built
+for them. For each graph, width and reduction both aggregate the same rows forward and backward in turn, so that
+fluctuations of the machine's load affect both alike. Only the ratio is reliable. Run
 
     OMP_NUM_THREADS=1 python benchmarks/aggregation.py --out benchmarks/results/aggregation.json
 """
@@ -11,7 +11,6 @@ the machine's load meets both alike, and only their ratio is to be trusted. Run 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from timing import write_json
 from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.runtime.environment import versions
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.message_passing import aggregate
 
@@ -30,7 +29,7 @@ REDUCTIONS = ("sum", "mean", "max")
 
 
 def random_graph(nodes: int, degree: int, seed: int) -> Any:
-    """Return a graph of `nodes` × `degree` edges whose sources are drawn unevenly, as in graphs with hubs."""
+    """Return a random graph of `nodes` × `degree` edges with skewed out-degrees, as in graphs with hubs."""
     generator = torch.Generator().manual_seed(seed)
     count = nodes * degree
     source = (torch.rand(count, generator=generator) ** 2 * nodes).long()
@@ -39,30 +38,30 @@ def random_graph(nodes: int, degree: int, seed: int) -> Any:
 
 
 def sampled_block(graph: Any, seeds: int, fanout: int) -> Any:
-    """Return the block of some nodes and a few neighbours of each."""
+    """Return the block of `seeds` random nodes with up to `fanout` sampled neighbours each."""
     nodes = torch.randperm(graph.num_nodes())[:seeds]
     return dgl.to_block(dgl.sampling.sample_neighbors(graph, nodes, fanout), nodes)
 
 
 def seconds(step: Callable[[], object]) -> float:
-    """Return the seconds that `step` takes."""
+    """Return the run time of `step` in seconds."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
 def forward_and_backward(graph: Any, x: Tensor, reduction: str) -> None:
-    """Aggregate, and pass a gradient of ones back."""
+    """Aggregate, and back-propagate a gradient of ones."""
     x.grad = None
     aggregate(graph, x, reduction).sum().backward()  # type: ignore[arg-type]
 
 
 def compare(graph: Any, width: int, reduction: str, repeats: int) -> dict[str, float]:
-    """Return the median seconds of both, the median of their ratio, pair by pair, and how far apart they are."""
+    """Return both median times, the median of the pairwise ratio, and the largest difference of the results."""
     x = torch.randn(graph.num_src_nodes(), width, requires_grad=True)
     by_torch = CSCGraph.from_dgl(graph)
     apart = (aggregate(graph, x, reduction) - aggregate(by_torch, x, reduction)).abs().max().detach()  # type: ignore[arg-type]
-    # Warm both up: formats and transposes are kept from here on.
+    # Warm-up: both cache formats and transposes.
     forward_and_backward(graph, x, reduction)
     forward_and_backward(by_torch, x, reduction)
     pairs = [
@@ -80,10 +79,10 @@ def compare(graph: Any, width: int, reduction: str, repeats: int) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--nodes", type=int, default=50_000, help="nodes of the whole graph")
-    parser.add_argument("--degree", type=int, default=15, help="in-edges a node, on average")
+    parser.add_argument("--degree", type=int, default=15, help="mean in-degree")
     parser.add_argument("--seeds", type=int, default=4096, help="nodes of the sampled block")
-    parser.add_argument("--fanout", type=int, default=10, help="neighbours of each of them")
-    parser.add_argument("--widths", type=int, nargs="+", default=(16, 128), help="columns of the rows")
+    parser.add_argument("--fanout", type=int, default=10, help="sampled neighbours per node")
+    parser.add_argument("--widths", type=int, nargs="+", default=(16, 128), help="widths of the rows")
     parser.add_argument("--repeats", type=int, default=9, help="timed pairs")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
@@ -109,9 +108,7 @@ def main() -> None:
         made = median(seconds(lambda part=part: CSCGraph.from_dgl(part)) for _ in range(options.repeats))
         rows.append({"graph": name, "edges": part.num_edges(), "conversion_ms": 1e3 * made})
         print(f"| {name} | {part.num_edges():,} | | conversion | | {1e3 * made:.1f} | |", flush=True)
-    if options.out is not None:
-        values = {"threads": torch.get_num_threads(), "versions": versions(), "rows": rows}
-        options.out.write_text(json.dumps(values, indent=1) + "\n")
+    write_json(options.out, rows)
 
 
 if __name__ == "__main__":

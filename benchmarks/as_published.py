@@ -1,8 +1,7 @@
-"""The distillation step as the RbM paper's experiments ran it, written from its description: the baseline to beat.
+"""Distillation step as described in the RbM paper: the baseline of `distillation_step.py`.
 
-Dense features; experts one after another, each with rows gathered and results scattered; and for the KRD loss one
-student pass for each edge that was sampled in this epoch (paper, equation 12), where the package uses the expected
-target and one pass for each node.
+Features are dense. Experts run one after another, each with gathered rows and scattered results. The KRD loss takes one
+student pass per edge sampled in the epoch (RbM paper, eq. 12); the package uses expected targets and one pass per node.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 __all__ = ["PublishedRbM", "PublishedStep", "StepOptions"]
 
-# The features of all sampled edges of a larger graph at once would not fit in memory.
+# The features of all sampled edges of a large graph would not fit into memory.
 _EDGES_AT_ONCE = 16_384
 
 
@@ -71,7 +70,7 @@ class _Layer(nn.Module):
 
 
 class PublishedRbM(nn.Module):
-    """RbM on dense rows; `options` are those of the package's `RbM`, by the same names."""
+    """RbM on dense rows; `options` has the names of the options of the package's `RbM`."""
 
     def __init__(self, in_dim: int, num_classes: int, options: dict[str, Any]) -> None:
         super().__init__()
@@ -84,7 +83,7 @@ class PublishedRbM(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """Return logits, and each layer's input, cosines and gates."""
+        """Return the logits, and the input, cosines and gates of each layer."""
         passes = []
         for depth, layer in enumerate(self.layers):
             output, cosines, gates = layer(x, self.options["dropout"] if depth else 0.0)
@@ -93,7 +92,7 @@ class PublishedRbM(nn.Module):
         return x, passes
 
     def penalties(self, passes: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """Return equations 6, 7 and 8, weighted, summed over the layers."""
+        """Return the weighted sum of equations 6, 7 and 8 over all layers."""
         total = torch.zeros(())
         for layer, (_, cosines, gates) in zip(self.layers, passes, strict=True):
             total = total - self.options["commitment_weight"] * (gates * cosines).sum() / len(gates)
@@ -104,7 +103,7 @@ class PublishedRbM(nn.Module):
         return total
 
     def start_routing(self, x: Tensor) -> None:
-        """Copy the first expert into the others and start memories on random rows."""
+        """Copy the first expert to all others and initialise memories with random rows."""
         with torch.no_grad():
             for layer in self.layers:
                 for expert in layer.experts[1:]:
@@ -116,18 +115,18 @@ class PublishedRbM(nn.Module):
 
 @dataclass
 class StepOptions:
-    """What the loss needs besides the student.
+    """Hyperparameters of the training step.
 
     Attributes
     ----------
     hard_label_weight, temperature : float
         ν and τ.
     lr, weight_decay : float
-        Of Adam.
+        Options of Adam.
     memory_momentum : float
         λ.
     batch_size : int
-        Nodes a step.
+        Nodes per step.
     """
 
     hard_label_weight: float
@@ -139,19 +138,19 @@ class StepOptions:
 
 
 class PublishedStep:
-    """Epochs of distillation with sampled edges.
+    """Distillation with sampled edges.
 
     Parameters
     ----------
     student : PublishedRbM
     x : Tensor
-        Dense features beside encodings, ``[N, F + P]``.
+        Dense features and encodings, ``[N, F + P]``.
     labels, train_idx, val_idx, teacher_logits
         As in `dgl_rbm.training.table.DistillationTable`.
     edges : tuple of Tensor
         Sources and destinations.
     keep : Tensor
-        Probability p of each node, as an edge's source, to be sampled, ``[N]``.
+        Sampling probability p of each node as the source of an edge, ``[N]``.
     options : StepOptions
     """
 
@@ -180,7 +179,7 @@ class PublishedStep:
         self.student.train()
         count = len(self.x)
         sampled = (torch.rand(len(self.source)) < self.keep[self.source]).nonzero().squeeze(1)
-        # Edges come with the step of their destination; without edges a node adds nothing.
+        # Edges belong to the batch of their destination.
         full = self.options.batch_size >= count
         step_of = torch.zeros(count, dtype=torch.long) if full else torch.randperm(count) // self.options.batch_size
         for step in range(int(step_of.max()) + 1):
@@ -207,7 +206,7 @@ class PublishedStep:
             logits, _ = self.student(self.x[self.destination[part]])
             divergence = self._divergence(logits, self.soft[self.source[part]])
             ((1 - options.hard_label_weight) * divergence / max(1, len(edges))).backward()
-        # The memories are stepped on their own, as in the package.
+        # Memories take a separate gradient step, as in the package.
         kept = [layer.memory.grad for layer in self.student.layers]
         for layer in self.student.layers:
             layer.memory.grad = None

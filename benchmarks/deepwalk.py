@@ -1,14 +1,14 @@
-"""Structural encodings without features: how fast, and how well a linear model tells the classes from them.
+"""Speed and linear-probe accuracy of structural encodings without features.
 
-Three ways are timed in turn in one process, so that a change of the machine's load meets all alike:
+Three encoders are timed in turn in one process, so that fluctuations of the machine's load affect all alike:
 
-- the baseline: walks in plain Python over networkx, then gensim's skip-gram with one worker;
-- `deepwalk` of this package with the same settings of the walks;
+- the baseline: random walks in plain Python over networkx, then gensim's skip-gram with one worker;
+- `deepwalk` of this package with the same walk options;
 - `spectral` of this package.
 
-Only the ratios of their times are to be trusted. Quality is the test accuracy of scikit-learn's logistic regression on
-standardised vectors, trained on 20 nodes per class. At the size of ogbn-arxiv the baseline takes minutes, and only
-runs with ``--full``. Needs the extra ``bench``; run it as
+Only ratios of times are reliable. The accuracy is that of scikit-learn's logistic regression on standardised vectors of
+the test nodes, trained on 20 nodes per class. At the size of ogbn-arxiv the baseline takes minutes and only runs with
+``--full``. Requires the extra ``bench``. Run
 
     DGL_RBM_DATA=path/to/data python benchmarks/deepwalk.py --out benchmarks/results/deepwalk.json
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import multiprocessing
 import random
 import sys
@@ -36,14 +35,13 @@ from gensim.models import Word2Vec
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from timing import write_json
 from torch import Tensor
 
 from dgl_rbm.data import NodeTask, load_task
 from dgl_rbm.encoders.deepwalk import DeepWalkEncoder, Walks
 from dgl_rbm.encoders.spectral import SpectralEncoder
-from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.runtime.environment import versions
 
 WALK_LENGTH, DIM, WINDOW, NEGATIVE = 50, 64, 5, 5
 # Nodes, undirected edges, features and classes of ogbn-arxiv.
@@ -68,7 +66,7 @@ def networkx_graph(task: NodeTask) -> nx.Graph:
 
 
 def baseline(graph: nx.Graph, walks_per_node: int, seed: int) -> tuple[Tensor, float]:
-    """Return the vectors of all nodes, and the seconds that the walks took."""
+    """Return the vectors of all nodes and the time of the walks in seconds."""
     generator = random.Random(seed)
     start = time.perf_counter()
     walks, nodes = [], [node for node, degree in graph.degree() if degree]
@@ -98,14 +96,14 @@ def baseline(graph: nx.Graph, walks_per_node: int, seed: int) -> tuple[Tensor, f
 
 
 def probe_accuracy(vectors: Tensor, task: NodeTask, labels: Tensor) -> float:
-    """Return the test accuracy of a linear model of the vectors, in percent."""
+    """Return the test accuracy of logistic regression on the vectors, in percent."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(vectors[task.train_idx].numpy(), labels[task.train_idx].numpy())
     return 100 * float(model.score(vectors[task.test_idx].numpy(), labels[task.test_idx].numpy()))
 
 
 def all_labels(task: NodeTask) -> Tensor:
-    """Return the labels of all nodes in the split, int64 ``[N]``; −1 for the others."""
+    """Return the labels of all nodes in the split, int64 ``[N]``; −1 for other nodes."""
     labels = task.observed().labels.clone()
     labels[task.test_idx] = task.test_labels()
     return labels
@@ -114,7 +112,7 @@ def all_labels(task: NodeTask) -> Tensor:
 def measure(
     dataset: Any, walks_per_node: int, seeds: int, with_baseline: Callable[[int], bool]
 ) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds and the accuracies of each way, seed by seed."""
+    """Return times and accuracies of each encoder by seed."""
     found: dict[str, dict[str, list[float]]] = {}
 
     def record(name: str, start: float, vectors: Tensor, **more: float) -> None:
@@ -147,14 +145,14 @@ def measure(
 
 
 def walk_memory(walks_per_node: int) -> dict[str, float]:
-    """Return the most memory that drawing all walks at the size of arxiv takes, and what all of them would.
+    """Return the peak memory of sampling all walks on a graph of arxiv's size, and the size of all walks together.
 
-    To be called in a process of its own, whose memory nothing else has used before.
+    Call it in a fresh process, so that no memory freed earlier is reused.
     """
     walks = Walks(load_task(ARXIV).observed().graph, WALK_LENGTH, walks_per_node)
     gc.collect()
     if sys.platform == "linux":
-        # Give back what was freed, which could hide what the walks take.
+        # Return freed memory to the system; reusing it would hide the memory of the walks.
         ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
     before = most = process.memory_info().rss
@@ -166,7 +164,7 @@ def walk_memory(walks_per_node: int) -> dict[str, float]:
 
 
 def ratio(found: dict[str, Any], slow: str, fast: str) -> str:
-    """Return the median ratio of the seconds of two ways, seed by seed; a dash where one is missing."""
+    """Return the median over seeds of the ratio of two encoders' times; a dash if one is missing."""
     if slow not in found:
         return "–"
     pairs = zip(found[slow]["seconds"], found[fast]["seconds"], strict=False)
@@ -174,7 +172,7 @@ def ratio(found: dict[str, Any], slow: str, fast: str) -> str:
 
 
 def accuracy(found: dict[str, Any], name: str) -> str:
-    """Return mean and standard deviation of the accuracies of one way."""
+    """Return mean and standard deviation of an encoder's accuracies."""
     if name not in found:
         return "–"
     values = found[name]["accuracy"]
@@ -182,7 +180,7 @@ def accuracy(found: dict[str, Any], name: str) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the Markdown table of all results."""
+    """Return all results as a Markdown table."""
     lines = [
         "| graph | walks per node | baseline, % | `deepwalk`, % | `spectral`, % | baseline / `deepwalk` "
         "| `deepwalk` / `spectral` |",
@@ -199,7 +197,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file of the measurements; none by default")
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--graphs", nargs="+", default=["cora", "amazon-photo", "arxiv-shape"])
     parser.add_argument("--walks-per-node", type=int, nargs="+", default=[5, 10], help="for the small graphs")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of the small graphs")
@@ -207,7 +205,6 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="run the baseline on that graph too, once")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
-    report: dict[str, Any] = {"versions": versions(), "threads": torch.get_num_threads(), "results": results}
     for graph in options.graphs:
         large = graph == "arxiv-shape"
         for walks_per_node in [5] if large else options.walks_per_node:
@@ -221,8 +218,7 @@ def main() -> None:
             else:
                 result["ways"] = measure(graph, walks_per_node, options.seeds, lambda seed: True)
             results.append(result)
-            if options.out:
-                write_atomic(options.out, json.dumps(report, indent=1))
+            write_json(options.out, results)
     print(table(results))
 
 

@@ -1,12 +1,12 @@
-"""The same runs on a CPU and on a GPU, one after the other: seconds of every stage, memory of the GPU, and accuracy.
+"""The same runs on CPU and GPU: time of every stage, GPU memory, and accuracy.
 
     python benchmarks/devices.py --out devices.json
 
-A synthetic graph of the size of ogbn-arxiv: 169,343 nodes, about 1.2 million edges, 128 features, 40 classes. Teachers
-are trained on the full graph and on sampled neighbourhoods; students are a perceptron and RbM, with KRD, beside
-DeepWalk and diffused features; all train a fixed number of epochs. With --methods, published methods on a graph of
-DGL_RBM_DATA besides, with their own stopping. Prints Markdown tables; ratios are seconds on the CPU over those on the
-GPU. A first small run on each device, which is not counted, loads the libraries.
+The graph is synthetic and has the size of ogbn-arxiv: 169,343 nodes, about 1.2 million edges, 128 features, 40 classes.
+Teachers train on the full graph and on sampled neighbourhoods; the students are a perceptron and RbM, with KRD, on
+DeepWalk vectors and diffused features. All models train for a fixed number of epochs. --methods adds published methods
+on a graph in DGL_RBM_DATA, with early stopping. Prints Markdown tables; ratios are CPU time over GPU time. A small
+untimed run on each device loads the libraries first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STAGES = ("teacher", "logits", "hidden states", "encoder", "regularizer", "stude
 
 
 def shaped_like_arxiv(nodes: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """Return the configurations to be run, by title."""
+    """Return the configurations of the runs by title."""
     training = {"epochs": epochs, "patience": epochs}
     full = {"kind": "sage", "hidden_dim": 256, "num_layers": 3, "training": {**training, "sampler": "full"}}
     sampled = {
@@ -54,7 +54,7 @@ def shaped_like_arxiv(nodes: int, epochs: int) -> dict[str, dict[str, Any]]:
 
 
 def measured(distiller: Distiller, device: str, shared: str | None = None) -> dict[str, Any]:
-    """Run it; return seconds by stage, accuracies, and the most memory that torch took on a GPU."""
+    """Run a distillation; return seconds by stage, the accuracy, and torch's peak memory on a GPU."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     metrics = distiller.fit(latency_of=(), shared=shared).metrics
@@ -67,7 +67,7 @@ def measured(distiller: Distiller, device: str, shared: str | None = None) -> di
 
 
 def stage_table(title: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the seconds of every stage that took any, by device."""
+    """Return a table of the seconds of every stage by device, without stages that did not run."""
     devices = list(runs)
     lines = [f"{title}:", "", f"| stage | {' | '.join(f'{device}, s' for device in devices)} | ratio |"]
     lines += ["|---|" + "---|" * (len(devices) + 1)]
@@ -83,7 +83,7 @@ def stage_table(title: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def row(title: str, cells: Sequence[str], values: Sequence[float]) -> str:
-    """Return a line of a table that ends with the ratio of the first value to the last."""
+    """Return a row of a table; its last cell is the ratio of the first value to the last."""
     ratio = f"{values[0] / values[-1]:.1f}" if len(values) > 1 and values[-1] else ""
     return f"| {title} | {' | '.join(cells)} | {ratio} |"
 
@@ -92,8 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", nargs="+", default=["cpu", "cuda"])
     parser.add_argument("--nodes", type=int, default=169_343)
-    parser.add_argument("--epochs", type=int, default=20, help="of teacher and student")
-    parser.add_argument("--methods", nargs="+", default=[], help="published methods, run with the default recipe")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of teacher and student")
+    parser.add_argument("--methods", nargs="+", default=[], help="published methods, with the default recipe")
     parser.add_argument("--dataset", default="cpf-cora", help="graph of the methods")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()
@@ -116,7 +116,7 @@ def main() -> None:
             runs = {}
             for device in options.devices:
                 distiller = Distiller.from_method(name, dataset=options.dataset, recipe="default", device=device)
-                # The teacher is made once for each device and is not counted.
+                # The teacher is trained once per device and is not counted.
                 runs[device] = measured(distiller, device, shared=f"{folder}/{device}")
             results["methods"][name] = runs
             own = [run["seconds"]["student"] for run in runs.values()]

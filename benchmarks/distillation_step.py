@@ -1,18 +1,18 @@
-"""An epoch of distillation, as published and as the package runs it, side by side in one process.
+"""One epoch of distillation, as published and in this package, interleaved in one process.
 
     DGL_RBM_DATA=path/to/data python benchmarks/distillation_step.py --out benchmarks/results/distillation_step.json
     DGL_RBM_DATA=path/to/data python benchmarks/distillation_step.py --accuracy 40 --graphs cpf-cora
 
-Teacher, DeepWalk encodings and reliabilities are made once and shared; widths, experts and weights are those of the
-RbM paper's released hyperparameters for GraphSAGE teachers, transductive. Timed are routed epochs, training and
-validation, in turn: one of the baseline (`as_published.py`), one of the package. The floor is the dense matrix
-products of the package's epoch alone, at the rate at which this machine multiplies large matrices in the same run:
-three products of each layer (forward, two backward; the first layer needs no gradient for its input) and one to
-validate; sparse first layers count their non-zeros only.
+Both share teacher, DeepWalk encodings and reliabilities. Widths, experts and weights are the published hyperparameters
+of the RbM paper for GraphSAGE teachers in the transductive setting. Routed epochs, training and validation, are timed
+in turn: one of the baseline (`as_published.py`), one of the package. The floor is the time of the dense matrix products
+of the package's epoch, at the throughput of large matrix products on this machine in the same run: three products per
+layer (forward, and two backward; the first layer needs no input gradient) and one for validation. Sparse first layers
+count non-zeros only.
 
 ``--accuracy N`` trains both for up to N routed epochs over several seeds, and reports validation accuracies and the
-time to the best epoch. The arXiv-shaped graph is random, with the nodes, edges, features and classes of ogbn-arxiv
-divided by ``--share`` (nodes and edges only); time is proportional to both.
+time to the best epoch. The arXiv-shaped graph is random; it has the features and classes of ogbn-arxiv, and its nodes
+and edges divided by ``--share``. The time is proportional to nodes and edges.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.training.student import fit_student
 
-# Of the released code, GraphSAGE teachers, transductive.
+# Published settings for GraphSAGE teachers, transductive.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "cpf-cora": {
         "teacher": {"num_layers": 3, "hidden_dim": 512, "dropout": 0.5},
@@ -79,7 +79,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def dataset(name: str, share: int) -> Any:
-    """Return the dataset's configuration."""
+    """Return the specification of a dataset."""
     if name != "arxiv-shaped":
         return name
     nodes = 169_343 // share
@@ -88,7 +88,7 @@ def dataset(name: str, share: int) -> Any:
 
 
 class Setup:
-    """Everything that both contenders share, for one graph and seed."""
+    """Shared inputs of both contenders, for one graph and seed."""
 
     def __init__(self, name: str, seed: int, share: int, epochs: int, teacher_epochs: int) -> None:
         options = PUBLISHED[name]
@@ -98,7 +98,7 @@ class Setup:
                 "teacher": {"kind": "sage", **options["teacher"], "training": {"epochs": teacher_epochs}},
                 "student": {"kind": "rbm", "top_k": 3, **options["student"]},
                 "encoder": {"kind": "deepwalk", "consistent": False, "weight": 1.0, **options["encoder"]},
-                # Without a warm-up every epoch predicts all rows and moves the power: the dearest epochs there are.
+                # Without a warm-up every epoch predicts all rows and updates the power: the most expensive epochs.
                 "regularizer": {"kind": "krd", "warmup_epochs": 0},
                 "objective": options["objective"],
                 "training": {**options["training"], "epochs": epochs, "patience": epochs},
@@ -115,12 +115,12 @@ class Setup:
         self.graph = task.graph
 
     def ours(self, callback: Callback) -> Any:
-        """Train the package's student."""
+        """Train the student of the package."""
         context = RunContext(seed=self.config.seed, callbacks=[callback])
         return fit_student(self.student, self.table, context, self.config.training, self.config.objective)
 
     def published(self) -> PublishedStep:
-        """Return the baseline, ready for its first routed epoch."""
+        """Return the baseline before its first routed epoch."""
         table, student, objective = self.table, self.config.student, self.config.objective
         inputs = table.inputs.to_dense() if isinstance(table.inputs, StructuredRows) else table.inputs
         torch.manual_seed(self.config.seed)
@@ -148,7 +148,7 @@ class Setup:
         )
 
     def multiplications(self) -> float:
-        """Return the multiply-adds of the matrix products of one routed epoch: what no implementation can leave out."""
+        """Return the multiply-adds of the matrix products of one routed epoch, a lower bound for any implementation."""
         options = self.config.student
         inputs = self.table.inputs
         parts = inputs.parts if isinstance(inputs, StackedRows) else [inputs]
@@ -160,7 +160,7 @@ class Setup:
 
 
 class Interleaved(Callback):
-    """Times the package's routed epochs and runs `other` after each of them."""
+    """Time the package's routed epochs, and run and time `other` after each of them."""
 
     def __init__(self, other: Callable[[], Any], skip: int) -> None:
         self.other, self.skip = other, skip
@@ -178,7 +178,7 @@ class Interleaved(Callback):
 
 
 def epochs(name: str, repeats: int, share: int) -> dict[str, Any]:
-    """Time routed epochs of both in turn."""
+    """Time routed epochs of both contenders in turn."""
     setup = Setup(name, 0, share, epochs=repeats + 1, teacher_epochs=20)
     baseline = setup.published()
     watch = Interleaved(baseline.epoch, setup.student.pretrain_epochs + 1)
@@ -199,7 +199,7 @@ def epochs(name: str, repeats: int, share: int) -> dict[str, Any]:
 
 
 class Curve(Callback):
-    """Notes the time and the validation accuracy of each routed epoch."""
+    """Record time and validation accuracy of each routed epoch."""
 
     def __init__(self, skip: int) -> None:
         self.skip, self.seconds, self.accuracies = skip, [], []
@@ -215,7 +215,7 @@ class Curve(Callback):
 
 
 def accuracy(name: str, seeds: int, limit: int, share: int) -> dict[str, Any]:
-    """Train both over several seeds; return accuracies of the best validation epochs and the times to them."""
+    """Train both over several seeds; return the best validation accuracies and the times to reach them."""
     found: dict[str, list[float]] = {"published": [], "ours": [], "published_best_s": [], "ours_best_s": []}
     for seed in range(seeds):
         setup = Setup(name, seed, share, epochs=limit, teacher_epochs=200)
@@ -241,8 +241,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graphs", nargs="+", choices=PUBLISHED, default=list(PUBLISHED))
     parser.add_argument("--repeats", type=int, default=5, help="timed pairs of epochs")
-    parser.add_argument("--share", type=int, default=16, help="the arXiv-shaped graph is this many times smaller")
-    parser.add_argument("--accuracy", type=int, metavar="N", help="train up to N routed epochs in place of timing")
+    parser.add_argument("--share", type=int, default=16, help="factor by which the arXiv-shaped graph is smaller")
+    parser.add_argument("--accuracy", type=int, metavar="N", help="train up to N routed epochs instead of timing")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     options = parser.parse_args()

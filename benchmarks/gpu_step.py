@@ -1,9 +1,9 @@
-"""Milliseconds of a student's training step on a GPU: all experts at once, and expert by expert as on a CPU.
+"""Time of a student's training step on a GPU: all experts at once against expert by expert, as on a CPU.
 
     python benchmarks/gpu_step.py
 
-A random table of 40,960 rows of 192 columns and 40 classes, with teacher and expected KRD targets; students of three
-layers of 256 columns; medians of whole epochs, which end with waiting for the device and with a validation.
+The table is random: 40,960 rows, 192 columns and 40 classes, with a teacher and expected KRD targets. Students have
+three layers of width 256. Times are medians over epochs, each with validation and synchronised with the device.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from dgl_rbm.training.table import DistillationTable
 
 COLUMNS, CLASSES, DEGREE = 192, 40, 14
 STUDENTS: dict[str, dict[str, Any]] = {"mlp": {}, "moe": {}, "rbm": {"pretrain_epochs": 2}}
-# Epochs that are not counted: pre-training, and the first routed ones.
+# Untimed epochs: pre-training and the first routed ones.
 _SKIPPED = 4
 
 
 class Watch(Callback):
-    """Notes when epochs end."""
+    """Record the end times of epochs."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -49,7 +49,7 @@ class Watch(Callback):
 
 
 def make_table(rows: int, device: torch.device) -> DistillationTable:
-    """Return a table of noise around one column for each class."""
+    """Return a table of Gaussian noise around one unit vector per class."""
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     labels = torch.randint(CLASSES, (rows,))
@@ -69,7 +69,7 @@ def make_table(rows: int, device: torch.device) -> DistillationTable:
 
 
 def milliseconds(kind: str, rows: int, batch: int, device: torch.device, precision: str) -> float:
-    """Return the median milliseconds of a step."""
+    """Return the median time of a step in milliseconds."""
     table, watch = make_table(rows, device), Watch(device)
     student = students.resolve({"kind": kind, **STUDENTS[kind]}).build(COLUMNS, CLASSES, hidden_dim=256, num_layers=3)
     training = StudentTraining(epochs=9, patience=9, batch_size=batch, precision=precision)
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
     options = parser.parse_args()
     device = torch.device(options.device)
-    print("| student | rows a step | at once | expert by expert | ratio |\n|---|---|---|---|---|")
+    print("| student | rows per step | at once | expert by expert | ratio |\n|---|---|---|---|---|")
     for kind in STUDENTS:
         for batch in (options.rows // 10, options.rows):
             found = []

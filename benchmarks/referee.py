@@ -1,12 +1,12 @@
-"""Repeats archived runs and compares every score, to the last digit, with the archive or with another checkout.
+"""Repeat archived runs and compare all scores exactly with the archive or with another checkout.
 
-Refactorings that must not change numbers are tested with it. Scores depend on the processor's instruction set and on
-the number of threads (1 here), so on another machine than the archive's compare two checkouts:
+Use it to test refactorings that must not change numbers. Scores depend on the instruction set of the CPU and on the
+number of threads (1 here). On a machine other than the archive's, compare two checkouts:
 
     python benchmarks/referee.py --keep before.json       # in the old checkout
     python benchmarks/referee.py --against before.json    # in the new one
 
-``DGL_RBM_DATA`` names the folder of the graphs; the archive is ``results/comparison/cells.tar.xz``.
+``DGL_RBM_DATA`` is the folder of the graphs; the archive is ``results/comparison/cells.tar.xz``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dgl_rbm import Distiller
 from dgl_rbm.run.config import resolve_config
 
 ARCHIVE = Path(__file__).parent / "results" / "comparison" / "cells.tar.xz"
-# Every mechanism that trains: KRD, pseudo-labels with edge consistency, hidden states with adversarial rows, routing,
-# and a choice among encoders with several teachers.
+# These cells cover all losses (KRD, pseudo-labels, edge consistency, similarity, adversarial), routing, several
+# teachers, and the selection of an encoder.
 DEFAULT = (
     *(f"{method}-{graph}-*-0-*" for graph in ("cpf-cora", "amazon-photo") for method in ("krd", "cohop", "rbm")),
     "nosmog-cpf-cora-*-0-*",
@@ -37,7 +37,7 @@ MEASURED = ("seconds", "latency", "versions")
 
 
 def archived(patterns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the archived cells whose file name matches one of the patterns."""
+    """Yield the archived cells whose file names match one of the patterns."""
     with tarfile.open(ARCHIVE) as archive:
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
             if any(fnmatch(Path(member.name).name, pattern) for pattern in patterns):
@@ -47,14 +47,14 @@ def archived(patterns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 
 def scores(metrics: Any) -> Any:
-    """Return metrics without anything that is measured anew in every run."""
+    """Return the metrics without those that differ between identical runs."""
     if isinstance(metrics, dict):
         return {name: scores(value) for name, value in metrics.items() if name not in MEASURED}
     return metrics
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Yield each archived value that is now another one; values that the archive lacks are ignored."""
+    """Yield a line for each changed value; values missing in `before` are ignored."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name, value in before.items():
             yield from differences(value, now.get(name), f"{path}.{name}".lstrip("."))
@@ -69,7 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="*", default=DEFAULT, help="file names of cells, with wildcards")
     parser.add_argument("--keep", type=Path, help="write the metrics to this file")
-    parser.add_argument("--against", type=Path, help="compare with this file in place of the archive")
+    parser.add_argument("--against", type=Path, help="compare with this file instead of the archive")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     reference = {} if arguments.against is None else json.loads(arguments.against.read_text())

@@ -1,14 +1,14 @@
-"""The whole pipeline on synthetic graphs of 10,000 to 2,449,029 nodes: seconds and peak memory of every stage.
+"""Time and peak memory of every stage of a run, on synthetic graphs of 10,000 to 2,449,029 nodes.
 
     OMP_NUM_THREADS=2 python benchmarks/scale.py --out results.json --plot scale.png
 
 The largest graph has the size and shape of ogbn-products: 2,449,029 nodes, about 61.9 million undirected edges, 100
-features, 47 classes, and a split into 8, 2 and 90 %. Every size runs in a process of its own: a sampled GraphSAGE
-teacher, its logits layer by layer, the diffusion encoder, KRD's targets, a mini-batch student, the evaluation, and the
-files of the finished run. Graphs and checkpoints go to the folder --work; a size that is finished is not run again, and
-one that was stopped goes on, but is then marked, since the seconds of its stages come from two processes.
+features, 47 classes, and a split into 8, 2 and 90 %. Every size runs in its own process: a sampled GraphSAGE teacher,
+its layer-wise logits, the diffusion encoder, KRD's targets, a mini-batch student, the evaluation, and saving the run.
+The folder --work contains graphs and checkpoints. Finished sizes are not repeated. An interrupted size continues and is
+marked in the results, because the times of its stages come from two processes.
 
-Prints two Markdown tables, of seconds and of gigabytes. Linux only, for it reads /proc.
+Prints two Markdown tables, of seconds and of gigabytes. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from timing import machine
 
 PRODUCTS = 2_449_029
 SIZES = (10_000, 100_000, 1_000_000, PRODUCTS)
@@ -34,14 +34,14 @@ OF_AN_EPOCH = ("teacher", "student")
 
 
 def options(nodes: int, epochs: int, noise_samples: int) -> dict[str, Any]:
-    """Return the configuration of a run; all that grows with the graph is mini-batched."""
+    """Return the configuration of a run; everything that grows with the graph is processed in mini-batches."""
     return {
         "dataset": {
             "kind": "synthetic",
             "num_nodes": nodes,
             "num_classes": 47,
             "num_features": 100,
-            # What the largest graph needs to keep 61.9 million edges once repeated ones are dropped.
+            # Gives 61.9 million edges on the largest graph after repeated edges are dropped.
             "average_degree": 51.83,
             "split": "0.08/0.02/0.9",
             "memory_map": "always",
@@ -60,20 +60,20 @@ def options(nodes: int, epochs: int, noise_samples: int) -> dict[str, Any]:
 
 
 def memory() -> dict[str, float]:
-    """Return gigabytes of this process: the most since the last look, and what is held now, by kind."""
+    """Return the memory of this process in gigabytes: peak since the last call, and current use by kind."""
     fields = {}
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if value.endswith(" kB"):
             fields[name] = int(value.split()[0]) * 1024 / 1e9
     found = {"peak": fields["VmHWM"], "held": fields["RssAnon"], "mapped": fields["RssFile"]}
-    # The next look is for the peak from now on.
+    # Resets the peak.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return found
 
 
 def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str, Any]:
-    """Run one size in this process and return what was measured."""
+    """Run one size in this process and return the measurements."""
     os.environ["XDG_CACHE_HOME"] = str(work / "cache")
     from rich.console import Console
 
@@ -82,20 +82,20 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
     from dgl_rbm.run.config import resolve_config
     from dgl_rbm.teachers import sampling
 
-    # Every size goes layer by layer, as the largest must; small ones would be predicted at once, which is faster.
+    # Layer-wise inference for every size, as the largest one needs; small graphs default to full-graph inference.
     sampling._FULL_GRAPH_BYTES_ON_CPU = 0
 
     stages: dict[str, dict[str, Any]] = {}
 
     class Watch(Callback):
-        """Notes when steps end, and the memory of each stage."""
+        """Record the end times of steps and the memory of each stage."""
 
         def __init__(self) -> None:
             self.last = self.processor = 0.0
 
         def on_stage_start(self, stage: str, total: int, unit: str) -> None:
             found = memory()["peak"]
-            # The first look finds what was imported.
+            # The first measurement is the memory of the imported libraries.
             between = stages.setdefault("between", {"first": found, "peak": found})
             between["peak"] = max(between["peak"], found)
             stages[stage] = {"steps": []}
@@ -114,7 +114,7 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
             print(f"{nodes:,} nodes: {stage} {seconds:.1f} s, {stages[stage]['peak']:.2f} GB", flush=True)
 
         def on_stage_reused(self, stage: str, seconds: float) -> None:
-            # Measured by the process that was stopped, or the run is older than the notes of it.
+            # Measured by the interrupted process, unless its file of stages is missing.
             stages.setdefault(stage, {"steps": [seconds], "seconds": seconds, "processor": 0.0, "peak": 0.0})
 
     watch = Watch()
@@ -148,12 +148,12 @@ def measure(nodes: int, epochs: int, noise_samples: int, work: Path) -> dict[str
 
 
 def by_epoch(run: Mapping[str, Any], stage: str) -> float:
-    """Return the median seconds of a stage's epochs."""
+    """Return the median time of a stage's epochs in seconds."""
     return median(run["stages"][stage]["steps"])
 
 
 def tables(runs: Mapping[str, Any]) -> str:
-    """Return the seconds of every stage and size, in parentheses those of processors, and the gigabytes."""
+    """Return tables of wall time, with CPU time in parentheses, and of memory, by stage and size."""
     ordered = sorted(runs.values(), key=lambda run: run["nodes"])
     names = ["generation", *STAGES]
     head = "| | " + " | ".join(f"{run['nodes']:,}" for run in ordered) + " |\n|---|" + "---|" * len(ordered)
@@ -166,10 +166,10 @@ def tables(runs: Mapping[str, Any]) -> str:
         found = [run["stages"][name] for run in ordered]
         seconds.append(row(name, [f"{stage['seconds']:.1f} ({stage['processor']:.1f})" for stage in found]))
         if name in OF_AN_EPOCH:
-            seconds.append(row(f"{name}, an epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
+            seconds.append(row(f"{name}, per epoch", [f"{by_epoch(run, name):.2f}" for run in ordered]))
     seconds.append(row("all", [f"{run['seconds']:.0f} ({run['processor']:.0f})" for run in ordered]))
     both = [[1e6 * run[kind] / run["nodes"] for kind in ("seconds", "processor")] for run in ordered]
-    seconds.append(row("all, µs a node", [f"{wall:.0f} ({processor:.0f})" for wall, processor in both]))
+    seconds.append(row("all, µs per node", [f"{wall:.0f} ({processor:.0f})" for wall, processor in both]))
     memories = [row(f"{name}, GB", [f"{run['stages'][name]['peak']:.2f}" for run in ordered]) for name in names]
     memories.append(row("peak, GB", [f"{run['peak']:.2f}" for run in ordered]))
     rate, base = np.polyfit([run["nodes"] / 1e6 for run in ordered], [run["peak"] for run in ordered], 1)
@@ -178,7 +178,7 @@ def tables(runs: Mapping[str, Any]) -> str:
 
 
 def plot(runs: Mapping[str, Any], path: Path) -> None:
-    """Draw seconds and gigabytes over nodes, on logarithmic axes, beside lines of slope 1."""
+    """Plot time and memory against the number of nodes on logarithmic axes, with lines of slope 1."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -196,7 +196,7 @@ def plot(runs: Mapping[str, Any], path: Path) -> None:
     left.plot(nodes, wall, color="black", linewidth=1, linestyle=":", marker="s", markersize=4, label="all, wall time")
     peaks = [run["peak"] for run in ordered]
     right.plot(nodes, peaks, color="black", linewidth=2, marker="o", label="peak of the run")
-    # Libraries and batches take what they take, however small the graph: a straight line, but not through the origin.
+    # Libraries and batches take constant memory, so the fitted line does not pass through the origin.
     rate, base = np.polyfit(nodes, peaks, 1)
     every = np.geomspace(nodes[0], nodes[-1], 50)
     label = f"{base:.2f} GB + {1e6 * rate:.2f} GB per million nodes"
@@ -209,19 +209,19 @@ def plot(runs: Mapping[str, Any], path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="nodes")
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize="small", loc="upper left")
-    left.set(ylabel="seconds of processors", title="Time of each stage")
-    right.set(ylabel="gigabytes", title="Peak resident memory")
+    left.set(ylabel="CPU time (s)", title="Time of each stage")
+    right.set(ylabel="memory (GB)", title="Peak resident memory")
     figure.savefig(path, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("scale.json"), help="file of the measurements")
+    parser.add_argument("--out", type=Path, default=Path("scale.json"), help="JSON file of the results")
     parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="folder for graphs and checkpoints")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of nodes")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of teacher and student; the latter has one more")
-    parser.add_argument("--noise-samples", type=int, default=1, help="noise draws of KRD")
-    parser.add_argument("--plot", type=Path, help="picture to draw, .png or .svg")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of teacher and student; the student has one more")
+    parser.add_argument("--noise-samples", type=int, default=1, help="noise samples of KRD")
+    parser.add_argument("--plot", type=Path, help="file of the plot, .png or .svg")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one is not None:
@@ -238,10 +238,7 @@ def main() -> None:
         command += ["--epochs", str(given.epochs), "--noise-samples", str(given.noise_samples)]
         subprocess.run(command, check=True)
         content["runs"][str(nodes)] = json.loads(answer.read_text(encoding="utf-8"))
-        content["machine"] = {
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": platform.processor() or platform.machine(),
-        }
+        content["machine"] = machine()
         given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(tables(content["runs"]))
     if given.plot is not None:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and how results are kept."""
+"""Shared code of the benchmarks: interleaved timing and JSON output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Timing", "alternate", "machine", "write_json"]
 
 
 class Timing(dict[str, float]):
-    """Median seconds by name; `ratio` compares two of them pair by pair."""
+    """Median seconds by name, and median ratios of times in the same repeat."""
 
     def __init__(self, seconds: Mapping[str, list[float]]) -> None:
         super().__init__({name: median(values) for name, values in seconds.items()})
@@ -29,7 +29,7 @@ class Timing(dict[str, float]):
 
 
 def alternate(contenders: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 2) -> Timing:
-    """Time the contenders in turn, so that a change of the machine's load meets all of them alike."""
+    """Time the contenders in turn, so that fluctuations of the machine's load affect all of them alike."""
     for _ in range(warmup):
         for run in contenders.values():
             run()
@@ -43,11 +43,11 @@ def alternate(contenders: Mapping[str, Callable[[], Any]], repeats: int, warmup:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the times depend on."""
+    """Return hardware, versions and number of threads."""
     return {"hardware": hardware(), "versions": versions(), "threads": torch.get_num_threads()}
 
 
 def write_json(path: Path | None, results: Any) -> None:
-    """Write results with what they depend on; do nothing without a path."""
+    """Write results and machine to a JSON file, if a path is given."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")

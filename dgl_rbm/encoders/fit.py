@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dgl_rbm.data.structure import in_neighbors
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig
 from dgl_rbm.rows.sparse import Rows, norms
@@ -131,8 +132,5 @@ def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tens
     parts = [torch.empty(0, encodings.dim)]
     # One vector per edge is gathered: so few nodes at once that hubs among them do no harm.
     for ids in node_ids.split(_NODES_AT_ONCE):
-        starts, degrees = pointers[ids], pointers[ids + 1] - pointers[ids]
-        row = torch.repeat_interleave(torch.arange(len(ids)), degrees)
-        within = torch.arange(len(row)) - torch.repeat_interleave(degrees.cumsum(0) - degrees, degrees)
-        parts.append(encodings.unseen(len(ids), row, sources[torch.repeat_interleave(starts, degrees) + within]))
+        parts.append(encodings.unseen(len(ids), *in_neighbors(pointers, sources, ids)))
     return torch.cat(parts)

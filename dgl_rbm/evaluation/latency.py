@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgl_rbm.data.structure import in_neighbors
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.evaluation.timing import single_thread
-from dgl_rbm.rows.sparse import take
+from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 
-__all__ = ["student_latency", "student_server", "teacher_latency"]
+__all__ = ["student_latency", "student_server", "teacher_latency", "unseen_inputs"]
 
 _WARMUP = 5
 
@@ -51,23 +52,29 @@ def _requests(count: int, size: int, repeats: int) -> list[Tensor]:
     return [torch.randint(count, (size,)) for _ in range(repeats)]
 
 
-def student_server(student: Student, encodings: Encodings, view: GraphView) -> Callable[[Tensor], Tensor]:
-    """Return the function that `student_latency` times: node ids ``[B]`` to logits ``[B, C]``.
+def unseen_inputs(encodings: Encodings, view: GraphView) -> Callable[[Tensor], Rows]:
+    """Return the function from node ids ``[B]`` to student inputs ``[B, F + P]`` that treats every node as unseen.
 
-    It treats every node as unseen: its encoding is the mean of its neighbours' vectors.
+    The encoding of an unseen node is the mean of its neighbours' vectors.
     """
+    indptr, sources, _ = (torch.as_tensor(part).long() for part in view.graph.adj_tensors("csc"))
+
+    def inputs(ids: Tensor) -> Rows:
+        rows = take(view.features, ids)
+        if not encodings.dim:
+            return rows
+        return hstack(rows, encodings.unseen(len(ids), *in_neighbors(indptr, sources, ids)))
+
+    return inputs
+
+
+def student_server(student: Student, encodings: Encodings, view: GraphView) -> Callable[[Tensor], Tensor]:
+    """Return the function that `student_latency` times: ids of unseen nodes ``[B]`` to logits ``[B, C]``."""
     device = next(student.parameters()).device
-    pointers, neighbors, _ = (torch.as_tensor(part) for part in view.graph.adj_tensors("csc"))
-    pointers, neighbors = pointers.long(), neighbors.long()
+    inputs = unseen_inputs(encodings, view)
 
     def predict(ids: Tensor) -> Tensor:
-        rows = take(view.features, ids)
-        if encodings.dim:
-            lengths = pointers[ids + 1] - pointers[ids]
-            owner = torch.repeat_interleave(torch.arange(len(ids)), lengths)
-            within = torch.arange(len(owner)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-            near = neighbors[torch.repeat_interleave(pointers[ids], lengths) + within]
-            rows = hstack(rows, encodings.unseen(len(ids), owner, near))
+        rows = inputs(ids)
         with torch.no_grad():
             # A request is complete when its logits are on the host.
             return student(rows.to(device)).cpu()
