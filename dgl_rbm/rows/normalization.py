@@ -1,4 +1,4 @@
-"""Feature normalisation, kept with a student so that rows predicted later are treated as the training rows were."""
+"""Feature normalisation, saved with the student and applied to every row that is predicted later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dgl_rbm.rows.sparse import Rows, SparseRows
 
 __all__ = ["FeatureNormalization"]
 
-# Rows of this length and more are left as they are.
+# Rows of a smaller root mean square length are rescaled.
 _SHORT = 0.5
 _KINDS = ("none", "row", "standard")
 
@@ -27,13 +27,13 @@ class FeatureNormalization:
     Attributes
     ----------
     kind : {"none", "row", "standard"}
-        ``"row"`` divides each row by its sum of absolute values and leaves rows of zeros alone; sparse rows stay
-        sparse. ``"standard"`` shifts each column to mean 0 and scales it to deviation 1, constant columns only
-        shifted; sparse rows become dense.
+        ``"row"`` divides each row by its sum of absolute values and keeps rows of zeros; sparse rows stay sparse.
+        ``"standard"`` shifts each column to mean 0 and scales it to standard deviation 1; constant columns are only
+        shifted, and sparse rows become dense.
     mean, std : Tensor or None
-        float32 ``[F]``, of the rows that ``"standard"`` was fitted on.
+        Statistics of ``"standard"``, float32 ``[F]``.
     scale : float
-        What every row is multiplied by after that.
+        Factor that multiplies every normalised row.
     """
 
     kind: Literal["none", "row", "standard"] = "none"
@@ -43,7 +43,7 @@ class FeatureNormalization:
 
     @classmethod
     def fit(cls, kind: Literal["none", "row", "standard"], features: Any) -> FeatureNormalization:
-        """Return the normalisation of this kind, fitted on `features` ``[N, F]`` where it has anything to fit.
+        """Return the normalisation of this kind; ``"standard"`` is fitted on `features` ``[N, F]``.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class FeatureNormalization:
         Raises
         ------
         DataError
-            Where ``"standard"`` is to be fitted on no row.
+            If ``"standard"`` is fitted on no rows.
         """
         rows = as_rows(features)
         return cls._standard(rows) if kind == "standard" else cls(kind)
@@ -62,34 +62,34 @@ class FeatureNormalization:
     def _standard(cls, rows: Rows) -> FeatureNormalization:
         dense = _dense(rows)
         if not len(dense):
-            raise DataError("Column means cannot be fitted on features without a row.")
-        # Summed in double precision and then rounded, the mean of a constant column is that constant, exactly.
+            raise DataError("Column means cannot be computed from features without rows.")
+        # In double precision the mean of a constant column rounds to exactly that constant.
         mean = dense.mean(0, dtype=torch.float64).float()
         std = (dense - mean).square_().mean(0, dtype=torch.float64).sqrt().float()
         return cls("standard", mean, torch.where(std > 0, std, torch.ones_like(std)))
 
     def rescaled(self, lengths: Tensor) -> FeatureNormalization:
-        """Return it with a `scale` that brings short rows to a root mean square length of 1.
+        """Return a copy whose `scale` gives short rows a root mean square length of 1.
 
-        Row-normalised bags of words have lengths near 0.1: weights that start as usual then take hundreds of epochs to
-        grow, while weight decay holds them back.
+        Row-normalised bags of words have lengths near 0.1. From the usual initialisation the weights then take
+        hundreds of epochs to grow, against weight decay.
 
         Parameters
         ----------
         lengths : Tensor
-            Of the rows as this normalisation leaves them, ``[N]``. Where they are zeros, or their root mean square is
-            0.5 or more, the scale stays.
+            Lengths of the normalised rows, ``[N]``. If their root mean square is 0, or at least 0.5, the scale is
+            unchanged.
         """
         length = float(lengths.double().square().mean().sqrt()) if len(lengths) else 0.0
         return replace(self, scale=self.scale / length) if 0 < length < _SHORT else self
 
     def apply(self, rows: Any) -> Rows:
-        """Return normalised float32 rows; `rows` itself is left as it is.
+        """Return normalised float32 rows; `rows` is not changed.
 
         Raises
         ------
         DataError
-            Where `rows` is not a matrix of numbers, or has another number of columns than the fitted rows.
+            If `rows` is not a matrix of numbers, or its number of columns differs from that of the fitted rows.
         """
         normalized = self._normalized(as_rows(rows))
         return normalized if self.scale == 1 else _times(normalized, self.scale)
@@ -107,7 +107,7 @@ class FeatureNormalization:
         return (dense - self.mean.to(dense.device)) / self.std.to(dense.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return ``{"kind": str, "scale": float}``, with the tensors ``"mean"`` and ``"std"`` where there are any."""
+        """Return ``{"kind": str, "scale": float}``, and the tensors ``"mean"`` and ``"std"`` of ``"standard"``."""
         state: dict[str, Any] = {"kind": self.kind, "scale": self.scale}
         if self.mean is not None and self.std is not None:
             state |= {"mean": self.mean, "std": self.std}
@@ -115,12 +115,12 @@ class FeatureNormalization:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FeatureNormalization:
-        """Build from what `state_dict` returned.
+        """Restore a normalisation from its `state_dict`.
 
         Raises
         ------
         ArtifactError
-            Where the kind is unknown or its tensors are missing.
+            If the kind is unknown or its tensors are missing.
         """
         kind, mean, std = state.get("kind"), state.get("mean"), state.get("std")
         if kind not in _KINDS or (kind == "standard" and (mean is None or std is None)):

@@ -1,4 +1,4 @@
-"""Rows of features that are no plain tensor: sparse ones, kept so from the file to the student's first layer."""
+"""Sparse feature rows: CSR matrices and their products, from the file to the student's first layer."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ __all__ = [
     "transpose_matmul",
 ]
 
-# Below this share of non-zeros a sparse product beats a dense one on CPUs; docs/concepts says how it was measured.
+# Below this share of non-zeros a sparse product beats a dense one on CPUs; docs/concepts.md describes the measurement.
 SPARSE_BELOW_DENSITY = 0.08
 
-
-# More entries than these do not fit into 32-bit indices.
+# Largest number of entries that 32-bit indices can address.
 _MOST_ENTRIES_INT32 = 2**31 - 1
 _ROWS_AT_ONCE = 262_144
 
 
 class StructuredRows(ABC):
-    """A constant float32 matrix ``[N, F]`` that is no plain tensor, with the few products that training needs."""
+    """Base of the constant float32 matrices ``[N, F]`` that are not plain tensors."""
 
     @property
     @abstractmethod
@@ -46,7 +45,7 @@ class StructuredRows(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the values lie."""
+        """Device of the values."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -65,7 +64,7 @@ class StructuredRows(ABC):
 
     @abstractmethod
     def take(self, index: Tensor) -> Rows:
-        """Return the rows `index`, shape ``[len(index), F]``, in that order; rows may repeat."""
+        """Return the rows `index`, shape ``[len(index), F]``, in that order; indices may repeat."""
 
     @abstractmethod
     def matmul(self, dense: Tensor) -> Tensor:
@@ -81,14 +80,14 @@ class StructuredRows(ABC):
 
     @abstractmethod
     def not_finite(self) -> Tensor:
-        """Return the indices of the rows that hold NaN or infinity, int64, ascending."""
+        """Return the indices of the rows that contain NaN or infinity, int64, ascending."""
 
 
 class SparseRows(StructuredRows):
     """Rows in CSR form.
 
-    A plain torch CSR tensor transposes itself anew in every backward pass, which costs several times the
-    product; this class keeps the transpose, and can pick rows, which torch's cannot.
+    A torch CSR tensor computes its transpose in every backward pass, at several times the cost of the product. This
+    class caches the transpose, and supports row indexing, which torch does not.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ class SparseRows(StructuredRows):
     def __init__(self, csr: Tensor) -> None:
         if csr.layout != torch.sparse_csr or csr.dim() != 2:
             raise DataError(
-                f"SparseRows takes a two-dimensional CSR tensor, got {csr.layout} of {csr.dim()} dimensions."
+                f"SparseRows expects a two-dimensional CSR tensor, got {csr.layout} of {csr.dim()} dimensions."
             )
         self.csr = csr
         self._transposed: Tensor | None = None
@@ -109,14 +108,14 @@ class SparseRows(StructuredRows):
     def from_scipy(cls, matrix: Any) -> SparseRows:
         """Build from any SciPy sparse matrix or array; duplicate entries are summed.
 
-        `matrix` is left as it is. The rows share the values of one that is float32 CSR already, sorted and without
-        duplicates.
+        `matrix` is not changed. A float32 CSR matrix that is sorted and free of duplicates shares its values with the
+        rows.
 
-        Indices have 32 bits where they can: MKL, which multiplies on CPUs, would convert longer ones in each product.
+        Indices have 32 bits if they fit: MKL, which multiplies on CPUs, would convert longer ones in each product.
         """
         csr = sp.csr_matrix(matrix, dtype=np.float32)
         if not csr.has_canonical_format:
-            # Whatever its type, it may share its indices with `matrix`, and both are sorted in place.
+            # It may share its indices with `matrix`, and `sum_duplicates` sorts in place.
             csr = csr.copy()
             csr.sum_duplicates()
         return cls(_csr_tensor(csr.indptr, csr.indices, csr.data, csr.shape))
@@ -141,7 +140,7 @@ class SparseRows(StructuredRows):
         return self if torch.device(device) == self.device else SparseRows(self.csr.to(device))
 
     def to_scipy(self) -> sp.csr_matrix:
-        """Return a SciPy CSR matrix that shares the values where they lie on the CPU."""
+        """Return a SciPy CSR matrix; rows on the CPU share their values with it."""
         csr = self.csr.cpu()
         parts = (csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy())
         return sp.csr_matrix(parts, shape=tuple(self.shape))
@@ -156,7 +155,7 @@ class SparseRows(StructuredRows):
         return self._transposed
 
     def _transpose_on_cpu(self) -> Tensor:
-        # SciPy is five times faster than torch here.
+        # Five times faster than torch.
         flipped = self.to_scipy().T.tocsr()
         return _csr_tensor(flipped.indptr, flipped.indices, flipped.data, flipped.shape)
 
@@ -168,7 +167,7 @@ class SparseRows(StructuredRows):
         return _csr_tensor(pointers, self.row_of_entry()[order], self.csr.values()[order], self.shape[::-1])
 
     def row_of_entry(self) -> Tensor:
-        """Return the row that each stored entry lies in, int64, ascending."""
+        """Return the row index of each stored entry, int64, ascending."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.csr.crow_indices().diff())
 
     def take(self, index: Tensor) -> SparseRows:
@@ -181,7 +180,7 @@ class SparseRows(StructuredRows):
         return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
 
     def columns(self, index: Tensor) -> SparseRows:
-        """Return the columns `index`, shape ``[N, len(index)]``; the index ascends, and no column repeats."""
+        """Return the columns `index`, shape ``[N, len(index)]``; `index` must be strictly ascending."""
         position = torch.full((self.shape[1],), -1, dtype=torch.int64, device=self.device)
         position[index] = torch.arange(len(index), device=self.device)
         columns = position[self.csr.col_indices()]
@@ -196,7 +195,7 @@ class SparseRows(StructuredRows):
         return _SparseMatmul.apply(dense, self)
 
     def _row_matmul(self, dense: Tensor) -> Tensor:
-        """Multiply a single row, reading the rows of `dense` that it has entries for and no others."""
+        """Multiply a single row; reads only the rows of `dense` at its non-zero columns."""
         values, columns = self.csr.values().unsqueeze(0), self.csr.col_indices()
         return values @ dense.index_select(0, columns)
 
@@ -227,20 +226,20 @@ def _csr_tensor(pointers: Any, columns: Any, values: Any, shape: tuple[int, ...]
     values = as_tensor(values, torch.float32)
     index_dtype = torch.int32 if max(len(values), *shape) <= _MOST_ENTRIES_INT32 else torch.int64
     with warnings.catch_warnings():
-        # torch calls its CSR support "beta" once a process; what is used of it here is tested.
+        # torch warns once per process that its CSR support is "beta".
         warnings.simplefilter("ignore", UserWarning)
         return torch.sparse_csr_tensor(
             as_tensor(pointers, index_dtype),
             as_tensor(columns, index_dtype),
             values,
             size=tuple(shape),
-            # Where they lie, whatever torch's default device is.
+            # Otherwise torch's default device.
             device=values.device,
         )
 
 
 class _SparseMatmul(torch.autograd.Function):
-    """``rows @ dense`` with a gradient for `dense` alone, through the kept transpose; in float32 under autocast too."""
+    """``rows @ dense`` with a gradient for `dense` only, through the cached transpose; float32 even under autocast."""
 
     @staticmethod
     def forward(ctx: Any, dense: Tensor, rows: SparseRows) -> Tensor:
@@ -256,7 +255,7 @@ class _SparseMatmul(torch.autograd.Function):
 
 
 def matmul(rows: Rows, dense: Tensor) -> Tensor:
-    """Return ``rows @ dense``, shape ``[N, M]``; gradients flow to `dense`, and to `rows` where a tensor."""
+    """Return ``rows @ dense``, shape ``[N, M]``; gradients flow to `dense`, and to `rows` if it is a tensor."""
     return rows.matmul(dense) if isinstance(rows, StructuredRows) else rows @ dense
 
 
@@ -276,7 +275,7 @@ def transpose_matmul(rows: Rows, dense: Tensor) -> Tensor:
 
 def take(rows: Rows, index: Tensor) -> Rows:
     """Return the rows `index` in that order."""
-    # `rows[index]` would do too, in twice the time.
+    # `rows[index]` takes twice the time.
     return rows.take(index) if isinstance(rows, StructuredRows) else rows.index_select(0, index)
 
 
@@ -286,10 +285,10 @@ def norms(rows: Rows) -> Tensor:
 
 
 def rows_not_finite(rows: Rows) -> Tensor:
-    """Return the indices of the rows that hold NaN or infinity, int64, ascending."""
+    """Return the indices of the rows that contain NaN or infinity, int64, ascending."""
     if isinstance(rows, StructuredRows):
         return rows.not_finite()
-    # In parts: one of features mapped from a file may be larger than memory.
+    # In blocks, since features mapped from a file may be larger than memory.
     parts = [
         start + (~torch.isfinite(rows[start : start + _ROWS_AT_ONCE]).all(dim=1)).nonzero().squeeze(1)
         for start in range(0, len(rows), _ROWS_AT_ONCE)

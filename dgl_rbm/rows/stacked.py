@@ -1,4 +1,4 @@
-"""Rows side by side without a copy: features, which may be sparse or mapped from a file, beside encodings."""
+"""Column-wise concatenation of feature rows and encodings without a copy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows, matmul, norms,
 
 __all__ = ["StackedRows", "hstack"]
 
-# Dense parts up to this size are copied together: one product is a little faster than two.
+# Dense parts up to this size are concatenated: one product is slightly faster than two.
 _COPIED_BYTES = 256 * 2**20
 
 
 class StackedRows(StructuredRows):
-    """Matrices of the same number of rows side by side, each kept in its own layout.
+    """Column-wise concatenation of matrices, each in its own layout.
 
-    A product is the sum of the parts' products, so that 64 dense columns of encodings beside 1,433 sparse ones of
-    features go through a dense product and not, as sparse entries, through one that is five times slower.
+    A product is the sum of the products of the parts. 64 dense columns of encodings beside 1,433 sparse columns of
+    features thus use a dense product; stored as sparse entries they would be multiplied five times slower.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class StackedRows(StructuredRows):
 
     @property
     def widths(self) -> list[int]:
-        """Columns of each part."""
+        """Number of columns of each part."""
         return [part.shape[1] for part in self.parts]
 
     @property
@@ -62,7 +62,7 @@ class StackedRows(StructuredRows):
         return sp.hstack(parts, format="csr", dtype=np.float32)
 
     def take(self, index: Tensor) -> Rows:
-        """Return the rows `index`; an ordinary tensor where all parts are."""
+        """Return the rows `index`; a plain tensor if every part is one."""
         picked = self._each(lambda part: take(part, index))
         return picked.to_dense() if all(isinstance(part, Tensor) for part in picked.parts) else picked
 
@@ -101,7 +101,7 @@ def hstack(left: Rows, right: Tensor) -> Rows:
     Returns
     -------
     Tensor or StackedRows
-        `left` itself where P is 0; a tensor where `left` is one of at most 256 MiB, and else both as they are.
+        `left` itself if P is 0; a tensor if `left` is a tensor of at most 256 MiB; `StackedRows` otherwise.
     """
     if right.shape[1] == 0:
         return left

@@ -1,4 +1,4 @@
-"""Hooks into a run: subclass `Callback` and override what is needed."""
+"""Callbacks of a run, and the time budget as one of them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from dgl_rbm.errors import ConfigError, TimeBudgetError
 
 __all__ = ["PATIENCE_WITHIN_A_STEP", "Callback", "TimeBudget"]
 
-# Seconds that a step may still take, once a run is to stop, before it is given up and done again later.
+# Seconds that the current step may still take after a request to stop; a longer one is interrupted and repeated later.
 PATIENCE_WITHIN_A_STEP = 10.0
 
 
 class Callback:
-    """Told of the stages and steps of a run; every method does nothing by default."""
+    """Base of the callbacks: methods called at the stages and steps of a run; all do nothing by default."""
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
-        """`stage` begins and will take at most `total` steps, each one `unit`."""
+        """Called when `stage` starts; it takes at most `total` steps, counted in `unit`."""
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        """`done` steps of `stage` are done; `metrics` belong to the last one."""
+        """Called after `done` steps of `stage`; `metrics` are those of the last step."""
 
     def on_substep(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` parts of the next step of `stage` are done, such as batches of an epoch."""
+        """Called within a step of `stage`, after `done` of its `total` parts, such as the batches of an epoch."""
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
-        """`stage` ended after `seconds`; `finished` is False where an exception ended it."""
+        """Called when `stage` ends, after `seconds`; `finished` is False if an exception ended it."""
 
     def on_stage_reused(self, stage: str, seconds: float) -> None:
-        """`stage` was taken from a checkpoint; it took `seconds` when it ran."""
+        """Called when `stage` is loaded from a checkpoint; it took `seconds` when it ran."""
 
 
 class TimeBudget(Callback):
-    """Stops a run once its time is used up: between two steps, or within one that takes much longer.
+    """Stops a run when its time is used up: between two steps, or within a long step.
 
     Parameters
     ----------
     hours : float
-        Wall time from now on.
+        Wall-clock time from now on.
     patience : float
-        Seconds that the step under way may still take.
+        Seconds that the current step may still take.
     clock : callable
-        Returns seconds; `time.monotonic` but for tests.
+        Returns the time in seconds.
 
     Raises
     ------
     ConfigError
-        Where `hours` is not above zero.
+        If `hours` is not above 0.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TimeBudget(Callback):
         self._total = total
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        # A stage whose last step is done is kept whole; the run stops where the next one starts.
+        # After the last step the stage is saved first; the run stops at the start of the next stage.
         if done < self._total:
             self._check(stage, self._deadline)
 
@@ -78,6 +78,6 @@ class TimeBudget(Callback):
     def _check(self, stage: str, deadline: float) -> None:
         if self._clock() >= deadline:
             raise TimeBudgetError(
-                f"The {self.hours:g} hours given to the run were used up in the stage '{stage}'.",
-                hint="Started again with the same options and folder, it continues where it stopped.",
+                f"The time budget of {self.hours:g} hours was used up in the stage '{stage}'.",
+                hint="Run the same command with the same folder again to continue from there.",
             )

@@ -1,4 +1,4 @@
-"""Checkpoints of stages: atomic files of plain tensors, so that a killed run resumes to the same result."""
+"""Checkpoints of stages as atomic safetensors files, from which a killed run resumes to the same result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DTYPES = {
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` so that `path` holds either the old content or all of the new, never a part."""
+    """Write a file atomically: `path` contains either the old content or all of the new one."""
     data = content.encode() if isinstance(content, str) else content
     with _replacing(path) as file:
         file.write(data)
@@ -52,7 +52,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to that takes the place of `path` once all of it is on disk."""
+    """Yield a file to write to, which replaces `path` once it is flushed to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -60,7 +60,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for the owner alone; a run's files are as readable as any other.
+        # mkstemp restricts permissions to the owner; a run's files have the default ones.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
@@ -75,9 +75,9 @@ def _umask() -> int:
 
 
 def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
-    """Split nested dicts, lists and scalars into tensors by path and a JSON skeleton that refers to them.
+    """Split a nested state into tensors by path and a JSON skeleton that refers to them.
 
-    The tensors are those of `state`, not copies.
+    The tensors are not copied.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -86,7 +86,7 @@ def flatten_state(state: Any) -> tuple[dict[str, Tensor], Any]:
             tensors[path] = value.detach()
             return {"tensor": path}
         if isinstance(value, Mapping):
-            # Pairs, because JSON would turn the integer keys of optimiser states into text.
+            # Pairs, because JSON would convert the integer keys of optimiser states to strings.
             return {"map": [[key, visit(item, f"{path}/{key}" if path else str(key))] for key, item in value.items()]}
         if isinstance(value, (tuple, list)):
             items = [visit(item, f"{path}/{i}") for i, item in enumerate(value)]
@@ -112,10 +112,10 @@ def unflatten_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
 def write_state(path: Path, state: Any, **metadata: str) -> None:
     """Write nested dicts, lists, scalars and tensors to one safetensors file, atomically.
 
-    Tensor by tensor, each from where it lies: the file is never held in memory. Equal states are equal files.
+    The tensors are streamed, so that the file is never held in memory. Equal states give equal files.
     """
     tensors, skeleton = flatten_state(state)
-    # The widest types first, as the format's own writer does, so that each tensor starts where its type may.
+    # The widest types first, as safetensors itself does, so that every tensor is aligned.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {
         "__metadata__": {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata},
@@ -142,7 +142,7 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _bytes_of(tensor: Tensor) -> Iterator[memoryview]:
-    """Yield the little-endian content of a tensor, row after row, in pieces of bounded size."""
+    """Yield the little-endian content of a tensor in blocks of rows of bounded size."""
     if not tensor.numel():
         return
     rows = tensor.reshape(1) if tensor.dim() == 0 else tensor
@@ -155,7 +155,7 @@ def _bytes_of(tensor: Tensor) -> Iterator[memoryview]:
 
 
 def read_state(path: Path) -> tuple[Any, dict[str, str]]:
-    """Read what `write_state` wrote; large tensors are mapped from the file, and writing to them leaves it as it is.
+    """Read a file of `write_state`; tensors may be mapped from it, and writing to them does not change it.
 
     Returns
     -------
@@ -165,16 +165,16 @@ def read_state(path: Path) -> tuple[Any, dict[str, str]]:
     Raises
     ------
     ArtifactError
-        Where the file is missing, truncated, or was written by something else.
+        If the file is missing, truncated, or of another format.
     """
     try:
-        # It maps a missing file to an error without a reason.
+        # For a missing file, `safe_open` raises an error without a reason.
         path.open("rb").close()
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if os.name == "nt":
-            # There a file that is mapped can be neither replaced nor removed.
+            # Windows can neither replace nor remove a mapped file.
             tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except OSError as error:
         raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
@@ -195,9 +195,9 @@ class CheckpointStore:
     Parameters
     ----------
     folder : Path
-        Made when the first state is written.
+        Created when the first state is written.
     fingerprint : str
-        Identifies the run's configuration and data; files with another are ignored.
+        Digest of the run's configuration and data; files of another fingerprint are ignored.
     """
 
     enabled = True
@@ -207,27 +207,27 @@ class CheckpointStore:
         self.fingerprint = fingerprint
 
     def save(self, name: str, state: Any) -> None:
-        """Keep `state` under `name`, replacing what was there, atomically."""
+        """Save `state` under `name`, replacing the previous one atomically."""
         write_state(self._path(name), state, fingerprint=self.fingerprint)
 
     def load(self, name: str) -> Any | None:
-        """Return the state kept under `name` by a run of the same fingerprint, or None."""
+        """Return the state saved under `name` with the same fingerprint, or None."""
         path = self._path(name)
         if not path.exists():
             return None
         try:
             state, header = read_state(path)
         except ArtifactError:
-            # A damaged checkpoint costs time, not the result.
+            # A damaged checkpoint costs only time: the stage runs again.
             return None
         return state if header.get("fingerprint") == self.fingerprint else None
 
     def discard(self, name: str) -> None:
-        """Forget what is kept under `name`."""
+        """Remove the state saved under `name`, if any."""
         self._path(name).unlink(missing_ok=True)
 
     def under(self, name: str) -> CheckpointStore:
-        """Return a store of the same run whose names do not meet those of this one."""
+        """Return a store of the same run with a separate namespace."""
         return CheckpointStore(self.folder / name, self.fingerprint)
 
     def _path(self, name: str) -> Path:
@@ -235,7 +235,7 @@ class CheckpointStore:
 
 
 class NullCheckpointStore(CheckpointStore):
-    """Keeps nothing."""
+    """Store that saves nothing."""
 
     enabled = False
 
@@ -253,12 +253,12 @@ class NullCheckpointStore(CheckpointStore):
         """Do nothing."""
 
     def under(self, name: str) -> CheckpointStore:
-        """Return the same."""
+        """Return this store."""
         return self
 
 
 def rng_state() -> dict[str, Tensor]:
-    """Return torch's generator states, for a checkpoint in the middle of a stage."""
+    """Return the states of torch's random generators, for a checkpoint within a stage."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -266,7 +266,7 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng_state(states: Mapping[str, Tensor]) -> None:
-    """Set torch's generators to what `rng_state` returned."""
+    """Restore the states of torch's random generators."""
     torch.set_rng_state(states["cpu"])
     for name, state in states.items():
         if name != "cpu" and torch.cuda.is_available():

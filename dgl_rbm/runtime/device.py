@@ -1,4 +1,4 @@
-"""From a device's name to the device."""
+"""Resolution of device names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that `name` means.
+    """Return the device called `name`; ``"auto"`` is a GPU if torch finds one, else the CPU.
 
     Raises
     ------
     ConfigError
-        Where torch does not know it or sees no such device.
+        If the name is invalid, or torch finds no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -27,8 +27,8 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"The device '{name}' is not supported.", hint="Choices: auto, cpu, cuda, cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"The device '{name}' was asked for, but torch sees {torch.cuda.device_count()} GPUs.",
+            f"The device '{name}' is not available: torch finds {torch.cuda.device_count()} GPUs.",
             hint="Use --device cpu, or see `dgl-rbm doctor`.",
         )
-    # With its number: 'cuda' and 'cuda:0' are not equal, and torch 2.2 does not take the former everywhere.
+    # With its index: 'cuda' and 'cuda:0' are not equal, and torch 2.2 does not accept the former everywhere.
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device

@@ -1,4 +1,4 @@
-"""Software versions and hardware that a run, a comparison or a benchmark is recorded with."""
+"""Software versions and hardware, recorded with runs, comparisons and benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, this package and its main dependencies; absent ones are left out."""
+    """Return the versions of Python, this package and its main dependencies; missing ones are omitted."""
     found = {"python": platform.python_version(), "dgl-rbm": __version__}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Folders that options name."""
+"""Checks and creation of output folders."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ __all__ = ["check_folder", "check_place", "make_folder"]
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Make nothing, and see whether the folder is there, or can be made, and can be written to.
+    """Check, without creating anything, that `folder` is a writable folder or can be created as one.
 
     Raises
     ------
     ConfigError
-        Naming the option, where it cannot.
+        If it cannot be written to; names the option.
     """
-    # Unlike the methods of `Path`, these functions pass over names that are too long.
+    # Unlike the methods of `Path`, these functions do not raise for names that are too long.
     if os.path.isfile(folder):
-        raise ConfigError(f"{option} {folder} is a file; expected a folder, which is made where it does not exist.")
+        raise ConfigError(f"{option} {folder} is a file; expected a folder, which is created if it does not exist.")
     check_place(folder, f"{option} {folder}")
 
 
 def check_place(folder: Path, what: str) -> None:
-    """Make nothing, and see whether something can be written to the folder, or to one that is made there.
+    """Check, without creating anything, that files can be written to `folder` or to its nearest existing parent.
 
     Raises
     ------
     ConfigError
-        Saying that `what` cannot be written to.
+        If they cannot; the message starts with `what`.
     """
     place = folder.absolute()
     there = next(path for path in (place, *place.parents) if os.path.exists(path))
     if not os.path.isdir(there):
-        raise ConfigError(f"{what} cannot be written to: '{there}' is no folder.")
+        raise ConfigError(f"{what} cannot be written to: '{there}' is not a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"{what} cannot be written to: no permission.")
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """Make the folder, where it is not there yet.
+    """Create the folder if it does not exist.
 
     Raises
     ------
     ConfigError
-        Naming the option, where it cannot be made or written to.
+        If it cannot be created or written to; names the option.
     """
     check_folder(folder, option)
     try:

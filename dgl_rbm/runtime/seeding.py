@@ -1,4 +1,4 @@
-"""Random generators: one seed for a run, one stream for each of its stages, and no trace outside."""
+"""Seeding of random generators: one seed per run, one stream per stage."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["derive_seed", "seeded"]
 
 
 def derive_seed(seed: int, name: str) -> int:
-    """Return a seed in ``[0, 2**31)`` for the stream `name` of a run seeded with `seed`."""
+    """Return the seed of the stream `name` in a run of seed `seed`, in ``[0, 2**31)``."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 @contextmanager
 def seeded(seed: int, name: str) -> Iterator[int]:
-    """Seed torch, NumPy, `random` and, where it is loaded, DGL; restore the first three on leaving.
+    """Seed torch, NumPy, `random` and, if it is loaded, DGL; restore the first three on exit.
 
     Yields
     ------
     int
-        The derived seed, for libraries that take one of their own.
+        The derived seed, for libraries with a seed argument.
     """
     stream = derive_seed(seed, name)
     numpy_state, python_state = np.random.get_state(), random.getstate()

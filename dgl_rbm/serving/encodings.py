@@ -1,6 +1,6 @@
-"""Structural encodings as they are served: stored vectors, and the rule that turns them into a row's encoding.
+"""Structural encodings for prediction: stored vectors and the encoding of unseen nodes from their neighbours.
 
-This is the student's side of the encoders: plain tensors, no graph library.
+Plain tensors; needs no graph library.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["Encodings"]
 
 @dataclass(frozen=True)
 class Encodings:
-    """The encodings of the observed nodes and what it takes to encode an unseen one.
+    """Encodings of the observed nodes, and the vectors that encode unseen ones.
 
     Attributes
     ----------
     node_ids : Tensor
         Ids of the observed nodes in the graph that the task was made from, int64 ``[N]``, ascending.
     vectors : Tensor
-        Stored vectors, float32 ``[N, P]``; an unseen node's encoding is made from its neighbours'.
+        float32 ``[N, P]``; an unseen node's encoding is computed from those of its observed neighbours.
     values : Tensor
-        The observed nodes' own encodings as the student was trained on them, float32 ``[N, P]``.
+        The observed nodes' own encodings, on which the student was trained, float32 ``[N, P]``.
     shift, scale : Tensor
-        A mean of vectors becomes an encoding by ``(mean - shift) * scale``; float32 ``[P]``.
+        float32 ``[P]``; an unseen node's encoding is ``(mean of neighbours' vectors - shift) * scale``.
     """
 
     node_ids: Tensor
@@ -43,7 +43,7 @@ class Encodings:
 
     @property
     def dim(self) -> int:
-        """P, 0 where there are no encodings."""
+        """P; 0 without encodings."""
         return self.vectors.shape[1]
 
     def known(self, ids: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Encodings:
         Raises
         ------
         DataError
-            Where an id is not that of an observed node.
+            If an id is not that of an observed node.
         """
         position, found = self._find(ids)
         if not bool(found.all()):
@@ -74,21 +74,21 @@ class Encodings:
         return self.values[position]
 
     def unseen(self, count: int, rows: Tensor, neighbor_ids: Tensor) -> Tensor:
-        """Return the encodings of nodes that were not observed, from their observed neighbours.
+        """Return the encodings of unseen nodes, computed from their observed neighbours.
 
         Parameters
         ----------
         count : int
-            B, the number of nodes to encode.
+            Number of nodes to encode, B.
         rows : Tensor
-            For each neighbour, the row in ``[0, B)`` that it belongs to; int64 ``[M]``.
+            For each neighbour, the index in ``[0, B)`` of the node to encode; int64 ``[M]``.
         neighbor_ids : Tensor
-            The neighbours' node ids, int64 ``[M]``; ids that were not observed are left out.
+            The neighbours' node ids, int64 ``[M]``; unobserved ones are ignored.
 
         Returns
         -------
         Tensor
-            float32 ``[B, P]``; zeros where a node has no observed neighbour.
+            float32 ``[B, P]``; zeros for a node without observed neighbours.
         """
         position, found = self._find(neighbor_ids)
         if not bool(found.all()):
@@ -99,13 +99,13 @@ class Encodings:
             order = rows.argsort(stable=True)
             rows, position = rows[order], position[order]
         degree = torch.bincount(rows, minlength=count)
-        # One pass over the vectors that are read; zeros where there is nothing to average.
+        # Averages without gathering the vectors first; empty bags are zeros.
         mean = embedding_bag(position, self.vectors, degree.cumsum(0) - degree, mode="mean")
         encoded = (mean - self.shift) * self.scale
         return encoded.masked_fill_((degree == 0).unsqueeze(1), 0.0)
 
     def from_neighbors(self, neighbors: Sequence[Sequence[int]]) -> Tensor:
-        """Return the encodings of nodes given as one list of neighbour ids each, float32 ``[B, P]``."""
+        """Return the encodings of unseen nodes from one list of neighbour ids per node, float32 ``[B, P]``."""
         lengths = torch.tensor([len(ids) for ids in neighbors], dtype=torch.int64)
         flat = torch.tensor([i for ids in neighbors for i in ids], dtype=torch.int64)
         return self.unseen(len(neighbors), torch.repeat_interleave(torch.arange(len(neighbors)), lengths), flat)
@@ -116,12 +116,12 @@ class Encodings:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Encodings:
-        """Rebuild from what `state_dict` returned."""
+        """Restore encodings from their `state_dict`."""
         return cls(**{name: state[name] for name in cls.__dataclass_fields__})
 
     @cached_property
     def _all_observed(self) -> bool:
-        """Whether the observed nodes are 0 to N − 1, as in the transductive setting: an id is then its position."""
+        """Whether the observed nodes are 0 to N − 1, as in the transductive setting; an id is then its own position."""
         return len(self.node_ids) > 0 and int(self.node_ids[-1]) == len(self.node_ids) - 1
 
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Predictions without a graph: a student, its encodings, and what was done to the features, as one object."""
+"""Predictor: a student with its encodings and feature normalisation; needs no graph."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Predictor"]
 
 @dataclass(frozen=True)
 class Predictor:
-    """From raw feature rows to classes.
+    """Predicts classes from raw feature rows.
 
     Attributes
     ----------
     student : Student
-        Reads normalised features beside encodings.
+        Its inputs are normalised features, followed by encodings.
     encodings : Encodings
-        Of the observed nodes; empty where the run used no encoder.
+        Encodings of the observed nodes; empty if the run used no encoder.
     normalization : FeatureNormalization
-        Applied to raw features first.
+        Applied to the raw features.
     """
 
     student: Student
@@ -40,7 +40,7 @@ class Predictor:
 
     @property
     def num_features(self) -> int:
-        """Columns of the raw features."""
+        """Number of columns of the raw features."""
         return self.student.in_dim - self.encodings.dim
 
     def inputs(
@@ -53,32 +53,34 @@ class Predictor:
     ) -> Rows:
         """Return student inputs, float32 ``[B, F + P]``.
 
+        Without `node_ids`, `neighbors` and `encodings`, every row is treated as a node without known neighbours: its
+        encoding is zero.
+
         Parameters
         ----------
         features : array_like
             Raw features, shape ``[B, F]``.
         node_ids : array_like of int, optional
-            Ids of observed nodes, shape ``[B]``: their stored encodings are used.
+            Ids of observed nodes, shape ``[B]``; their stored encodings are used.
         neighbors : sequence of sequences of int, optional
-            For unseen nodes, the ids of each one's observed neighbours; an empty list is a node without any.
+            Ids of the observed neighbours of each unseen node; an empty list for a node without any.
         encodings : Tensor, optional
-            Ready encodings, float32 ``[B, P]``.
+            Precomputed encodings, float32 ``[B, P]``.
 
         Raises
         ------
         DataError
-            Where shapes do not match, or more than one source of encodings is given. With none of them, every
-            row is taken for a node without known neighbours and its encoding is zero.
+            If shapes do not match, or more than one of `node_ids`, `neighbors` and `encodings` is given.
         """
         rows = as_rows(features)
         given = [name for name, value in _named(node_ids, neighbors, encodings).items() if value is not None]
         if len(given) > 1:
-            raise DataError(f"Give one of node_ids, neighbors and encodings, not {' and '.join(given)}.")
+            raise DataError(f"Pass one of node_ids, neighbors and encodings, not {' and '.join(given)}.")
         if rows.shape[1] != self.num_features:
             raise DataError(
                 f"The features have {rows.shape[1]} columns; this run was trained on {self.num_features}.",
-                hint=f"Encodings ({self.encodings.dim} columns) are added by themselves: "
-                "give node_ids, neighbors or encodings.",
+                hint=f"The {self.encodings.dim} columns of encodings are appended automatically: "
+                "pass node_ids, neighbors or encodings.",
             )
         if node_ids is not None:
             encodings = self.encodings.known(torch.as_tensor(node_ids, dtype=torch.int64))
@@ -88,7 +90,7 @@ class Predictor:
             encodings = torch.zeros(rows.shape[0], self.encodings.dim)
         if tuple(encodings.shape) != (rows.shape[0], self.encodings.dim):
             raise DataError(
-                f"There are encodings of shape {tuple(encodings.shape)} for {rows.shape[0]} rows of features; "
+                f"The encodings of {rows.shape[0]} rows of features have shape {tuple(encodings.shape)}; "
                 f"expected {(rows.shape[0], self.encodings.dim)}."
             )
         return hstack(self.normalization.apply(rows), encodings)

@@ -375,7 +375,7 @@ def test_doctor_warns_of_a_data_folder_that_is_not_there(monkeypatch: pytest.Mon
 def test_a_run_out_of_time_says_so_and_continues(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     output = invoke(*QUICK, f"--out={folder}", "--max-hours=1e-9", code=75)
-    assert "1e-09 hours given to the run were used up" in output
+    assert "time budget of 1e-09 hours was used up" in output
     assert f"the same command with --out {folder} continues" in output
     invoke(*QUICK, f"--out={folder}", "--max-hours=5")
     assert (folder / "metrics.json").is_file()

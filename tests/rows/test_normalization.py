@@ -63,7 +63,7 @@ def test_constant_columns_are_only_shifted():
 
 
 @pytest.mark.parametrize("kind", ["none", "row", "standard"])
-def test_state_round_trip_and_inputs_untouched(kind):
+def test_state_round_trip_and_unchanged_inputs(kind):
     features = torch.rand(7, 3, generator=torch.Generator().manual_seed(0)) + 1
     kept, matrix = features.clone(), sp.csr_matrix(features.numpy())
     normalization = FeatureNormalization.fit(kind, features)
@@ -76,23 +76,23 @@ def test_state_round_trip_and_inputs_untouched(kind):
     assert rows.to_dense().equal(kept)
 
 
-def test_none_keeps_the_layout_and_takes_whole_numbers():
+def test_none_keeps_the_layout_and_accepts_integers():
     normalization = FeatureNormalization("none")
     assert isinstance(normalization.apply(sp.csr_matrix(np.eye(3))), SparseRows)
     assert normalization.apply(np.array([[1, 2]])).dtype == torch.float32
 
 
-def test_one_row_and_no_row():
+def test_one_row_and_no_rows():
     normalization = FeatureNormalization.fit("standard", torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
     assert normalization.apply(torch.tensor([[3.0, 2.0]])).tolist() == [[1.0, 0.0]]
     assert normalization.apply(torch.zeros(0, 2)).shape == (0, 2)
     assert FeatureNormalization("row").apply(torch.zeros(0, 2)).shape == (0, 2)
-    with pytest.raises(DataError, match="without a row"):
+    with pytest.raises(DataError, match="without rows"):
         FeatureNormalization.fit("standard", torch.zeros(0, 2))
 
 
 @given(matrices, st.sampled_from(["none", "row", "standard"]), st.sampled_from([1e-3, 1.0]))
-def test_short_rows_are_lengthened_by_one_factor(values, kind, shrink):
+def test_short_rows_are_rescaled_by_one_factor(values, kind, shrink):
     features = shrink * torch.tensor(values)
     plain = FeatureNormalization.fit(kind, features).apply(features)
     length = (sum(value**2 for row in plain.tolist() for value in row) / len(values)) ** 0.5

@@ -88,14 +88,14 @@ def test_duplicate_entries_are_summed() -> None:
     ("values", "part"),
     [(np.ones(3), "two dimensions"), ([["a"]], "not numbers"), (np.ones((1, 1), complex), "complex")],
 )
-def test_what_is_no_matrix_is_explained(values: object, part: str) -> None:
+def test_other_values_raise_a_data_error(values: object, part: str) -> None:
     with pytest.raises(DataError, match=part):
         as_rows(values)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csr_array])
-def test_a_matrix_that_is_not_canonical_is_left_as_it_is(dtype: type, kind: type) -> None:
+def test_a_matrix_with_unsorted_or_duplicate_entries_is_not_changed(dtype: type, kind: type) -> None:
     parts = (np.array([1, 2, 3, 4], dtype), np.array([2, 0, 2, 1], np.int32), np.array([0, 3, 4], np.int32))
     matrix = kind(tuple(part.copy() for part in parts), shape=(2, 3))
     rows = SparseRows.from_scipy(matrix)

@@ -1,4 +1,4 @@
-"""Rows side by side against the same rows copied together."""
+"""Stacked rows against the concatenated matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def both_layouts(rows: int, seed: int) -> tuple[StackedRows, torch.Tensor]:
 
 
 @given(rows=st.integers(0, 7), seed=st.integers(0, 100), data=st.data())
-def test_products_rows_and_norms_are_those_of_the_copy(rows: int, seed: int, data: st.DataObject) -> None:
+def test_products_rows_and_norms_equal_those_of_the_concatenation(rows: int, seed: int, data: st.DataObject) -> None:
     stacked_rows, dense = both_layouts(rows, seed)
     assert stacked_rows.shape == dense.shape
     torch.testing.assert_close(stacked_rows.to_dense(), dense)
@@ -42,13 +42,13 @@ def test_products_rows_and_norms_are_those_of_the_copy(rows: int, seed: int, dat
         torch.testing.assert_close(ours, reference)
 
 
-def test_rows_that_are_not_finite_are_named() -> None:
+def test_rows_with_nan_or_infinity_are_found() -> None:
     left = SparseRows.from_scipy(sp.csr_matrix(np.array([[0.0], [np.inf], [1.0], [0.0]], dtype=np.float32)))
     right = torch.tensor([[1.0], [1.0], [1.0], [torch.nan]])
     assert sparse.rows_not_finite(StackedRows([left, right])).tolist() == [1, 3]
 
 
-def test_large_dense_rows_are_not_copied_but_their_parts_are_ordinary_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_dense_rows_are_not_concatenated_until_rows_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = torch.randn(5, 3), torch.randn(5, 2)
     assert isinstance(hstack(left, right), torch.Tensor)
     monkeypatch.setattr(stacked, "_COPIED_BYTES", 0)
@@ -60,7 +60,7 @@ def test_large_dense_rows_are_not_copied_but_their_parts_are_ordinary_tensors(mo
     torch.testing.assert_close(picked, torch.cat([left, right], dim=1)[[4, 0]])
 
 
-def test_the_transpose_of_torch_is_that_of_scipy() -> None:
+def test_the_transposes_by_torch_and_scipy_are_equal() -> None:
     rows = SparseRows.from_scipy(sp.random(40, 17, density=0.2, format="csr", random_state=0))
     ours, reference = rows._transpose_on_device(), rows._transpose_on_cpu()
     torch.testing.assert_close(ours.to_dense(), reference.to_dense())

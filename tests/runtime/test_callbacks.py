@@ -1,4 +1,4 @@
-"""Progress within steps, time budgets, and what is shown of them."""
+"""Progress within steps, time budgets, and their display."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dgl_rbm.runtime.context import RunContext
 
 
 class Clock:
-    """A clock that a test sets."""
+    """Clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,8 +28,8 @@ class Clock:
         return self.now
 
 
-class Told(Callback):
-    """Writes down what it is told."""
+class Recorder(Callback):
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.events: list[tuple] = []
@@ -41,9 +41,9 @@ class Told(Callback):
         self.events.append(("substep", stage, done, total))
 
 
-def test_parts_of_a_step_are_told_of_the_stage_that_is_running() -> None:
-    told = Told()
-    context = RunContext(callbacks=[told])
+def test_substeps_belong_to_the_running_stage() -> None:
+    recorder = Recorder()
+    context = RunContext(callbacks=[recorder])
     context.substep(1, 2)
     with context.stage("outer", 2) as outer:
         context.substep(1, 4)
@@ -54,7 +54,7 @@ def test_parts_of_a_step_are_told_of_the_stage_that_is_running() -> None:
     with pytest.raises(RuntimeError), context.stage("failing"):
         raise RuntimeError
     context.substep(1, 2)
-    assert told.events == [
+    assert recorder.events == [
         ("substep", "outer", 1, 4),
         ("substep", "inner", 2, 4),
         ("substep", "outer", 3, 4),
@@ -62,7 +62,7 @@ def test_parts_of_a_step_are_told_of_the_stage_that_is_running() -> None:
     ]
 
 
-def test_a_budget_ends_a_run_between_steps_or_within_one_that_takes_much_longer() -> None:
+def test_a_time_budget_stops_a_run_between_steps_or_within_a_long_step() -> None:
     clock = Clock()
     budget = TimeBudget(2, patience=10, clock=clock)
     clock.now += 2 * 3600 - 1
@@ -71,9 +71,9 @@ def test_a_budget_ends_a_run_between_steps_or_within_one_that_takes_much_longer(
     clock.now += 1
     budget.on_substep("teacher", 1, 2)
     for end in (lambda: budget.on_step("teacher", 2, {}), lambda: budget.on_stage_start("student", 5, "epochs")):
-        with pytest.raises(TimeBudgetError, match=r"The 2 hours .* used up in the stage"):
+        with pytest.raises(TimeBudgetError, match="The time budget of 2 hours was used up in the stage"):
             end()
-    # The last step: the stage is whole, and to stop before it is kept would lose it.
+    # The last step: stopping before the stage is saved would lose it.
     budget.on_step("teacher", 5, {})
     clock.now += 10
     with pytest.raises(TimeBudgetError):
@@ -82,12 +82,12 @@ def test_a_budget_ends_a_run_between_steps_or_within_one_that_takes_much_longer(
 
 
 @pytest.mark.parametrize("hours", [0, -1, float("nan")])
-def test_a_budget_is_above_zero(hours: float) -> None:
+def test_a_time_budget_is_above_zero(hours: float) -> None:
     with pytest.raises(ConfigError, match="max_hours"):
         TimeBudget(hours)
 
 
-def test_ctrl_c_waits_for_the_step_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_waits_for_a_short_step_only(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(interrupt.time, "monotonic", clock)
     stop = interrupt._StopAtStep()
@@ -100,13 +100,13 @@ def test_ctrl_c_waits_for_the_step_but_not_for_long(monkeypatch: pytest.MonkeyPa
     stop.total = 3
     with pytest.raises(KeyboardInterrupt):
         stop.on_step("teacher", 1, {})
-    # The last step: the stage is whole and will be kept before the next one starts.
+    # The last step: the stage is saved before the next one starts.
     stop.on_step("teacher", 3, {})
     with pytest.raises(KeyboardInterrupt):
         stop.on_stage_start("student", 3, "epochs")
 
 
-def test_lines_say_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_show_the_remaining_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(progress.time, "monotonic", clock)
     output = io.StringIO()
@@ -119,7 +119,7 @@ def test_lines_say_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> Non
     clock.now += 1
     lines.on_substep("teacher", 1, 100)
     lines.on_stage_end("teacher", 121.0, True)
-    # Continued at the eighth of ten epochs: what came before took no time now.
+    # Resumed at the eighth of ten epochs: earlier ones took no time in this process.
     lines.on_stage_start("student", 10, "epochs")
     clock.now += 20
     lines.on_step("student", 8, {})
@@ -153,9 +153,9 @@ def test_bars_move_within_a_step() -> None:
     assert shown == ["2/2", "25%"]
 
 
-def test_a_budget_that_ends_in_an_encoder_keeps_what_the_encoder_made(tmp_path: Path) -> None:
+def test_a_time_budget_that_ends_in_an_encoder_keeps_the_encodings(tmp_path: Path) -> None:
     class Late(Callback):
-        """Lets the time run out after the encoder's first of two steps."""
+        """Exhausts the budget after the first of two steps of the encoder."""
 
         def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
             if stage == "encoder" and done == 1:
@@ -170,7 +170,7 @@ def test_a_budget_that_ends_in_an_encoder_keeps_what_the_encoder_made(tmp_path: 
     assert {"teacher.safetensors", "encodings.safetensors"} <= kept
 
 
-def test_a_budget_without_a_folder_says_that_nothing_is_kept() -> None:
+def test_a_time_budget_without_a_folder_hints_at_out() -> None:
     distiller = Distiller(student="mlp", teacher={"kind": "sage", "training": {"epochs": 2}})
     with pytest.raises(TimeBudgetError) as caught:
         distiller.fit("digits", max_hours=1e-9)

@@ -1,4 +1,4 @@
-"""Checkpoints and the files of a run."""
+"""Checkpoints: round trips, atomic writes, and damaged files."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def same(left: object, right: object) -> bool:
     return left == right
 
 
-def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_nested_state_round_trip(tmp_path: Path) -> None:
     write_state(tmp_path / "s.safetensors", example_state(), note="kept")
     state, header = read_state(tmp_path / "s.safetensors")
     assert same(state, example_state())
     assert header["note"] == "kept"
 
 
-def test_equal_states_are_equal_files(tmp_path: Path) -> None:
+def test_equal_states_give_equal_files(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_state(tmp_path / name, example_state(), one="1", two="2", three="3", four="4")
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
@@ -67,7 +67,7 @@ DTYPES = [
 ]
 
 
-def test_the_formats_own_library_reads_every_type_and_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safetensors_reads_every_type_and_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file, save
 
     monkeypatch.setattr(checkpoint, "_BYTES_AT_ONCE", 40)
@@ -81,13 +81,13 @@ def test_the_formats_own_library_reads_every_type_and_shape(tmp_path: Path, monk
     write_state(path, state)
     assert same(load_file(path), {name: tensor.contiguous() for name, tensor in state.items()})
     assert same(read_state(path)[0], state)
-    # As long as what the library itself writes, up to the header.
+    # As long as the library's own file, apart from the header.
     written, own = path.read_bytes(), save({name: tensor.clone().contiguous() for name, tensor in state.items()})
     lengths = [len(data) - int.from_bytes(data[:8], "little") for data in (written, own)]
     assert lengths[0] == lengths[1]
 
 
-def test_what_is_read_can_be_written_to_and_outlives_its_file(tmp_path: Path) -> None:
+def test_loaded_tensors_are_writable_and_outlive_their_file(tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     write_state(path, {"a": torch.ones(3000)})
     before = path.read_bytes()
@@ -98,7 +98,7 @@ def test_what_is_read_can_be_written_to_and_outlives_its_file(tmp_path: Path) ->
     assert float(tensor.sum()) == 6000
 
 
-def test_a_type_that_the_format_lacks_is_refused_and_leaves_no_litter(tmp_path: Path) -> None:
+def test_an_unsupported_type_is_refused_and_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="complex64"):
         write_state(tmp_path / "s", {"a": torch.ones(1, dtype=torch.complex64)})
     assert not list(tmp_path.iterdir())
@@ -123,7 +123,7 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "absent.safetensors")
 
 
-def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_content_and_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.txt"
     write_atomic(path, "old")
 
@@ -171,13 +171,13 @@ def test_cached_parts_keep_their_history_and_seconds(tmp_path: Path) -> None:
     first, second = RunContext(checkpoints=store), RunContext(checkpoints=store, callbacks=[Recorder()])
     store.save("part-progress", {"half": "done"})
     assert same(run(first), run(second))
-    assert store.load("part-progress") is None, "the progress of a finished part is not kept"
+    assert store.load("part-progress") is None, "the progress of a finished part was kept"
     assert first.history == second.history == [{"stage": "part", "step": 1, "loss": 0.5}]
     assert second.seconds == first.seconds
     assert reused == ["part"]
 
 
-def test_seeding_is_per_stage_and_leaves_no_trace() -> None:
+def test_seeding_is_per_stage_and_restored() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)

@@ -1,4 +1,4 @@
-"""Parts that runs share: found by all that they depend on and by nothing else, and made by one at a time."""
+"""Parts shared between runs: keyed by everything they depend on, and computed by one process at a time."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def keys(task: NodeTask, device: torch.device = CPU, **options: Any) -> dict[str
         ({"seed": 1}, {"teacher", "hidden", "encodings", "reliability"}),
     ],
 )
-def test_what_a_part_depends_on(task: NodeTask, options: dict[str, Any], changed: set[str]) -> None:
+def test_dependencies_of_each_part(task: NodeTask, options: dict[str, Any], changed: set[str]) -> None:
     before, after = keys(task), keys(task, **options)
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_it_depends_on_the_observed_graph_alone(task: NodeTask) -> None:
+def test_parts_depend_only_on_the_observed_graph(task: NodeTask) -> None:
     before = keys(task)
     labels = task._labels.clone()
     labels[task.test_idx] = 0
@@ -60,7 +60,7 @@ def test_it_depends_on_the_observed_graph_alone(task: NodeTask) -> None:
     assert keys(dataclasses.replace(task, _labels=labels, features=hidden)) == before
     labels[task.train_idx[0]] = (labels[task.train_idx[0]] + 1) % task.num_classes
     everything = set(before)
-    # The same graph, with other nodes of the whole one in it.
+    # The same graph under other node ids.
     shifted = dataclasses.replace(task.observed(), node_ids=task.observed().node_ids + 1)
     config = resolve_config({"dataset": GRAPH})
     assert not set(part_keys(config, shifted, CPU).values()) & set(before.values())
@@ -70,7 +70,7 @@ def test_it_depends_on_the_observed_graph_alone(task: NodeTask) -> None:
     assert not set(keys(task, torch.device("cuda")).values()) & set(before.values())
 
 
-def test_ready_logits_are_known_by_their_content(task: NodeTask, tmp_path: Path) -> None:
+def test_a_logits_file_is_identified_by_its_content(task: NodeTask, tmp_path: Path) -> None:
     path = tmp_path / "logits.npy"
     options = {"teacher": {"kind": "logits", "path": str(path)}, "regularizer": "none"}
     path.write_bytes(b"one")
@@ -87,7 +87,7 @@ class Reused(Callback):
         self.stages.append(stage)
 
 
-def test_the_second_run_takes_what_the_first_one_made(tmp_path: Path) -> None:
+def test_the_second_run_reuses_the_part_of_the_first(tmp_path: Path) -> None:
     made: list[int] = []
     results = []
     for run in range(3):
@@ -101,14 +101,14 @@ def test_the_second_run_takes_what_the_first_one_made(tmp_path: Path) -> None:
             return {"weights": torch.arange(3.0)}
 
         results.append((context.cached("teacher", compute)["weights"].tolist(), context.history, context.seconds))
-        # Not among the keys, so not shared.
+        # Without a key, hence not shared.
         assert context.cached("student", lambda run=run: {"run": run}) == {"run": run}
         assert reused.stages == ([] if run == 0 else ["teacher"])
     assert made == [0]
     assert results[0] == results[1] == results[2]
 
 
-def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_part_is_computed_again(tmp_path: Path) -> None:
     parts = SharedParts(tmp_path, {"teacher": "ab" * 32})
     assert RunContext(shared=parts).cached("teacher", lambda: {"x": 1}) == {"x": 1}
     file = next(tmp_path.rglob("*.safetensors"))
@@ -117,7 +117,7 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
     assert RunContext(shared=parts).cached("teacher", lambda: {"x": 3}) == {"x": 2}
 
 
-def test_who_comes_second_waits_and_takes_it_over(tmp_path: Path) -> None:
+def test_a_second_run_waits_for_the_first_and_reuses_its_part(tmp_path: Path) -> None:
     entered, finish, made = threading.Event(), threading.Event(), []
 
     def run(name: str) -> None:
@@ -144,7 +144,7 @@ def test_who_comes_second_waits_and_takes_it_over(tmp_path: Path) -> None:
     assert found == {"first": {"by": "first"}, "second": {"by": "first"}}
 
 
-def test_who_fails_leaves_the_place_free(tmp_path: Path) -> None:
+def test_a_failed_run_releases_the_part(tmp_path: Path) -> None:
     parts = SharedParts(tmp_path, {"teacher": "ab" * 32})
     with pytest.raises(ZeroDivisionError):
         RunContext(shared=parts).cached("teacher", lambda: 1 / 0)
@@ -157,7 +157,7 @@ def test_the_null_object_shares_nothing(tmp_path: Path) -> None:
     assert context.cached("teacher", lambda: {"x": 2}) == {"x": 2}
 
 
-def test_files_of_teachers_in_averages_of_averages_are_known_by_their_content(task: NodeTask, tmp_path: Path) -> None:
+def test_logits_files_in_nested_averages_are_identified_by_their_content(task: NodeTask, tmp_path: Path) -> None:
     path = tmp_path / "logits.npy"
     inner = {"kind": "average", "members": [{"kind": "logits", "path": str(path)}, "gcn"]}
     options = {"teacher": {"kind": "average", "members": ["sage", inner]}, "regularizer": "none"}
@@ -171,7 +171,7 @@ def test_files_of_teachers_in_averages_of_averages_are_known_by_their_content(ta
     assert found[0][1] != found[1][1]
 
 
-def test_what_another_run_finished_leaves_no_progress_behind(tmp_path: Path) -> None:
+def test_reusing_a_part_discards_the_runs_own_progress(tmp_path: Path) -> None:
     own = CheckpointStore(tmp_path / "run", "print")
     own.save("teacher-progress", {"epoch": 3})
     parts = SharedParts(tmp_path / "shared", {"teacher": "ab" * 32})

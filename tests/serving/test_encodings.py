@@ -1,4 +1,4 @@
-"""Served encodings against a loop over nodes."""
+"""Encodings of observed and unseen nodes against a loop over nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def store(ids: list[int] = IDS) -> Encodings:
     )
 
 
-# In the transductive setting the observed nodes are all nodes, and an id is its own position.
+# In the transductive setting every node is observed, and an id is its own position.
 @pytest.mark.parametrize("observed", [IDS, [0, 1, 2, 3]])
 @given(st.lists(st.lists(st.integers(0, 12), max_size=6), max_size=5))
 def test_unseen_nodes_get_the_mean_over_observed_neighbours(observed: list[int], neighbors: list[list[int]]) -> None:
@@ -41,21 +41,21 @@ def test_unseen_nodes_get_the_mean_over_observed_neighbours(observed: list[int],
 
 
 @pytest.mark.parametrize("observed", [IDS, [0, 1, 2, 3]])
-def test_neighbours_come_in_any_order(observed: list[int]) -> None:
+def test_neighbours_may_be_in_any_order(observed: list[int]) -> None:
     encodings = store(observed)
     rows, near = torch.tensor([2, 0, 2, 1, 0]), torch.tensor([1, 3, 5, 12, 1])
     order = rows.argsort(stable=True)
     torch.testing.assert_close(encodings.unseen(4, rows, near), encodings.unseen(4, rows[order], near[order]))
 
 
-def test_known_nodes_are_looked_up_and_others_named() -> None:
+def test_observed_nodes_are_looked_up_and_others_are_named() -> None:
     encodings = store()
     torch.testing.assert_close(encodings.known(torch.tensor([9, 1])), encodings.values[[3, 0]])
     with pytest.raises(DataError, match=r"\[2, 77\]"):
         encodings.known(torch.tensor([1, 2, 77]))
 
 
-def test_nothing_observed_and_nothing_encoded() -> None:
+def test_no_observed_nodes_and_no_columns() -> None:
     none, no_columns = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0)
     empty = Encodings(none, no_columns, no_columns, torch.zeros(0), torch.zeros(0))
     assert empty.from_neighbors([[1, 2], []]).shape == (2, 0)
@@ -64,7 +64,7 @@ def test_nothing_observed_and_nothing_encoded() -> None:
     assert empty.dim == 0
 
 
-def test_state_comes_back() -> None:
+def test_state_round_trip() -> None:
     encodings = store()
     again = Encodings.from_state(encodings.state_dict())
     assert all(torch.equal(getattr(again, name), tensor) for name, tensor in encodings.state_dict().items())
