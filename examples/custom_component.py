@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from dgl_rbm import Distiller, RunContext
 from dgl_rbm.data import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
-from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.encoders import Encoder, EncoderConfig, EncoderOutput, NeighborMean, encoder_output
 from dgl_rbm.registry import encoders, students
 from dgl_rbm.students.base import Student, StudentConfig
 

@@ -1,6 +1,6 @@
-"""Structural encoders, and what is needed to write one."""
+"""Structural encoders, and the parts to write one."""
 
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
-from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.data.neighbors import NeighborMean
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, encoder_output
 
 __all__ = ["Encoder", "EncoderConfig", "EncoderOutput", "NeighborMean", "encoder_output"]

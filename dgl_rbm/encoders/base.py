@@ -1,4 +1,4 @@
-"""What every structural encoder is, and how known and unseen nodes get their encodings."""
+"""Base classes of structural encoders and of their configs."""
 
 from __future__ import annotations
 
@@ -10,47 +10,64 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 
-__all__ = ["Encoder", "EncoderConfig", "EncoderOutput", "EncodingWeight"]
+__all__ = ["Encoder", "EncoderConfig", "EncoderOutput", "EncodingWeight", "encoder_output"]
 
-# Encoders differ in its default alone.
+# Only its default differs between encoders.
 EncodingWeight = Annotated[float, Field(gt=0, description="How much the encoding counts beside the features.")]
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder learnt of the observed graph, not yet standardised.
+    """Encodings of an observed graph, before they are standardised.
 
     Attributes
     ----------
     vectors : Tensor
-        What is stored for serving, one per observed node, float32 ``[N, P]``: an unseen node's encoding is
-        the mean over its observed neighbours' vectors.
+        Vectors of the observed nodes that are kept for serving, float32 ``[N, P]``. The encoding of an unseen node is
+        the mean of its observed neighbours' vectors.
     encodings : Tensor
-        What the student is trained on, float32 ``[N, P]``.
+        Encodings that the student is trained on, float32 ``[N, P]``.
     """
 
     vectors: Tensor
     encodings: Tensor
 
 
+def encoder_output(mean: NeighborMean, vectors: Tensor, *, consistent: bool) -> EncoderOutput:
+    """Return the stored vectors and the encodings for training.
+
+    Parameters
+    ----------
+    mean : NeighborMean
+        Of the observed graph.
+    vectors : Tensor
+        float32 ``[N, P]``.
+    consistent : bool
+        Whether the encodings of observed nodes are means over their neighbours, as those of unseen nodes are, or their
+        own vectors.
+    """
+    return EncoderOutput(vectors=vectors, encodings=mean(vectors) if consistent else vectors)
+
+
 class Encoder(ABC):
-    """Computes vectors from an observed graph."""
+    """Computes structural encodings of an observed graph."""
 
     kind: str = "custom"
 
     def bind_teacher(self, teacher: Teacher, output: TeacherOutput) -> Encoder:
-        """Return the encoder that reads this fitted teacher; itself, unless it makes something of a teacher.
+        """Return this encoder bound to a fitted teacher; an encoder that reads no teacher returns itself.
 
         Parameters
         ----------
         teacher : Teacher
             Fitted to the observed graph.
         output : TeacherOutput
-            What it predicts of the observed nodes.
+            Its predictions for the observed nodes.
         """
         return self
 
@@ -64,12 +81,12 @@ class EncoderConfig(ComponentConfig):
 
     consistent: bool = Field(
         default=True,
-        description="Give every node the mean over its neighbours' vectors, which is all that an unseen node "
-        "can have; otherwise known nodes have their own vector and only unseen nodes the mean.",
+        description="Encode every node by the mean of its neighbours' vectors, the only encoding that an unseen node "
+        "can have; otherwise observed nodes keep their own vectors and only unseen nodes get the mean.",
     )
     standardize: bool = Field(
         default=True,
-        description="Shift and scale the columns to mean 0 and equal variance over the observed nodes, such that an "
+        description="Shift and scale the columns to mean 0 and equal variance over the observed nodes, so that an "
         "encoding is on average `weight` times as long as a row of features.",
     )
     weight: EncodingWeight = 1.0
@@ -80,5 +97,5 @@ class EncoderConfig(ComponentConfig):
         return False
 
     def build(self) -> Encoder:
-        """Make the encoder."""
+        """Build the encoder."""
         raise NotImplementedError

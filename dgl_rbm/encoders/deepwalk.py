@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.structure import compressed
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
-from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight, encoder_output
 from dgl_rbm.encoders.skipgram import SkipGram
 from dgl_rbm.registry import encoders
 from dgl_rbm.rows.sparse import SparseRows, matmul

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight
-from dgl_rbm.encoders.common import NeighborMean, encoder_output
+from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight, encoder_output
 from dgl_rbm.registry import encoders
 from dgl_rbm.rows.sparse import matmul, transpose_matmul
 from dgl_rbm.runtime.context import RunContext

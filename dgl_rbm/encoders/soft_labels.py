@@ -21,10 +21,10 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.structure import induced
 from dgl_rbm.data.task import GraphView, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput
-from dgl_rbm.encoders.common import NeighborMean
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders
 from dgl_rbm.rows.sparse import take

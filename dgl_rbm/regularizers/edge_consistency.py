@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig

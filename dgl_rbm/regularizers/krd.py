@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.rows.sparse import Rows, SparseRows

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
-from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency

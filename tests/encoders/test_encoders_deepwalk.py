@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.encoders import deepwalk
-from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.encoders.deepwalk import DeepWalkEncoder
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.context import RunContext

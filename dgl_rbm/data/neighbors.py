@@ -1,4 +1,4 @@
-"""Who a node's neighbours are, and the mean over them: the formula that known and unseen nodes share."""
+"""In-neighbours of every node, and means over them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.structure import compressed, row_windows
-from dgl_rbm.encoders.base import EncoderOutput
 from dgl_rbm.rows.sparse import SparseRows, matmul, take, transpose_matmul
 
-__all__ = ["NeighborMean", "encoder_output", "in_neighbors"]
+__all__ = ["NeighborMean", "in_neighbors"]
 
 
 def in_neighbors(graph: Any) -> SparseRows:
-    """Return how many edges lead from each node to each other one.
+    """Return the adjacency matrix by destination, without self-loops.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
-        Homogeneous, N nodes; it is left as it is.
+        Homogeneous, N nodes; not changed.
 
     Returns
     -------
     SparseRows
-        ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v. Self-loops are left out, so that a
-        node is never its own neighbour.
+        ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v.
     """
     count = graph.num_nodes()
     indptr, sources = compressed(graph)
@@ -48,9 +46,9 @@ def in_neighbors(graph: Any) -> SparseRows:
 
 
 class NeighborMean:
-    """Takes means over the in-neighbours of every node, one sparse product for all of them.
+    """Mean over the in-neighbours of every node, computed as one sparse product.
 
-    Repeated edges count as often as they occur, self-loops not at all.
+    Parallel edges count separately; self-loops are ignored.
 
     Parameters
     ----------
@@ -61,11 +59,11 @@ class NeighborMean:
     def __init__(self, graph: Any) -> None:
         self.neighbors = in_neighbors(graph)
         counts = matmul(self.neighbors, torch.ones(graph.num_nodes(), 1))
-        # A node without neighbours has the sum 0, which divided by 1 stays 0.
+        # The sum over no neighbours is 0, and stays 0 if divided by 1.
         self._divisor = counts.clamp(min=1)
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Return ``M @ vectors``, M being the matrix that takes means; zeros for nodes without neighbours.
+        """Return ``M @ vectors``, where M is the row-normalised adjacency matrix.
 
         Parameters
         ----------
@@ -75,26 +73,26 @@ class NeighborMean:
         Returns
         -------
         Tensor
-            float32 ``[N, P]``.
+            float32 ``[N, P]``; zeros for nodes without neighbours.
         """
         return matmul(self.neighbors, vectors).div_(self._divisor)
 
     def among(self, ids: Tensor, vectors: Tensor, present: Tensor) -> Tensor:
-        """Return the means over those neighbours alone that are present; zeros where none is.
+        """Return the means of some nodes over those of their neighbours that are present.
 
         Parameters
         ----------
         ids : Tensor
-            Nodes whose neighbours are asked for, int64 ``[B]``.
+            Node ids, int64 ``[B]``.
         vectors : Tensor
-            float32 ``[N, P]``; zero for every node that is not present.
+            float32 ``[N, P]``; zeros for absent nodes.
         present : Tensor
             bool ``[N]``.
 
         Returns
         -------
         Tensor
-            float32 ``[B, P]``.
+            float32 ``[B, P]``; zeros for nodes without a present neighbour.
         """
         neighbors = take(self.neighbors, ids)
         return matmul(neighbors, vectors).div_(matmul(neighbors, present[:, None].float()).clamp(min=1))
@@ -102,8 +100,3 @@ class NeighborMean:
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``M.T @ vectors``, float32 ``[N, P]``."""
         return transpose_matmul(self.neighbors, vectors / self._divisor)
-
-
-def encoder_output(mean: NeighborMean, vectors: Tensor, *, consistent: bool) -> EncoderOutput:
-    """Return `vectors` beside what the student is trained on: their means if `consistent`, else themselves."""
-    return EncoderOutput(vectors=vectors, encodings=mean(vectors) if consistent else vectors)
