@@ -110,14 +110,15 @@ class Setup:
         self.pipeline = Pipeline(task, config, self.context, {})
         teacher, output = self.pipeline.fit_teacher()
         encodings = self.pipeline.fit_encodings(teacher, output)
-        self.table = self.pipeline.make_table(teacher, output, encodings)
+        self.table = self.pipeline.make_table(output, encodings)
+        self.terms = self.pipeline.loss_terms(teacher, output)
         self.student = self.pipeline.build_student(teacher, self.table, config.student)
         self.graph = task.graph
 
     def ours(self, callback: Callback) -> Any:
         """Train the student of the package."""
         context = RunContext(seed=self.config.seed, callbacks=[callback])
-        return fit_student(self.student, self.table, context, self.config.training, self.config.objective)
+        return fit_student(self.student, self.table, context, self.config.training, self.config.objective, self.terms)
 
     def published(self) -> PublishedStep:
         """Return the baseline before its first routed epoch."""
@@ -126,7 +127,7 @@ class Setup:
         torch.manual_seed(self.config.seed)
         module = PublishedRbM(inputs.shape[1], table.num_classes, student.model_dump())
         module.start_routing(inputs[:20_000])
-        targets = table.neighbor_targets
+        targets = self.terms[0]
         loops = self.graph.edges()[0] != self.graph.edges()[1]
         return PublishedStep(
             module,

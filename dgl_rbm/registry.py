@@ -196,7 +196,11 @@ encoders: Registry[Any] = Registry(
     "dgl_rbm.encoders",
     _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels", "auto"),
 )
-regularizers: Registry[Any] = Registry("regularizer", "dgl_rbm.regularizers", _same("none", "krd", "edge_consistency"))
+regularizers: Registry[Any] = Registry(
+    "regularizer",
+    "dgl_rbm.regularizers",
+    _same("none", "krd", "edge_consistency", "similarity", "adversarial", "pseudo_labels"),
+)
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))
 
 # Sizes of a student that has no teacher to take them from, or one that shows none.

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dgl_rbm.config import ComponentConfig, apply_overrides
-from dgl_rbm.registry import DEFAULTS, datasets, encoders, teachers
+from dgl_rbm.errors import ConfigError
+from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, teachers
 
 __all__ = [
     "combined_teacher",
-    "list_encoders",
+    "list_components",
     "override_path",
     "resolve_dataset",
     "resolve_encoders",
+    "resolve_regularizers",
     "resolve_teacher",
     "with_overrides",
 ]
+
+# Options that hold a list of components.
+_LISTS = ("encoder", "regularizer")
 
 
 def resolve_dataset(spec: Any) -> ComponentConfig:
@@ -44,11 +48,27 @@ def _looks_like_path(text: str) -> bool:
 
 def resolve_encoders(spec: Any) -> list[ComponentConfig]:
     """Resolve one encoder or several: a list, or names joined by ``+``."""
-    return [encoders.resolve(part) for part in list_encoders(spec)]
+    return [encoders.resolve(part) for part in list_components(spec)]
 
 
-def list_encoders(spec: Any) -> list[Any]:
-    """Return what stands for one encoder or several as a list, not resolved yet."""
+def resolve_regularizers(spec: Any) -> list[ComponentConfig]:
+    """Resolve one regularizer or several: a list, or names joined by ``+``; an empty list is ``none``.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be resolved, or one stands in the list twice.
+    """
+    found = [regularizers.resolve(part) for part in list_components(spec) or ["none"]]
+    kinds = [config.kind for config in found if config.kind != "custom"]
+    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+    if twice:
+        raise ConfigError(f"regularizer: '{twice[0]}' stands in the list twice.", hint="Change the weight of one.")
+    return found
+
+
+def list_components(spec: Any) -> list[Any]:
+    """Return a list of what stands for one component or several, not resolved yet."""
     if isinstance(spec, str):
         return [part.strip() for part in spec.split("+")]
     return list(spec) if isinstance(spec, (list, tuple)) else [spec]
@@ -74,20 +94,25 @@ def override_path(override: str) -> str:
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `values` with dotted assignments applied; ones of a single encoder or of several teachers as well.
+    """Return `values` with dotted assignments applied; ones of encoders, regularizers and several teachers as well.
 
     Parameters
     ----------
     values : mapping
         Option to value, as in a run's configuration.
     overrides : sequence of str
-        As for `dgl_rbm.config.apply_overrides`, and ``encoder.0.OPTION=value`` where one encoder stands without a list,
-        ``teacher.weights=value`` where ``sage+appnp`` stands for the average.
+        As for `dgl_rbm.config.apply_overrides`. ``encoder.0.OPTION=value`` sets an option of the first encoder, with or
+        without a list; ``encoder.OPTION=value`` that of the only one; the same goes for ``regularizer``.
+        ``teacher.weights=value`` sets an option of the average if ``sage+appnp`` stands for it.
     """
     values = {**DEFAULTS, **values}
-    paths = [override_path(override) for override in overrides]
-    if any(re.match(r"encoder\.\d", path) for path in paths):
-        values["encoder"] = list_encoders(values["encoder"])
-    if any(path.startswith("teacher.") for path in paths):
-        values["teacher"] = combined_teacher(values["teacher"])
-    return apply_overrides(values, overrides)
+    for override in overrides:
+        section, _, option = override_path(override).partition(".")
+        if section in _LISTS and option:
+            values[section] = list_components(values[section])
+            if len(values[section]) == 1 and not option[0].isdecimal():
+                override = override.replace(f"{section}.", f"{section}.0.", 1)
+        elif section == "teacher" and option:
+            values["teacher"] = combined_teacher(values["teacher"])
+        values = apply_overrides(values, [override])
+    return values

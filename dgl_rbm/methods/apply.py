@@ -9,7 +9,7 @@ from dgl_rbm.config import ComponentConfig, apply_overrides
 from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.specs import list_encoders, override_path
+from dgl_rbm.specs import list_components, override_path
 
 __all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
 
@@ -99,9 +99,11 @@ def _kind(spec: Any) -> str | None:
 
 
 def _over(name: str, base: Any, given: Any) -> Any:
-    if name == "encoder":
+    if name in ("encoder", "regularizer"):
         own = {part["kind"]: part for part in base}
-        return [_over("", own.get(_kind(part)), part) for part in list_encoders(given)]
+        # Options without a kind are those of the only component.
+        only = base[0] if len(base) == 1 else None
+        return [_over("", own.get(_kind(part), only), part) for part in list_components(given)]
     if isinstance(base, Mapping):
         if isinstance(given, str):
             return base if base.get("kind") == given else given

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig, validated
 from dgl_rbm.errors import UnknownNameError
-from dgl_rbm.methods.published import PublishedSettings, encoder_options, find_settings
+from dgl_rbm.methods.published import PublishedSettings, encoder_options, find_settings, regularizer_options
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.specs import combined_teacher
 
@@ -82,7 +82,7 @@ class Method(StrictConfig):
         Returns
         -------
         dict
-            ``teacher``, ``student``, ``encoder`` and ``regularizer`` with a ``kind`` each (``encoder`` is a list of
+            ``teacher``, ``student``, ``encoder`` and ``regularizer`` with a ``kind`` each (the latter two are lists of
             these), ``objective`` and ``training``.
         """
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
@@ -103,7 +103,7 @@ class Method(StrictConfig):
 def _with_kind(name: str, value: Any) -> Any:
     if name in ("objective", "training"):
         return merged({}, value)
-    if name == "encoder":
+    if name in ("encoder", "regularizer"):
         parts = value if isinstance(value, list) else [value]
         return [_with_kind("", part) for part in parts]
     return {"kind": value} if isinstance(value, str) else merged({}, value)
@@ -118,15 +118,9 @@ def _with_recipe(values: dict[str, Any], row: PublishedSettings, shared: Publish
     }
     if shared is not None:
         published["teacher"] = shared.teacher_values()
-    if values["regularizer"]["kind"] == "krd":
-        published["regularizer"] = row.krd_values()
     result = merged(published, values)
-    objective = values.get("objective", {})
-    if "similarity" in objective:
-        result["objective"]["similarity"] = merged(objective["similarity"], row.similarity_values())
-    if "adversarial" in objective:
-        result["objective"]["adversarial"] = merged(objective["adversarial"], row.adversarial_values())
     result["encoder"] = [merged(encoder_options(row, part["kind"]), part) for part in values["encoder"]]
+    result["regularizer"] = [merged(regularizer_options(row, part["kind"]), part) for part in values["regularizer"]]
     return result
 
 

@@ -18,7 +18,14 @@ from pydantic import Field
 
 from dgl_rbm.config import StrictConfig, validated
 
-__all__ = ["PublishedSettings", "encoder_options", "find_settings", "published_name", "published_settings"]
+__all__ = [
+    "PublishedSettings",
+    "encoder_options",
+    "find_settings",
+    "published_name",
+    "published_settings",
+    "regularizer_options",
+]
 
 _FILE = "published_hyperparameters.csv"
 
@@ -140,6 +147,16 @@ class PublishedSettings(StrictConfig):
 def encoder_options(settings: PublishedSettings, kind: str) -> dict[str, Any]:
     """Return the published options of an encoder; none for encoders that the paper does not use."""
     return settings.deepwalk_values() if kind == "deepwalk" else {}
+
+
+def regularizer_options(settings: PublishedSettings, kind: str) -> dict[str, Any]:
+    """Return the published options of a regularizer; none for regularizers that the paper does not use."""
+    published = {
+        "krd": settings.krd_values,
+        "similarity": settings.similarity_values,
+        "adversarial": settings.adversarial_values,
+    }
+    return published[kind]() if kind in published else {}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What every regularizer is: it turns graph and teacher into neighbour targets on the table."""
+"""Base of the regularizers: components that prepare a term of the student's loss from graph and teacher."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ from typing import ClassVar
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.table import NeighborTargets
+from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
+from dgl_rbm.training.terms import LossTerm
 
 __all__ = ["Regularizer", "RegularizerConfig"]
 
 
 class Regularizer(ABC):
-    """Prepares targets from each node's neighbourhood."""
+    """Prepares a term of the student's loss.
+
+    Attributes
+    ----------
+    needs_perturbed_predictions : bool
+        Whether the teacher predicts from perturbed features in `prepare`.
+    needs_teacher_hidden : bool
+        Whether `prepare` reads the teacher's hidden states.
+    """
 
     kind: str = "custom"
+    needs_perturbed_predictions: ClassVar[bool] = False
+    needs_teacher_hidden: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(
@@ -27,19 +38,24 @@ class Regularizer(ABC):
         output: TeacherOutput,
         temperature: float,
         context: RunContext,
-    ) -> NeighborTargets | None:
-        """Return the targets, on the CPU, or None where there are none.
+    ) -> LossTerm:
+        """Return the loss term, on the CPU.
 
         Parameters
         ----------
         observed : ObservedGraph
             The graph that the student's rows come from.
         teacher : Teacher
-            Fitted; asked again where the regularizer perturbs the features.
+            Fitted.
         output : TeacherOutput
-            Its predictions for `observed`.
+            Its predictions for `observed`, with hidden states if `needs_teacher_hidden`.
         temperature : float
             Divides the logits of teacher and student.
+
+        Raises
+        ------
+        ConfigError
+            If the term cannot be computed with this teacher.
         """
 
 
@@ -48,12 +64,37 @@ class RegularizerConfig(ComponentConfig):
 
     Attributes
     ----------
-    asks_teacher_again : bool
-        Whether the teacher must predict from perturbed features.
+    component : type of Regularizer
+        The regularizer's class; its keyword arguments are the config's options.
     """
 
-    asks_teacher_again: ClassVar[bool] = False
+    component: ClassVar[type[Regularizer]]
+
+    @property
+    def needs_perturbed_predictions(self) -> bool:
+        """Whether the teacher predicts from perturbed features."""
+        return self.component.needs_perturbed_predictions
+
+    @property
+    def needs_teacher_hidden(self) -> bool:
+        """Whether the teacher's hidden states are read."""
+        return self.component.needs_teacher_hidden
+
+    def check_teacher(self, teacher: TeacherConfig) -> None:
+        """Raise a ConfigError if the teacher does not predict what the regularizer needs."""
+        if self.needs_perturbed_predictions and not teacher.accepts_perturbed_features:
+            raise ConfigError(
+                f"regularizer: '{self.kind}' needs predictions from perturbed features, which the teacher "
+                f"'{teacher.kind}' does not make.",
+                hint="Use the regularizer 'none'.",
+            )
+        if self.needs_teacher_hidden and not teacher.has_predictions:
+            raise ConfigError(
+                f"regularizer: '{self.kind}' needs the hidden states of a teacher, and the teacher '{teacher.kind}' "
+                "has none.",
+                hint=f"Name a teacher, or leave '{self.kind}' out.",
+            )
 
     def build(self) -> Regularizer:
         """Make the regularizer."""
-        raise NotImplementedError
+        return self.component(**self.options())

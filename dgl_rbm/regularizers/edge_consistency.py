@@ -1,4 +1,4 @@
-r"""Edge consistency: a node is to be predicted as its neighbours are, as in CoHOp; no teacher is asked.
+r"""Edge consistency: a node is predicted as its neighbours are, as in CoHOp, without a teacher.
 
 With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, the loss of a node is
 
@@ -7,18 +7,19 @@ With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, the loss of a node is
     \ell_v = \sum_u w_{vu} \log \hat y_u,
 
 so one sparse product takes the place of a term for each edge. Both sides get a gradient, as in the published code
-(github.com/dani3lwinter/CoHOp): the loss is small where neighbours agree and are sure of it.
+(github.com/dani3lwinter/CoHOp): the loss is small if neighbours agree with high confidence.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import Self
 
 from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
@@ -27,21 +28,24 @@ from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.rows.sparse import SparseRows, matmul
 from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import SoftTargetTerm
 
-__all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsistencyTargets"]
+__all__ = ["EdgeConsistencyConfig", "EdgeConsistencyRegularizer", "EdgeConsistencyTerm"]
 
-# A step of more than this share of all rows takes one product over all edges.
+# A batch of more than this share of all rows takes one product over all edges.
 _FROM_SHARE = 0.5
 
 
-class EdgeConsistencyTargets:
-    """The neighbours' predictions as targets; see `dgl_rbm.training.table.NeighborTargets`.
+class EdgeConsistencyTerm(SoftTargetTerm):
+    """The neighbours' predictions as targets.
 
-    In full batches these are the predictions of the same pass. In smaller ones, those of neighbours that are not in
-    the batch are the ones that they had when they last were, and get no gradient; neighbours that never were do not
-    count. There the members of an ensemble, which hand in their predictions one after the other, all follow those of
-    the last one.
+    In full batches these are the predictions of the same pass. In smaller batches, a neighbour outside of the batch
+    counts with its most recent prediction, without gradient, and not at all before its first. The members of an
+    ensemble, whose predictions come one after the other, then all follow the last member.
 
     Parameters
     ----------
@@ -53,13 +57,20 @@ class EdgeConsistencyTargets:
         Multiplies the loss.
     """
 
+    name = "edge_consistency"
+
     def __init__(self, neighbors: SparseRows, num_classes: int, *, weight: float = 1.0) -> None:
         self.weight = weight
         self._neighbors = neighbors
-        # The last column says who has a prediction.
+        # The last column is 1 for rows that have a prediction.
         self._predicted = torch.zeros(len(neighbors), num_classes + 1, device=neighbors.device)
 
-    def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
+        """Begin a training, in which no row has a prediction yet."""
+        super().bind(student, table, objective)
+        self._predicted.zero_()
+
+    def summed_loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """Return the weighted cross-entropy of the rows' predictions with their neighbours', summed over rows.
 
         The rows' predictions are kept for their neighbours. Rows without neighbours add nothing.
@@ -73,43 +84,35 @@ class EdgeConsistencyTargets:
         return self.weight * soft_cross_entropy(sums / counts.clamp(min=1), log_probs.exp())
 
     def _sums(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the sums of the rows' neighbours' log-probabilities and how many have any, ``[B, C + 1]``."""
+        """Return sums over the rows' neighbours: log-probabilities, and the count of predictions, ``[B, C + 1]``."""
         if len(rows) > _FROM_SHARE * len(self._predicted):
-            # Beyond the rows' own sums all others' are computed too; but the transpose is made once for all steps.
+            # This computes the sums of all rows, but it transposes the matrix once for all steps.
             predicted = self._predicted.index_copy(0, rows, functional.pad(log_probs, (0, 1), value=1.0))
             return matmul(self._neighbors, predicted).index_select(0, rows)
         neighbors = self._neighbors.take(rows)
         of_batch = matmul(neighbors.columns(rows), log_probs)
-        # The values are in the sums of all; this adds the gradient of those in the batch.
+        # The first summand holds the values; the second, 0, adds the gradient of the rows in the batch.
         return matmul(neighbors, self._predicted) + functional.pad(of_batch - of_batch.detach(), (0, 1))
 
-    def to(self, device: torch.device) -> EdgeConsistencyTargets:
-        """Return the targets on `device`."""
+    def to(self, device: torch.device) -> Self:
+        """Return the term on `device`."""
         moved = copy.copy(self)
         moved._neighbors = self._neighbors.to(device)
-        # A copy in any case: two runs must not write to the same predictions.
+        # Always a copy: two runs must not write to the same predictions.
         moved._predicted = self._predicted.to(device, copy=True)
         return moved
 
-    def reads_labels_of(self, epoch: int) -> bool:
-        """Return False: nothing follows the student's labels."""
-        return False
-
-    def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
-        """Return nothing to record."""
-        return {}
-
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the predictions that are kept."""
+        """Return the most recent predictions."""
         return {"predicted": self._predicted}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._predicted = state["predicted"].to(self._predicted, copy=True)
 
 
 class EdgeConsistencyRegularizer(Regularizer):
-    """Asks neighbours to be predicted alike.
+    """Regularizer for which neighbours are predicted alike.
 
     Parameters
     ----------
@@ -129,14 +132,16 @@ class EdgeConsistencyRegularizer(Regularizer):
         output: TeacherOutput,
         temperature: float,
         context: RunContext,
-    ) -> EdgeConsistencyTargets:
-        """Return the targets; nothing of the teacher is read."""
-        return EdgeConsistencyTargets(in_neighbors(observed.graph), observed.num_classes, weight=self.weight)
+    ) -> EdgeConsistencyTerm:
+        """Return the loss term; the teacher is not read."""
+        return EdgeConsistencyTerm(in_neighbors(observed.graph), observed.num_classes, weight=self.weight)
 
 
 @regularizers.register
 class EdgeConsistencyConfig(RegularizerConfig):
     """Predictions of neighbours as targets."""
+
+    component: ClassVar[type[Regularizer]] = EdgeConsistencyRegularizer
 
     kind: Literal["edge_consistency"] = "edge_consistency"
     weight: float = Field(
@@ -144,7 +149,3 @@ class EdgeConsistencyConfig(RegularizerConfig):
         ge=0,
         description="Scale of the loss on the neighbours' predictions; a large one can make all predictions alike.",
     )
-
-    def build(self) -> EdgeConsistencyRegularizer:
-        """Make the regularizer."""
-        return EdgeConsistencyRegularizer(weight=self.weight)

@@ -28,10 +28,10 @@ from dgl_rbm.training.neighbor_targets import (
 
 __all__ = ["KrdConfig", "KrdRegularizer", "perturbed"]
 
-# What is kept between two noise draws; dropped once the part "reliability" is finished.
+# The state between two noise draws; dropped once the part "reliability" is finished.
 _PROGRESS = "reliability-progress"
 
-# Noise fills a sparse matrix; one that would grow beyond this is perturbed where it has entries.
+# Noise makes a sparse matrix dense; beyond this size only its stored entries get noise.
 _MOST_DENSE_BYTES = 2 * 2**30
 
 
@@ -63,21 +63,22 @@ def perturbed(features: Rows, noise_std: float, most_dense_bytes: int = _MOST_DE
 
 
 class KrdRegularizer(Regularizer):
-    """Measures how reliable the teacher is at each node and makes targets of the neighbours' soft labels.
+    """Regularizer with the neighbours' soft labels as targets, weighted by the teacher's reliability at each of them.
 
     Parameters
     ----------
     estimator : {"expected", "sampled"}
-        The expectation over neighbours in closed form, or a draw of neighbours in every step.
+        The expectation over neighbours in closed form, or neighbours sampled in every step.
     samples : int
-        Neighbours that ``"sampled"`` draws for each node.
+        Neighbours that ``"sampled"`` samples for each node.
     noise_std, noise_samples : float, int
-        δ of equation 10 in units of the features, and how many draws its expectation is the mean of.
+        δ of equation 10 in units of the features, and the number of draws that estimate its expectation.
     warmup_epochs, momentum, bins, initial_power, weight
         See `ReliableNeighborTargets`; `initial_power` is its `power`.
     """
 
     kind = "krd"
+    needs_perturbed_predictions = True
 
     def __init__(
         self,
@@ -105,9 +106,9 @@ class KrdRegularizer(Regularizer):
         temperature: float,
         context: RunContext,
     ) -> ReliableNeighborTargets:
-        """Return the targets, made of softmax(logits / temperature); see `Regularizer`.
+        """Return the loss term, whose targets are softmax(logits / temperature); see `Regularizer`.
 
-        Reliability is a property of the teacher, so it is measured without temperature, as published.
+        Reliability is a property of the teacher; as published, it is measured without temperature.
         """
         make: Callable[..., ReliableNeighborTargets] = ExpectedNeighborTargets
         if self.estimator == "sampled":
@@ -156,24 +157,20 @@ class KrdRegularizer(Regularizer):
 class KrdConfig(RegularizerConfig):
     """Soft labels of reliable neighbours as additional targets."""
 
-    asks_teacher_again: ClassVar[bool] = True
+    component: ClassVar[type[Regularizer]] = KrdRegularizer
 
     kind: Literal["krd"] = "krd"
     estimator: Literal["expected", "sampled"] = Field(
         default="expected",
-        description="The exact expectation over neighbours, or neighbours drawn in every step, as published.",
+        description="The exact expectation over neighbours, or neighbours sampled in every step, as published.",
     )
-    samples: int = Field(default=1, ge=1, description="Neighbours drawn for each node where the estimator samples.")
+    samples: int = Field(default=1, ge=1, description="Neighbours that the estimator 'sampled' samples for each node.")
     noise_std: float = Field(
-        default=1.0, gt=0, description="Standard deviation of the feature noise that reliability is measured by."
+        default=1.0, gt=0, description="Standard deviation of the feature noise that measures reliability."
     )
     noise_samples: int = Field(default=10, ge=1, description="Draws of that noise; each costs a teacher's prediction.")
-    warmup_epochs: int = Field(default=50, ge=0, description="Epochs before the power of the reliability moves.")
-    momentum: float = Field(default=0.99, ge=0, le=1, description="Share of its value that the power keeps an epoch.")
-    bins: int = Field(default=50, ge=2, description="Bins of the histogram that the power is fitted to.")
+    warmup_epochs: int = Field(default=50, ge=0, description="Epochs before the power of the reliability is fitted.")
+    momentum: float = Field(default=0.99, ge=0, le=1, description="Share of its value that the power keeps per epoch.")
+    bins: int = Field(default=50, ge=2, description="Bins of the histogram to which the power is fitted.")
     initial_power: float = Field(default=1.0, gt=0, description="Power of the reliability at the start.")
     weight: float = Field(default=1.0, ge=0, description="Scale of the loss on the neighbours' targets.")
-
-    def build(self) -> KrdRegularizer:
-        """Make the regularizer."""
-        return KrdRegularizer(**self.model_dump(exclude={"kind"}))

@@ -1,14 +1,15 @@
-"""No targets from the neighbourhood."""
+"""No additional loss."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
+from dgl_rbm.training.terms import LossTerm
 
 __all__ = ["NoRegularizer", "NoRegularizerConfig"]
 
@@ -25,17 +26,15 @@ class NoRegularizer(Regularizer):
         output: TeacherOutput,
         temperature: float,
         context: RunContext,
-    ) -> None:
-        """Return None: the table gets no neighbour targets."""
-        return None
+    ) -> LossTerm:
+        """Return a term that adds nothing."""
+        return LossTerm()
 
 
 @regularizers.register
 class NoRegularizerConfig(RegularizerConfig):
-    """No targets from the neighbourhood."""
+    """Labels and the teacher's predictions alone."""
+
+    component: ClassVar[type[Regularizer]] = NoRegularizer
 
     kind: Literal["none"] = "none"
-
-    def build(self) -> NoRegularizer:
-        """Make the regularizer."""
-        return NoRegularizer()

@@ -9,8 +9,11 @@ from pydantic import Field, SerializeAsAny
 
 from dgl_rbm.config import ComponentConfig, StrictConfig, validated
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.registry import DEFAULTS, regularizers, students
-from dgl_rbm.specs import resolve_dataset, resolve_encoders, resolve_teacher
+from dgl_rbm.registry import DEFAULTS, students
+from dgl_rbm.regularizers.base import RegularizerConfig
+from dgl_rbm.regularizers.former_options import with_former_terms
+from dgl_rbm.specs import resolve_dataset, resolve_encoders, resolve_regularizers, resolve_teacher
+from dgl_rbm.teachers.base import TeacherConfig
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining
 
@@ -46,7 +49,9 @@ class DistillConfig(StrictConfig):
     encoder: list[SerializeAsAny[ComponentConfig]] = Field(
         description="Structural encodings to put beside the features, in this order."
     )
-    regularizer: SerializeAsAny[ComponentConfig] = Field(description="Targets from the neighbourhood.")
+    regularizer: list[SerializeAsAny[ComponentConfig]] = Field(
+        description="Additional losses beside labels and the teacher's predictions."
+    )
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="What the student is asked to match.")
     training: StudentTraining = Field(default=StudentTraining(), description="How the student is trained.")
     seed: int = Field(default=0, ge=0, description="Seed of the split, the initial weights and all sampling.")
@@ -69,7 +74,7 @@ _RESOLVERS: dict[str, Callable[[Any], Any]] = {
     "teacher": resolve_teacher,
     "student": students.resolve,
     "encoder": resolve_encoders,
-    "regularizer": regularizers.resolve,
+    "regularizer": resolve_regularizers,
 }
 
 
@@ -88,7 +93,7 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
     """
     problems: list[str] = []
     hints: list[str] = []
-    resolved = {**DEFAULTS, **values}
+    resolved = with_former_terms({**DEFAULTS, **values})
     wrong: set[str] = set()
     for name, resolve in _RESOLVERS.items():
         try:
@@ -99,14 +104,14 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
             wrong.add(name)
             # A value that passes, so that the other options are checked as well.
             resolved[name] = resolve(DEFAULTS[name])
-    teacher, regularizer = resolved["teacher"], resolved["regularizer"]
-    asks_again = "regularizer" not in wrong and getattr(regularizer, "asks_teacher_again", False)
-    if asks_again and not getattr(teacher, "accepts_perturbed_features", True):
-        problems.append(
-            f"regularizer: '{regularizer.kind}' asks the teacher again, on perturbed features, which the teacher "
-            f"'{teacher.kind}' cannot answer."
-        )
-        hints.append("Use the regularizer 'none'.")
+    teacher = resolved["teacher"]
+    for regularizer in resolved["regularizer"] if "regularizer" not in wrong else ():
+        if isinstance(regularizer, RegularizerConfig) and isinstance(teacher, TeacherConfig):
+            try:
+                regularizer.check_teacher(teacher)
+            except ConfigError as error:
+                problems.append(error.message)
+                hints.append(error.hint or "")
     if len(resolved["encoder"]) > 1 and any(encoder.kind == "auto" for encoder in resolved["encoder"]):
         problems.append("encoder: 'auto' chooses one encoder and cannot stand beside others.")
         hints.append("Name the others among its candidates.")
@@ -117,9 +122,6 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         problems.append(error.message)
         hints.append(error.hint or "")
     else:
-        if config.objective.similarity.weight and not getattr(teacher, "has_predictions", True):
-            problems.append("objective.similarity: the teacher 'none' has no states to compare the student's with.")
-            hints.append("Name a teacher, or set objective.similarity.weight to 0.")
         reading = [encoder.kind for encoder in config.encoder if getattr(encoder, "reads_teacher", False)]
         if reading and not getattr(teacher, "has_predictions", True):
             problems.append("encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.")

@@ -26,7 +26,7 @@ from dgl_rbm.runtime.checkpoint import CheckpointStore
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.device import resolve_device
 from dgl_rbm.runtime.shared import SharedParts
-from dgl_rbm.specs import resolve_dataset
+from dgl_rbm.specs import list_components, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 from dgl_rbm.training.objective import ObjectiveConfig
@@ -62,8 +62,8 @@ class Distiller:
         An instance is trained in place.
     encoder : str, mapping, EncoderConfig, Encoder, or a list of these
         Names joined by ``+`` are several encoders.
-    regularizer : str, mapping, RegularizerConfig or Regularizer
-        ``"none"`` or ``"krd"``.
+    regularizer : str, mapping, RegularizerConfig, Regularizer, or a list of these
+        Names joined by ``+`` are several regularizers; ``"none"`` is none.
     setting : {"transductive", "inductive"}
         Whether test nodes are in the graph during training, or a part of them is hidden until the end.
     objective : ObjectiveConfig or mapping, optional
@@ -100,15 +100,12 @@ class Distiller:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._instances: dict[str, Any] = {}
-        parts = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
         self.config = resolve_config(
             {
                 "teacher": self._separate("teacher", teacher, (Teacher, nn.Module), whole_list=True),
                 "student": self._separate("student", student, (Student,)),
-                "encoder": [self._separate(f"encoder {i}", part, (Encoder,)) for i, part in enumerate(parts)]
-                if len(parts) != 1 or isinstance(parts[0], Encoder)
-                else parts[0],
-                "regularizer": self._separate("regularizer", regularizer, (Regularizer,)),
+                "encoder": self._separate_each("encoder", encoder, (Encoder,)),
+                "regularizer": self._separate_each("regularizer", regularizer, (Regularizer,)),
                 "setting": setting,
                 "objective": objective or {},
                 "training": training or {},
@@ -170,6 +167,10 @@ class Distiller:
             distiller.config = distiller.config.model_copy(update={"dataset": resolve_dataset(dataset)})
         distiller._config_for = lambda task: make(task.name, task.setting).config
         return distiller
+
+    def _separate_each(self, name: str, specs: Any, types: tuple[type, ...]) -> list[Any]:
+        """Put the instances among one or several components aside; return descriptions of all, in their order."""
+        return [self._separate(f"{name} {i}", spec, types) for i, spec in enumerate(list_components(specs))]
 
     def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
         """Put an instance, or a `whole_list` that holds one, aside and return its description; else return `spec`."""

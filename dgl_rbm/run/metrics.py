@@ -71,7 +71,10 @@ def run_metrics(
             "kind": "+".join(part.kind for part in config.encoder),
             "seconds": seconds.get("encoder", 0.0),
         },
-        "regularizer": {"kind": config.regularizer.kind, "seconds": seconds.get("regularizer", 0.0)},
+        "regularizer": {
+            "kind": "+".join(part.kind for part in config.regularizer),
+            "seconds": seconds.get("regularizer", 0.0),
+        },
         "agreement": agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
         "versions": versions(),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +19,6 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import accuracy, student_inputs, student_logits
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.run.metrics import run_metrics
@@ -34,9 +32,9 @@ from dgl_rbm.students.auto import AutoConfig
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
-from dgl_rbm.training.prepared_targets import PreparedTargets
 from dgl_rbm.training.student import StudentFit, fit_student
 from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import LossTerm
 
 __all__ = ["Pipeline"]
 
@@ -53,8 +51,8 @@ class Pipeline:
     context : RunContext
         Seed, device, callbacks and checkpoints.
     instances : mapping of str to object
-        Components that were given as instances, by ``"teacher"``, ``"student"``, ``"regularizer"`` and
-        ``"encoder 0"``, ``"encoder 1"`` and so on.
+        Components that were given as instances, by ``"teacher"``, ``"student"``, ``"encoder 0"``, ``"regularizer 0"``
+        and so on.
     latency_of : collection of {"teacher", "student"}
         Which models' prediction times are measured.
     """
@@ -71,14 +69,23 @@ class Pipeline:
         self.latency_of = latency_of
         self.observed = task.observed()
         self.encoder_candidates: list[dict[str, Any]] = []
-        self._targets: PreparedTargets | None = None
+        self.regularizers = [self._regularizer(i, part) for i, part in enumerate(config.regularizer)]
+        self._terms: list[LossTerm] | None = None
+
+    def _regularizer(self, i: int, config: ComponentConfig) -> Regularizer:
+        instance: Regularizer | None = self.instances.get(f"regularizer {i}")
+        if instance is not None:
+            return instance
+        assert isinstance(config, RegularizerConfig)
+        return config.build()
 
     def execute(self) -> DistillationResult:
         """Run every stage."""
         teacher, output = self.fit_teacher()
         encodings = self.fit_encodings(teacher, output)
-        table = self.make_table(teacher, output, encodings)
-        student, fit, candidates = self.train_student(teacher, table)
+        table = self.make_table(output, encodings)
+        terms = self.loss_terms(teacher, output)
+        student, fit, candidates = self.train_student(teacher, table, terms)
         with self.context.stage("evaluation", unit="steps"):
             of_teacher = self.teacher_logits(teacher, output)
             logits = {"teacher": of_teacher} if output.targets is not None else {}
@@ -117,8 +124,8 @@ class Pipeline:
         """
         teacher, output = self.fit_teacher()
         encodings = self.fit_encodings(teacher, output)
-        table = self.make_table(teacher, output, encodings)
-        student, fit, _ = self.train_student(teacher, table)
+        table = self.make_table(output, encodings)
+        student, fit, _ = self.train_student(teacher, table, self.loss_terms(teacher, output))
         record = validation_record(student, fit, table)
         if held_out is not None:
             scores = student.logits(student_inputs(encodings, self.task, self.task.test_idx))
@@ -143,8 +150,8 @@ class Pipeline:
         return teacher, TeacherOutput(state["logits"], self._hidden_states(teacher))
 
     def _hidden_states(self, teacher: Teacher) -> Tensor | None:
-        """Return the teacher's last hidden states of the observed nodes where the objective asks for them."""
-        if not self.config.objective.similarity.weight:
+        """Return the teacher's last hidden states of the observed nodes if a regularizer needs them."""
+        if not any(regularizer.needs_teacher_hidden for regularizer in self.regularizers):
             return None
 
         # Apart from the logits, which runs of other objectives may take over.
@@ -194,15 +201,15 @@ class Pipeline:
         if teacher is None or output is None:
             teacher, output = self.fit_teacher()
         # Before the choice, whose record is not to hold the time of a part that is kept on its own.
-        self._neighbor_targets(teacher, output)
+        terms = self.loss_terms(teacher, output)
 
         def train(i: int, candidate: ComponentConfig) -> tuple[Encodings, dict[str, Any]]:
             with self._judged(i) as part:
                 state = part.cached("encodings", lambda: self._encoded([candidate], teacher, output, part).state_dict())
                 encodings = Encodings.from_state(state)
-                table = self.make_table(teacher, output, encodings)
+                table = self.make_table(output, encodings)
                 student, _ = self._built(teacher, table, auto.judge)
-                record = validation_record(student, self.fit_student(student, table, part), table)
+                record = validation_record(student, self.fit_student(student, table, terms, part), table)
             return encodings, record | {"kind": candidate.kind}
 
         def compute() -> dict[str, Any]:
@@ -224,8 +231,8 @@ class Pipeline:
             finally:
                 part.seconds = {"encoder": sum(part.seconds.values())}
 
-    def make_table(self, teacher: Teacher, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
-        """Return all that the student is trained on; each table has its neighbour targets as they are at the start."""
+    def make_table(self, output: TeacherOutput, encodings: Encodings) -> DistillationTable:
+        """Return the rows that the student is trained on, with their labels and the teacher's predictions."""
         device, learns = self.context.device, self.config.training.learn_validation
         # Whether the test nodes' soft labels are learnt too. Without a teacher there are none, of no node.
         asked_alike = self.task.setting == "transductive" or output.targets is None
@@ -236,46 +243,35 @@ class Pipeline:
             val_idx=self.observed.val_idx.to(device),
             num_classes=self.task.num_classes,
             teacher_logits=None if output.targets is None else output.targets.to(device),
-            teacher_hidden=None if output.hidden is None else output.hidden.to(device),
-            neighbor_targets=self._neighbor_targets(teacher, output).restarted(),
-            neighbors=self._neighbors if self.config.objective.reads_neighbors else None,
             teaches_validation=asked_alike if learns is None else learns,
         )
 
-    @cached_property
-    def _neighbors(self) -> SparseRows:
-        return in_neighbors(self.observed.graph).to(self.context.device)
-
-    def _neighbor_targets(self, teacher: Teacher, output: TeacherOutput) -> PreparedTargets:
-        """Return the regularizer's targets, prepared once for all tables."""
-        if self._targets is None:
-            regularizer: Regularizer | None = self.instances.get("regularizer")
-            if regularizer is None:
-                assert isinstance(self.config.regularizer, RegularizerConfig)
-                regularizer = self.config.regularizer.build()
+    def loss_terms(self, teacher: Teacher, output: TeacherOutput) -> list[LossTerm]:
+        """Return the regularizers' loss terms, prepared once for all trainings."""
+        if self._terms is None:
             temperature = self.config.objective.temperature
-            prepared = regularizer.prepare(self.observed, teacher, output, temperature, self.context)
-            self._targets = PreparedTargets(None if prepared is None else prepared.to(self.context.device))
-        return self._targets
+            self._terms = [
+                regularizer.prepare(self.observed, teacher, output, temperature, self.context).to(self.context.device)
+                for regularizer in self.regularizers
+            ]
+        return self._terms
 
     def train_student(
-        self, teacher: Teacher, table: DistillationTable
+        self, teacher: Teacher, table: DistillationTable, terms: Sequence[LossTerm]
     ) -> tuple[Student, StudentFit, list[dict[str, Any]]]:
         """Return the trained student, how its training went and, where it was chosen, how its rivals did.
 
-        Each candidate is trained from the same seed and targets as if it were alone.
+        Each candidate is trained from the same seed as if it were alone.
         """
         config = self.config.student
         if not isinstance(config, AutoConfig):
             student = self.build_student(teacher, table, config)
-            return student, self.fit_student(student, table, self.context), []
+            return student, self.fit_student(student, table, terms, self.context), []
 
         def train(i: int, candidate: ComponentConfig) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            assert self._targets is not None, "the table has them"
-            self._targets.restarted()
             with self.context.part(f"student-{i}", own_streams=False) as part:
                 student = self.build_student(teacher, table, candidate)
-                fit = self.fit_student(student, table, part)
+                fit = self.fit_student(student, table, terms, part)
             self.context.history.extend({**entry, "candidate": i} for entry in part.history)
             return (student, fit, self.config.student), validation_record(student, fit, table)
 
@@ -309,11 +305,13 @@ class Pipeline:
         with seeded(self.config.seed, "student-weights"):
             return config.build(in_dim, self.task.num_classes).to(self.context.device), config
 
-    def fit_student(self, student: Student, table: DistillationTable, context: RunContext) -> StudentFit:
+    def fit_student(
+        self, student: Student, table: DistillationTable, terms: Sequence[LossTerm], context: RunContext
+    ) -> StudentFit:
         """Train the student in place."""
 
         def compute() -> dict[str, Any]:
-            fit = fit_student(student, table, context, self.config.training, self.config.objective)
+            fit = fit_student(student, table, context, self.config.training, self.config.objective, terms)
             return {"student": student.state_dict(), "fit": vars(fit)}
 
         state = context.cached("student", compute)

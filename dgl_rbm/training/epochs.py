@@ -84,8 +84,8 @@ class EpochLoop(ABC):
         """Take back what `extra_state` returned."""
 
     @property
-    def settled_after(self) -> int:
-        """The epoch that patience counts from at the earliest, as what is trained on still changes before it."""
+    def patience_starts_at(self) -> int:
+        """The epoch from which patience counts at the earliest, as the targets still change before it."""
         return 0
 
     def run(self) -> None:
@@ -128,7 +128,7 @@ class EpochLoop(ABC):
         return f"{self.stage}-progress"
 
     def _out_of_patience(self) -> bool:
-        since = max(self.best_epoch, self.settled_after)
+        since = max(self.best_epoch, self.patience_starts_at)
         return self.best_epoch > 0 and self._evaluated_epoch - since >= self.patience
 
     def _checkpoint(self) -> None:

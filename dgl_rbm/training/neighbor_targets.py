@@ -1,4 +1,4 @@
-"""Targets from each node's neighbourhood, weighed by reliability (KRD; paper, eqs. 11 and 12): torch without a graph.
+"""Targets from each node's neighbourhood, weighted by reliability (KRD; paper, eqs. 11 and 12): torch without a graph.
 
 A neighbour u of v counts with :math:`p_u = 1 - (\\rho_u / \\rho_{max})^\\alpha`. Equation 12 takes the
 expectation of :math:`\\mathrm{KL}(y'_u \\| \\hat y_v)` over u drawn in proportion to p. Being linear in y', it is
@@ -8,14 +8,14 @@ known without drawing:
     E_u[\\mathrm{KL}(y'_u \\| \\hat y_v)] = -t_v \\cdot \\log \\hat y_v - \\bar H_v, \\quad
     t_v = \\frac{\\sum_u p_u y'_u}{\\sum_u p_u}, \\; \\bar H_v = \\frac{\\sum_u p_u H(y'_u)}{\\sum_u p_u}
 
-`ExpectedNeighborTargets` computes t for all nodes by one sparse product whenever α moves;
-`SampledNeighborTargets` draws neighbours anew in every step, as published, and has the same gradient on average.
+`ExpectedNeighborTargets` computes t for all nodes by one sparse product whenever α changes;
+`SampledNeighborTargets` samples neighbours in every step, as published, and has the same gradient on average.
 """
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ from typing_extensions import Self
 
 from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.students.base import Student
+from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import SoftTargetTerm
 
 __all__ = [
     "ExpectedNeighborTargets",
@@ -88,8 +92,8 @@ def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
     return float(np.exp(minimize_scalar(squared_error, bounds=bounds, method="bounded").x))
 
 
-class ReliableNeighborTargets(ABC):
-    """What the two estimators share: the reliabilities and their power α, which follows the student.
+class ReliableNeighborTargets(SoftTargetTerm):
+    """Base of the two estimators: the reliabilities and their power α, which is fitted to the student.
 
     Parameters
     ----------
@@ -111,6 +115,8 @@ class ReliableNeighborTargets(ABC):
         Multiplies the loss.
     """
 
+    name = "krd"
+
     def __init__(
         self,
         neighbors: SparseRows,
@@ -124,7 +130,7 @@ class ReliableNeighborTargets(ABC):
         weight: float = 1.0,
     ) -> None:
         self.warmup_epochs, self.momentum, self.bins, self.weight = warmup_epochs, momentum, bins, weight
-        self._power = power
+        self._initial_power = self._power = power
         self._neighbors = neighbors
         self._probs = probs
         self._entropies = entropy(probs)
@@ -136,10 +142,18 @@ class ReliableNeighborTargets(ABC):
         """α."""
         return self._power
 
-    def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the weighted divergence from the neighbours' targets, summed over rows; see `NeighborTargets`.
+    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
+        """Begin a training with α as it is at the start."""
+        super().bind(student, table, objective)
+        # An update may cost a product over all edges.
+        if self._power != self._initial_power:
+            self._power = self._initial_power
+            self._update()
 
-        Rows without neighbours, or with none that counts, add nothing.
+    def summed_loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+        """Return the weighted divergence from the neighbours' targets, summed over rows; see `SoftTargetTerm`.
+
+        Rows without neighbours, or with neighbours of weight 0 alone, add nothing.
         """
         targets, entropies = self._targets(rows)
         return self.weight * (soft_cross_entropy(log_probs, targets) - entropies.sum())
@@ -156,27 +170,14 @@ class ReliableNeighborTargets(ABC):
         moved._update()
         return moved
 
-    def reads_labels_of(self, epoch: int) -> bool:
-        """Whether α moves after this epoch: not in the warm-up, nor where all nodes are equally reliable."""
+    def needs_predictions(self, epoch: int) -> bool:
+        """Whether α moves after this epoch: after the warm-up, unless all nodes are equally reliable."""
         return epoch > self.warmup_epochs and self._ratio is not None
 
-    def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
-        """Move α towards the best fit once the warm-up is over.
-
-        Parameters
-        ----------
-        epoch : int
-            How many epochs are done.
-        student_labels : Tensor
-            The student's classes, int64 ``[N]``.
-
-        Returns
-        -------
-        dict
-            ``{"krd_power": α}``.
-        """
-        if self.reads_labels_of(epoch) and self._ratio is not None:
-            fitted = fit_power(self._ratio, student_labels == self._probs.argmax(dim=1), self.bins)
+    def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
+        """Move α towards the best fit once the warm-up is over; return ``{"krd_power": α}``."""
+        if self.needs_predictions(epoch) and self._ratio is not None:
+            fitted = fit_power(self._ratio, logits.argmax(dim=1) == self._probs.argmax(dim=1), self.bins)
             if fitted is not None:
                 self._power = self.momentum * self._power + (1 - self.momentum) * fitted
                 self._update()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -22,10 +22,11 @@ from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.tasks.selection import SelectBy, selection_score
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.epochs import EpochLoop
-from dgl_rbm.training.objective import ObjectiveConfig, StudentObjective
+from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.optimizer import make_adam
 from dgl_rbm.training.routing_record import routing_recorder
 from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import Batch, LossTerm, StudentLoss
 
 __all__ = ["StudentFit", "StudentTraining", "fit_student"]
 
@@ -58,8 +59,8 @@ class StudentTraining(StrictConfig):
     patience: int = Field(
         default=50,
         ge=1,
-        description="Stop after this many epochs without a better validation score, and not before the last round of "
-        "`objective.pseudo_labels` was tried for as many.",
+        description="Stop after this many epochs without a better validation score, counted from the last round of "
+        "`pseudo_labels` at the earliest.",
     )
     select_by: SelectBy = Field(
         default="both",
@@ -110,17 +111,20 @@ def fit_student(
     context: RunContext,
     training: StudentTraining | None = None,
     objective: ObjectiveConfig | None = None,
+    terms: Sequence[LossTerm] = (),
 ) -> StudentFit:
     """Train `student` on `table` in place, in the stage ``"student"``, and leave it in its best epoch.
 
-    Epochs of a pre-training phase are not candidates for the best one.
+    Epochs of a pre-training phase are not candidates for the best one. `terms` are on the table's device and begin
+    anew.
 
     Raises
     ------
     ConfigError
-        Where the table has nothing to learn from, or the device cannot train in the precision asked for.
+        If the table has nothing to learn from, the device cannot train in this precision, or a term cannot be computed
+        for this student and table.
     TrainingError
-        Where the loss is no longer finite.
+        If the loss is no longer finite.
     """
     if table.teacher_logits is None and not len(table.train_idx):
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
@@ -133,7 +137,7 @@ def fit_student(
         )
     training = training or StudentTraining()
     check_precision(training.precision, table.device, where="training.precision")
-    loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig())
+    loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig(), terms)
     loop.run()
     if not loop.best_epoch:
         raise TrainingError(
@@ -151,13 +155,14 @@ class _StudentRun(EpochLoop):
         context: RunContext,
         training: StudentTraining,
         objective: ObjectiveConfig,
+        terms: Sequence[LossTerm],
     ) -> None:
         with seeded(context.seed, "objective-weights"):
-            self.objective = StudentObjective(objective, student, table)
+            self.loss = StudentLoss(objective, terms, student, table)
         super().__init__(
             "student",
             student,
-            _new_optimizer(student, self.objective, training),
+            _new_optimizer(student, self.loss, training),
             context,
             epochs=student.pretrain_epochs + training.epochs,
             patience=training.patience,
@@ -183,7 +188,7 @@ class _StudentRun(EpochLoop):
         done, total = 0, len(self.rows)
         for rows in self._batches():
             inputs = self.inputs if len(rows) == total else take(self.table.inputs, rows)
-            loss, parts = self.objective(self._forward, inputs, rows)
+            loss, parts = self.loss(Batch(rows, inputs, self._forward))
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(
                     f"The student's loss is {loss.item()} in epoch {self.epoch + 1}.",
@@ -209,12 +214,12 @@ class _StudentRun(EpochLoop):
 
     @torch.no_grad()
     def end_epoch(self) -> dict[str, float]:
-        table, targets = self.table, self.table.neighbor_targets
+        table = self.table
         metrics: dict[str, float] = {}
         student = self.candidate()
-        if targets is not None and targets.reads_labels_of(self.epoch):
+        if self.loss.needs_predictions(self.epoch):
             scores = student._logits(table.inputs)
-            metrics |= targets.end_epoch(self.epoch, scores.argmax(dim=1))
+            metrics |= self.loss.end_epoch(self.epoch, scores)
             scores = scores[table.val_idx]
         else:
             scores = student._logits(self.val_inputs)
@@ -224,36 +229,31 @@ class _StudentRun(EpochLoop):
         score = selection_score(metrics["val_accuracy"], metrics["val_loss"], self.training.select_by)
         if self.note(score, candidate=not self.student.pretraining):
             self.best_accuracy = metrics["val_accuracy"]
-        metrics |= self.objective.end_epoch(self.epoch - self.student.pretrain_epochs, student)
         metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
-            self.optimizer = _new_optimizer(self.student, self.objective, self.training)
+            self.optimizer = _new_optimizer(self.student, self.loss, self.training)
             if self.averaged is not None:
                 self.averaged.restart()
         return metrics
 
     @property
-    def settled_after(self) -> int:
-        return self.student.pretrain_epochs + self.objective.settled_after(self.training.epochs)
+    def patience_starts_at(self) -> int:
+        return max(self.student.pretrain_epochs, self.loss.patience_starts_at(self.epochs))
 
     def candidate(self) -> Student:
         return self.student if self.averaged is None else cast(Student, self.averaged.average)
 
     def extra_state(self) -> dict[str, Any]:
-        targets = self.table.neighbor_targets
         return {
-            "objective": self.objective.state_dict(),
-            "targets": {} if targets is None else targets.state_dict(),
+            "terms": self.loss.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "routing": self.routing.state_dict(),
             "best_accuracy": self.best_accuracy,
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.objective.load_state_dict(state["objective"])
-        if self.table.neighbor_targets is not None:
-            self.table.neighbor_targets.load_state_dict(state["targets"])
+        self.loss.load_state_dict(state["terms"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.routing.load_state_dict(state["routing"])
@@ -287,6 +287,6 @@ def _means_over_rows(noted: list[tuple[int, dict[str, Tensor]]]) -> dict[str, fl
     return means
 
 
-def _new_optimizer(student: Student, objective: StudentObjective, training: StudentTraining) -> torch.optim.Optimizer:
-    parameters = [*student.trained_parameters(), *objective.parameters()]
+def _new_optimizer(student: Student, loss: StudentLoss, training: StudentTraining) -> torch.optim.Optimizer:
+    parameters = [*student.trained_parameters(), *loss.parameters()]
     return make_adam(parameters, lr=training.lr, weight_decay=training.weight_decay)

@@ -4,50 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.rows.sparse import Rows
 
-__all__ = ["DistillationTable", "NeighborTargets"]
-
-
-class NeighborTargets(Protocol):
-    """What a regularizer adds to the table: targets from each node's neighbourhood."""
-
-    def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """Return the summed loss of the rows.
-
-        Parameters
-        ----------
-        log_probs : Tensor
-            The student's tempered log-probabilities, float32 ``[B, C]``.
-        rows : Tensor
-            Table rows that they belong to, int64 ``[B]``.
-        """
-        ...
-
-    def to(self, device: torch.device) -> NeighborTargets:
-        """Return the targets on `device`."""
-        ...
-
-    def reads_labels_of(self, epoch: int) -> bool:
-        """Whether `end_epoch` is to be called after `epoch`, which costs a prediction of every row."""
-        ...
-
-    def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
-        """Adapt to the student's predictions ``[N]`` after an epoch; return values worth recording."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_dict` returned."""
-        ...
+__all__ = ["DistillationTable"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +27,8 @@ class DistillationTable:
         Rows with a label to learn from and to select on, int64.
     teacher_logits : Tensor or None
         float32 ``[N, C]``; None where the method has no teacher.
-    teacher_hidden : Tensor or None
-        The teacher's last hidden states, float32 ``[N, H]``, where it has any.
-    neighbor_targets : NeighborTargets or None
-        Targets from the neighbourhood, where a regularizer gives them.
     num_classes : int
         C.
-    neighbors : SparseRows or None
-        ``[N, N]``: entry ``[v, u]`` counts the edges from the node of row u to that of row v, no row being its own
-        neighbour; where the objective reads it.
     teaches_validation : bool
         Whether the student also learns from the targets of the validation rows.
     """
@@ -83,9 +39,6 @@ class DistillationTable:
     val_idx: Tensor
     num_classes: int
     teacher_logits: Tensor | None = None
-    teacher_hidden: Tensor | None = None
-    neighbor_targets: NeighborTargets | None = None
-    neighbors: SparseRows | None = None
     teaches_validation: bool = True
 
     def __len__(self) -> int:

@@ -1,165 +1,214 @@
-"""Parts of the objective that any student can have: similarity to the teacher's states, and adversarial rows.
-
-Each is a module of its own state: what is in ``state_dict`` goes into the run's checkpoints and not into the student.
-"""
+"""Terms of the student's loss: the interface that every regularizer's term has, and the sum of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from dgl_rbm.config import StrictConfig
-from dgl_rbm.errors import ConfigError
-from dgl_rbm.objectives import perturbed_by_gradient, representational_similarity_loss
-from dgl_rbm.rows.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentOutput
+from dgl_rbm.training.objective import ObjectiveConfig, distillation_parts
 from dgl_rbm.training.table import DistillationTable
 
-__all__ = ["AdversarialConfig", "AdversarialTerm", "SimilarityConfig", "SimilarityTerm"]
+__all__ = ["Batch", "LossTerm", "SoftTargetTerm", "StudentLoss", "random_rows"]
 
 
-class SimilarityConfig(StrictConfig):
-    """The student's hidden states are to be as similar to each other as the teacher's (NOSMOG)."""
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one training step.
 
-    weight: float = Field(default=0.0, ge=0, description="Weight of the similarity loss; 0 leaves it out.")
-    rows: int = Field(
-        default=512, ge=2, description="Most rows of a step that are compared with each other; drawn where more."
-    )
-    normalize: bool = Field(
-        default=True,
-        description="Compare cosines, whose scale no graph changes, rather than products of states, as published.",
-    )
+    Attributes
+    ----------
+    rows : Tensor
+        Table rows, int64 ``[B]``.
+    inputs : Tensor or StructuredRows
+        Their inputs, ``[B, F + P]``.
+    forward : callable
+        The student's training pass over inputs.
+    """
 
-
-class AdversarialConfig(StrictConfig):
-    """The student is to give the same answer to rows that are moved a little to mislead it (NOSMOG)."""
-
-    weight: float = Field(default=0.0, ge=0, description="Weight of the loss on moved rows; 0 leaves it out.")
-    eps: float = Field(default=0.02, gt=0, description="Most that any number of a row is moved by, ε.")
-    steps: int = Field(default=5, ge=1, description="Gradient steps of ε/4 by which rows are moved.")
-    rows: int = Field(default=256, ge=1, description="Most rows of a step that are moved; drawn where more.")
+    rows: Tensor
+    inputs: Rows
+    forward: Callable[[Rows], StudentOutput]
 
 
-def _some(count: int, most: int, device: torch.device) -> Tensor | None:
-    """Return `most` of `count` positions, ascending, or None for all of them; the same on any device."""
-    return None if count <= most else torch.randperm(count, device="cpu")[:most].sort().values.to(device)
+class LossTerm:
+    """A summand of the student's loss; this base class adds nothing.
+
+    A regularizer prepares its term once per run, on the CPU; `to` moves it to the device of the training. Every
+    training begins with `bind`, which puts the term back into its initial state, so that candidates are trained one
+    after the other under the same conditions. Epochs are counted from 1, those of a pre-training phase included.
+
+    Attributes
+    ----------
+    name : str
+        Name under which the history records the loss.
+    """
+
+    name: str = "custom"
+
+    def to(self, device: torch.device) -> Self:
+        """Return the term on `device`."""
+        return self
+
+    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
+        """Begin a training: take the initial state, and create what depends on the student and its table.
+
+        Random numbers are drawn from torch's generator, on the CPU.
+
+        Raises
+        ------
+        ConfigError
+            If the term cannot be computed for this student and table.
+        """
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the term's own parameters, which are trained beside the student's."""
+        return []
+
+    def loss_before_pass(self, batch: Batch) -> Tensor | None:
+        """Return the weighted loss of a term that runs the student itself, a scalar summed over heads.
+
+        It comes before the pass over the batch, since that pass is the one from which students update their memories.
+        """
+        return None
+
+    def loss(self, batch: Batch, output: StudentOutput) -> Tensor | None:
+        """Return the weighted loss of the pass over the batch, a scalar summed over heads."""
+        return None
+
+    def needs_predictions(self, epoch: int) -> bool:
+        """Whether `end_epoch` is called after `epoch`, at the cost of predicting all rows."""
+        return False
+
+    def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
+        """Adapt to the student's logits of all rows, float32 ``[N, C]``; return values to record."""
+        return {}
+
+    def patience_starts_at(self, epochs: int) -> int:
+        """Return the epoch, of at most `epochs`, after which the term no longer changes what the student learns."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that a checkpoint must hold: nested dicts of tensors and scalars."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, after `bind`."""
 
 
-class SimilarityTerm(nn.Module):
-    """The similarity loss with its learned projections, one for each head.
+class SoftTargetTerm(LossTerm, ABC):
+    """A loss on the tempered predictions of every head, weighted as the teacher's predictions are."""
+
+    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
+        """Take weight and temperature from the objective."""
+        self._share, self._temperature = objective.shares(table)[1], objective.temperature
+
+    def loss(self, batch: Batch, output: StudentOutput) -> Tensor:
+        """Return the mean over rows, summed over heads."""
+        total = output.heads[0].new_zeros(())
+        for logits in output.heads:
+            log_probs = torch.log_softmax(logits / self._temperature, dim=1)
+            total = total + self._share * self.summed_loss(log_probs, batch.rows) / len(batch.rows)
+        return total
+
+    @abstractmethod
+    def summed_loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+        """Return the loss summed over rows.
+
+        Parameters
+        ----------
+        log_probs : Tensor
+            The student's tempered log-probabilities, float32 ``[B, C]``.
+        rows : Tensor
+            Table rows that they belong to, int64 ``[B]``.
+        """
+
+
+class StudentLoss:
+    """The whole loss of a student: labels, the teacher's predictions, the student's penalties and the loss terms.
 
     Parameters
     ----------
-    config : SimilarityConfig
+    objective : ObjectiveConfig
+    terms : sequence of LossTerm
+        On the table's device; bound here, in this order.
     student : Student
-        Asked once, without a trace in it, how wide its hidden states are.
+        The student that is trained.
     table : DistillationTable
-        Holds the teacher's hidden states.
+        What it is trained on.
 
     Raises
     ------
     ConfigError
-        Where teacher or student show no hidden states.
+        If a term cannot be computed for this student and table.
     """
 
-    def __init__(self, config: SimilarityConfig, student: Student, table: DistillationTable) -> None:
-        super().__init__()
-        if table.teacher_hidden is None:
-            raise ConfigError(
-                "objective.similarity: this teacher shows no hidden states that the student's could be compared with.",
-                hint="Use a teacher of at least two layers, such as `sage`, or set objective.similarity.weight to 0.",
-            )
-        was_training = student.training
-        student.eval()
-        with torch.no_grad():
-            probe = torch.arange(min(2, len(table)), device=table.device)
-            widths = [states.shape[1] for states in student.training_forward(take(table.inputs, probe)).hidden]
-        student.train(was_training)
-        if not widths:
-            raise ConfigError(
-                f"objective.similarity: the student '{student.kind}' shows no hidden states.",
-                hint="Use a student of at least two layers, or set objective.similarity.weight to 0.",
-            )
-        self.config = config
-        target = table.teacher_hidden.shape[1]
-        # Drawn on the CPU, so that the same seed gives the same start on any device.
-        projections = [nn.Linear(width, target, device="cpu") for width in widths]
-        self.projections = nn.ModuleList(projections).to(table.device)
+    def __init__(
+        self, objective: ObjectiveConfig, terms: Sequence[LossTerm], student: Student, table: DistillationTable
+    ) -> None:
+        self.objective, self.terms, self.table = objective, list(terms), table
+        for term in self.terms:
+            term.bind(student, table, objective)
 
-    def forward(self, hidden: list[Tensor], teacher_hidden: Tensor) -> Tensor:
-        """Return the weighted loss, summed over heads.
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of one batch and its parts.
 
-        Parameters
-        ----------
-        hidden : list of Tensor
-            The student's states of each head, ``[B, H]``.
-        teacher_hidden : Tensor
-            The teacher's, ``[B, H']``.
+        Returns
+        -------
+        loss : Tensor
+            Scalar.
+        parts : dict of str to Tensor
+            Detached values by name, averaged over heads; terms of the same name are summed.
         """
-        some = _some(len(teacher_hidden), self.config.rows, teacher_hidden.device)
-        teacher = teacher_hidden if some is None else teacher_hidden[some]
-        total = teacher.new_zeros(())
-        for states, projection in zip(hidden, self.projections, strict=True):
-            picked = states.float() if some is None else states[some].float()
-            projected = torch.relu(projection(picked))
-            total = total + representational_similarity_loss(projected, teacher, normalize=self.config.normalize)
-        return self.config.weight * total
+        early = [term.loss_before_pass(batch) for term in self.terms]
+        output = batch.forward(batch.inputs)
+        parts = distillation_parts(output.heads, self.table, batch.rows, self.objective)
+        late = [term.loss(batch, output) for term in self.terms]
+        for term, *values in zip(self.terms, early, late, strict=True):
+            for value in values:
+                if value is not None:
+                    parts[term.name] = parts[term.name] + value if term.name in parts else value
+        loss = torch.stack([*parts.values(), *output.penalties.values()]).sum()
+        shown = {name: value.detach() / len(output.heads) for name, value in parts.items()}
+        return loss, shown | {name: value.detach() for name, value in output.penalties.items()}
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of all terms."""
+        return [parameter for term in self.terms for parameter in term.parameters()]
+
+    def needs_predictions(self, epoch: int) -> bool:
+        """Whether any term adapts to the student's predictions after `epoch`."""
+        return any(term.needs_predictions(epoch) for term in self.terms)
+
+    def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
+        """Let the terms that need the student's logits of all rows adapt to them; return values to record."""
+        recorded: dict[str, float] = {}
+        for term in self.terms:
+            if term.needs_predictions(epoch):
+                recorded |= term.end_epoch(epoch, logits)
+        return recorded
+
+    def patience_starts_at(self, epochs: int) -> int:
+        """Return the epoch, of at most `epochs`, after which no term changes what the student learns."""
+        return max((term.patience_starts_at(epochs) for term in self.terms), default=0)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return the states of all terms, in their order."""
+        return [term.state_dict() for term in self.terms]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Restore what `state_dict` returned."""
+        for term, state in zip(self.terms, states, strict=True):
+            term.load_state_dict(state)
 
 
-class AdversarialTerm(nn.Module):
-    """The loss on rows that are moved to where it is larger.
-
-    Sparse rows become dense for it, since every number of a row may be moved. Passes over moved rows change neither
-    running means of normalisation layers nor, coming before the pass over the true rows, what a student notes down
-    for its memories.
-
-    Parameters
-    ----------
-    config : AdversarialConfig
-    student : Student
-    """
-
-    def __init__(self, config: AdversarialConfig, student: Student) -> None:
-        super().__init__()
-        self.config = config
-        # Not a submodule: its parameters are the student's.
-        self._student = [student]
-
-    def forward(
-        self, run: Callable[[Rows], StudentOutput], inputs: Rows, loss: Callable[[StudentOutput, Tensor | None], Tensor]
-    ) -> Tensor:
-        """Return the weighted loss.
-
-        Parameters
-        ----------
-        run : callable
-            The student's training pass over rows.
-        inputs : Tensor or StructuredRows
-            The rows of this step, ``[B, F + P]``.
-        loss : callable
-            Of an output and the positions in the step of the rows that it is of; None for all of them.
-        """
-        config = self.config
-        some = _some(len(inputs), config.rows, inputs.device)
-        rows = inputs if some is None else take(inputs, some)
-        dense = rows if isinstance(rows, Tensor) else rows.to_dense()
-        with _unchanged_buffers(self._student[0]):
-            moved = perturbed_by_gradient(
-                lambda x: loss(run(x), some), dense, radius=config.eps, steps=config.steps, step_size=config.eps / 4
-            )
-            return config.weight * loss(run(moved), some)
-
-
-@contextmanager
-def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Give buffers back their values; through ``data``, since autograd would take it for a write to saved tensors."""
-    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.data.copy_(value)
+def random_rows(count: int, most: int, device: torch.device) -> Tensor | None:
+    """Return `most` of `count` positions, ascending, or None for all of them; the same on every device."""
+    return None if count <= most else torch.randperm(count, device="cpu")[:most].sort().values.to(device)

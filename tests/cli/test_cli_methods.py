@@ -94,7 +94,8 @@ def test_options_and_files_change_the_method(tmp_path: Path) -> None:
     changed = configuration(tmp_path, "--method=nosmog", "--dataset=cpf-cora", "--student=moe", "--encoder=none")
     assert changed["student"]["kind"] == "moe"
     assert changed["encoder"] == [{"kind": "none"} | changed["encoder"][0]]
-    assert changed["objective"]["similarity"]["weight"] == 0.1
+    assert [part["kind"] for part in changed["regularizer"]] == ["similarity", "adversarial"]
+    assert changed["regularizer"][0]["weight"] == 0.1
     file = tmp_path / "mine.yaml"
     file.write_text("student: {hidden_dim: 5}\ntraining: {lr: 0.5}\n", encoding="utf-8")
     folder = tmp_path / "run"
@@ -103,7 +104,7 @@ def test_options_and_files_change_the_method(tmp_path: Path) -> None:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["student"] | {"kind": "mlp", "hidden_dim": 5, "dropout": 0.2} == config["student"]
     assert config["training"]["lr"] == 0.5
-    assert config["regularizer"]["kind"] == "krd"
+    assert config["regularizer"][0] | {"kind": "krd", "noise_samples": 1} == config["regularizer"][0]
 
 
 @pytest.mark.parametrize("method", [None, "glnn"])

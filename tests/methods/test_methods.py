@@ -131,16 +131,16 @@ def test_all_options_of_a_row_reach_the_configuration() -> None:
     assert (config.objective.hard_label_weight, config.objective.temperature) == (0.2, 0.6)
     encoder: Any = config.encoder[0]
     assert (encoder.dim, encoder.walk_length, encoder.walks_per_node, encoder.consistent) == (64, 50, 5, False)
-    regularizer: Any = config.regularizer
+    regularizer: Any = config.regularizer[0]
     assert (regularizer.warmup_epochs, regularizer.momentum, regularizer.bins) == (50, 0.99, 50)
 
 
 def test_the_losses_of_nosmog_take_their_options_from_the_row() -> None:
-    objective = resolve_config(load_method("nosmog").values("pubmed", "transductive")).objective
-    assert (objective.similarity.weight, objective.similarity.normalize) == (0.9, True)
-    assert (objective.adversarial.eps, objective.adversarial.weight, objective.adversarial.steps) == (0.005, 0.05, 5)
-    default = resolve_config(load_method("nosmog").values("pubmed", "transductive", "default")).objective
-    assert (default.similarity.weight, default.similarity.normalize, default.adversarial.weight) == (1.0, True, 0.1)
+    similarity, adversarial = load_method("nosmog").values("pubmed", "transductive")["regularizer"]
+    assert similarity == {"kind": "similarity", "weight": 0.9}
+    assert adversarial == {"kind": "adversarial", "eps": 0.005, "weight": 0.05, "steps": 5}
+    default = load_method("nosmog").values("pubmed", "transductive", "default")
+    assert default["regularizer"] == [{"kind": "similarity"}, {"kind": "adversarial"}]
 
 
 @pytest.mark.parametrize("dataset", NAMED)
@@ -271,7 +271,7 @@ def test_a_distiller_from_a_method() -> None:
     config: Any = Distiller.from_method("nosmog", dataset="cpf-cora", setting="inductive", seed=3).config
     assert (config.dataset.kind, config.setting, config.seed) == ("cpf-cora", "inductive", 3)
     assert config.student.hidden_dim == 256
-    assert config.objective.similarity.weight == 0.1
+    assert config.regularizer[0].weight == 0.1
     plain: Any = Distiller.from_method("nosmog", dataset="cpf-cora", recipe="default").config
     assert plain.student.hidden_dim is None
     with pytest.raises(UnknownNameError):

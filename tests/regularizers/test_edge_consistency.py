@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyConfig, EdgeConsistencyTargets
+from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyTerm
 from dgl_rbm.rows.sparse import SparseRows
 
 NODES, CLASSES = 7, 3
@@ -17,11 +17,11 @@ some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES 
 seeds = st.integers(0, 2**31 - 1)
 
 
-def targets_of(edges: list[tuple[int, int]], weight: float = 1.0) -> EdgeConsistencyTargets:
+def targets_of(edges: list[tuple[int, int]], weight: float = 1.0) -> EdgeConsistencyTerm:
     kept = [(u, v) for u, v in edges if u != v]
     rows, columns = [v for _, v in kept], [u for u, _ in kept]
     matrix = sp.csr_matrix(([1.0] * len(kept), (rows, columns)), shape=(NODES, NODES))
-    return EdgeConsistencyTargets(SparseRows.from_scipy(matrix), CLASSES, weight=weight)
+    return EdgeConsistencyTerm(SparseRows.from_scipy(matrix), CLASSES, weight=weight)
 
 
 def log_probs_of(seed: int) -> Tensor:
@@ -59,7 +59,7 @@ def test_the_loss_is_the_cross_entropy_of_neighbours_with_a_gradient_on_both_sid
     edges: list[tuple[int, int]], seed: int
 ) -> None:
     log_probs = log_probs_of(seed).requires_grad_(True)
-    loss = targets_of(edges, weight=0.7).loss(log_probs, torch.arange(NODES))
+    loss = targets_of(edges, weight=0.7).summed_loss(log_probs, torch.arange(NODES))
     expected = 0.7 * cross_entropy(edges, log_probs, [None] * NODES, list(range(NODES)))
     assert_same_with_gradient(loss, expected + 0 * log_probs.sum(), log_probs)
 
@@ -67,8 +67,8 @@ def test_the_loss_is_the_cross_entropy_of_neighbours_with_a_gradient_on_both_sid
 @given(some_edges, seeds, st.permutations(range(NODES)))
 def test_the_order_of_a_full_batch_does_not_matter(edges: list[tuple[int, int]], seed: int, order: list[int]) -> None:
     log_probs, rows = log_probs_of(seed), torch.tensor(order)
-    ordered = targets_of(edges).loss(log_probs, torch.arange(NODES))
-    torch.testing.assert_close(targets_of(edges).loss(log_probs[rows], rows), ordered)
+    ordered = targets_of(edges).summed_loss(log_probs, torch.arange(NODES))
+    torch.testing.assert_close(targets_of(edges).summed_loss(log_probs[rows], rows), ordered)
 
 
 @given(some_edges, seeds)
@@ -78,7 +78,7 @@ def test_parts_see_the_last_predictions_of_the_others(edges: list[tuple[int, int
     # Up to half of all rows, and more.
     for step, rows in enumerate(([5, 0, 2], [1, 6, 4, 3], [5, 0, 2], [6, 0, 1, 2, 3, 5])):
         log_probs = log_probs_of(seed + step)[rows].requires_grad_(True)
-        loss = targets.loss(log_probs, torch.tensor(rows))
+        loss = targets.summed_loss(log_probs, torch.tensor(rows))
         expected = cross_entropy(edges, log_probs, kept, rows)
         assert_same_with_gradient(loss, expected + 0 * log_probs.sum(), log_probs)
         for i, row in enumerate(rows):
@@ -91,12 +91,12 @@ def test_members_in_parts_follow_the_last_one() -> None:
     first, second = log_probs_of(1), log_probs_of(2)
     kept: list[Tensor | None] = [None] * NODES
     for member in (first, second):
-        loss = targets.loss(member[rows], torch.tensor(rows))
+        loss = targets.summed_loss(member[rows], torch.tensor(rows))
         torch.testing.assert_close(loss, cross_entropy(edges, member[rows], kept, rows))
         for row in rows:
             kept[row] = member[row]
     others = [0, 1, 5]
-    loss = targets.loss(first[others], torch.tensor(others))
+    loss = targets.summed_loss(first[others], torch.tensor(others))
     torch.testing.assert_close(loss, cross_entropy(edges, first[others], kept, others))
 
 
@@ -111,8 +111,8 @@ def test_threads_do_not_change_the_gradient_from_one_time_to_the_next(count: int
     try:
         gradients = []
         for _ in range(5):
-            targets = EdgeConsistencyTargets(SparseRows.from_scipy(linked), 20)
-            gradients += torch.autograd.grad(targets.loss(log_probs, rows), log_probs)
+            targets = EdgeConsistencyTerm(SparseRows.from_scipy(linked), 20)
+            gradients += torch.autograd.grad(targets.summed_loss(log_probs, rows), log_probs)
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
@@ -121,7 +121,7 @@ def test_threads_do_not_change_the_gradient_from_one_time_to_the_next(count: int
 def test_sure_neighbours_that_agree_cost_nothing() -> None:
     log_probs = torch.tensor([[0.0, -60.0, -60.0]]).expand(NODES, CLASSES)
     edges = [(u, (u + 1) % NODES) for u in range(NODES)]
-    assert float(targets_of(edges).loss(log_probs, torch.arange(NODES))) == pytest.approx(0, abs=1e-5)
+    assert float(targets_of(edges).summed_loss(log_probs, torch.arange(NODES))) == pytest.approx(0, abs=1e-5)
 
 
 def test_state_and_copies_are_apart() -> None:
@@ -129,16 +129,11 @@ def test_state_and_copies_are_apart() -> None:
     targets = targets_of(edges)
     moved = targets.to(torch.device("cpu"))
     rows = torch.arange(3)
-    moved.loss(log_probs_of(0)[:3], rows)
+    moved.summed_loss(log_probs_of(0)[:3], rows)
     assert not targets.state_dict()["predicted"].any()
     again = targets_of(edges)
     again.load_state_dict(moved.state_dict())
     late = torch.arange(3, NODES)
     log_probs = log_probs_of(1)[3:]
-    assert torch.equal(again.loss(log_probs, late), moved.loss(log_probs, late))
+    assert torch.equal(again.summed_loss(log_probs, late), moved.summed_loss(log_probs, late))
     assert torch.equal(again.state_dict()["predicted"], moved.state_dict()["predicted"])
-    assert not again.reads_labels_of(60)
-
-
-def test_the_weight_reaches_the_regularizer() -> None:
-    assert EdgeConsistencyConfig(weight=0.25).build().weight == 0.25

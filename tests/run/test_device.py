@@ -6,7 +6,6 @@ table, which lie on the CPU here: the same mistake would fail on a GPU, where th
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,15 +14,18 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.registry import students
-from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyTargets
+from dgl_rbm.regularizers.adversarial import AdversarialTerm
+from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyTerm
+from dgl_rbm.regularizers.pseudo_labels import PseudoLabelTerm
+from dgl_rbm.regularizers.similarity import SimilarityTerm
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
-from dgl_rbm.training.neighbor_targets import ExpectedNeighborTargets, SampledNeighborTargets
-from dgl_rbm.training.objective import ObjectiveConfig
+from dgl_rbm.training.neighbor_targets import ExpectedNeighborTargets, ReliableNeighborTargets, SampledNeighborTargets
 from dgl_rbm.training.student import StudentTraining, fit_student
 from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import LossTerm
 
 # `auto` trains some of the others and is no student of its own.
 STUDENTS = [name for name in students.names() if name != "auto"]
@@ -33,7 +35,7 @@ def sparse(x: Tensor) -> SparseRows:
     return SparseRows.from_scipy(sp.csr_matrix(x.numpy()))
 
 
-def make_table(form: str, estimator: type) -> DistillationTable:
+def make_table(form: str) -> DistillationTable:
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(90) % 3
     x = torch.randn(90, 8, generator=generator) + 2 * torch.eye(8)[labels]
@@ -41,10 +43,16 @@ def make_table(form: str, estimator: type) -> DistillationTable:
     known = torch.full((90,), -1)
     known[:60] = labels[:60]
     logits = 3 * torch.eye(3)[labels] + torch.randn(90, 3, generator=generator)
-    linked = (torch.rand(90, 90, generator=generator) < 0.05).float()
-    targets = estimator(sparse(linked), logits.softmax(dim=1), torch.rand(90, generator=generator), warmup_epochs=2)
     idx = torch.arange(60)
-    return DistillationTable(inputs, known, idx[:30], idx[30:], 3, teacher_logits=logits, neighbor_targets=targets)
+    return DistillationTable(inputs, known, idx[:30], idx[30:], 3, teacher_logits=logits)
+
+
+def krd_targets(estimator: type[ReliableNeighborTargets]) -> ReliableNeighborTargets:
+    generator = torch.Generator().manual_seed(2)
+    linked = (torch.rand(90, 90, generator=generator) < 0.05).float()
+    logits = make_table("dense").teacher_logits
+    assert logits is not None
+    return estimator(sparse(linked), logits.softmax(dim=1), torch.rand(90, generator=generator), warmup_epochs=2)
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +76,13 @@ def test_training_a_student_makes_every_tensor_on_the_tables_device(kind: str, f
     for default in ("cpu", "meta"):
         with seeded(0, "weights"):
             student = students.resolve(kind).build(8, 3, hidden_dim=8, num_layers=2)
-        table, context = make_table(form, ExpectedNeighborTargets), RunContext()
+        table, context, terms = make_table(form), RunContext(), [krd_targets(ExpectedNeighborTargets)]
         for part in getattr(table.inputs, "parts", [table.inputs]):
             if isinstance(part, SparseRows):
                 # Kept from here on; on a CPU it is made from NumPy arrays.
                 part.transposed()
         with torch.device(default):
-            fit = fit_student(student, table, context, training)
+            fit = fit_student(student, table, context, training, terms=terms)
             scores = student._logits(table.inputs)
         assert {value.device.type for value in [scores, *student.state_dict().values()]} == {"cpu"}
         fits.append((fit, context.history, scores.tolist()))
@@ -86,30 +94,24 @@ def test_edge_consistency_in_batches_makes_every_tensor_on_its_device() -> None:
     log_probs = torch.randn(40, 3).log_softmax(dim=1).requires_grad_(True)
     rows, found = torch.arange(0, 80, 2), []
     for default in ("cpu", "meta"):
-        targets = EdgeConsistencyTargets(neighbors, 3)
+        targets = EdgeConsistencyTerm(neighbors, 3)
         with torch.device(default):
-            loss = targets.loss(log_probs, rows)
+            loss = targets.summed_loss(log_probs, rows)
             found.append([loss.detach(), *torch.autograd.grad(loss, log_probs)])
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("estimator", [ExpectedNeighborTargets, SampledNeighborTargets])
-def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type) -> None:
-    targets, log_probs = make_table("dense", estimator).neighbor_targets, torch.randn(90, 3).log_softmax(dim=1)
-    rows, predicted = torch.arange(90), log_probs.argmax(dim=1)
-    assert targets is not None
+def test_neighbour_targets_make_every_tensor_on_their_device(estimator: type[ReliableNeighborTargets]) -> None:
+    targets, log_probs = krd_targets(estimator), torch.randn(90, 3).log_softmax(dim=1)
+    rows = torch.arange(90)
     with torch.device("meta"):
-        metrics = targets.end_epoch(3, predicted)
-        loss = targets.loss(log_probs, rows) if estimator is ExpectedNeighborTargets else None
+        metrics = targets.end_epoch(3, log_probs)
+        loss = targets.summed_loss(log_probs, rows) if estimator is ExpectedNeighborTargets else None
     assert metrics["krd_power"] != 1.0
     assert loss is None or loss.device.type == "cpu"
 
 
-TERMS = {
-    "similarity": {"weight": 0.5, "rows": 40},
-    "adversarial": {"weight": 0.2, "rows": 30},
-    "pseudo_labels": {"rounds": 2, "every": 2, "confidence": 0.2, "smooth": True},
-}
 FULL_OPTIONS: list[dict[str, Any]] = [
     {"kind": "mlp", "norm": "batch"},
     {"kind": "ensemble"},
@@ -130,25 +132,24 @@ FULL_OPTIONS: list[dict[str, Any]] = [
 def test_terms_and_options_make_every_tensor_on_the_tables_device(options: dict[str, Any], form: str) -> None:
     fits = []
     training = StudentTraining(epochs=5, averaging=0.9, schedule="cosine", record_routing=True)
-    objective = ObjectiveConfig.model_validate(TERMS)
     for default in ("cpu", "meta"):
         if options["kind"] == "rbm":
             options = options | {"encoding_dim": 5}
         with seeded(0, "weights"):
             student = students.resolve(options).build(8, 3, hidden_dim=8, num_layers=2)
-        plain, context = make_table(form, ExpectedNeighborTargets), RunContext()
+        table, context = make_table(form), RunContext()
         neighbors = sparse((torch.rand(90, 90, generator=torch.Generator().manual_seed(2)) < 0.05).float())
-        table = replace(
-            plain,
-            teacher_hidden=torch.rand(90, 4, generator=torch.Generator().manual_seed(2)),
-            neighbor_targets=EdgeConsistencyTargets(neighbors, 3).to(torch.device("cpu")),
-            neighbors=neighbors,
-        )
+        terms: list[LossTerm] = [
+            EdgeConsistencyTerm(neighbors, 3),
+            SimilarityTerm(torch.rand(90, 4, generator=torch.Generator().manual_seed(2)), weight=0.5, rows=40),
+            AdversarialTerm(weight=0.2, rows=30),
+            PseudoLabelTerm(neighbors, rounds=2, every=2, confidence=0.2),
+        ]
         for part in [neighbors, *getattr(table.inputs, "parts", [table.inputs])]:
             if isinstance(part, SparseRows):
                 part.transposed()
         with torch.device(default):
-            fit = fit_student(student, table, context, training, objective)
+            fit = fit_student(student, table, context, training, terms=terms)
         assert {value.device.type for value in student.state_dict().values()} == {"cpu"}
         fits.append((fit, context.history, student._logits(table.inputs).tolist()))
     assert fits[0] == fits[1]

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from dgl_rbm import Callback, DistillationResult, DistillationTable, Distiller, NodeTask, RunContext, load_run
+from dgl_rbm import Callback, DistillationResult, Distiller, NodeTask, RunContext, load_run
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods import load_method, method_names
+from dgl_rbm.registry import regularizers
+from dgl_rbm.regularizers.similarity import SimilarityTerm
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.training.terms import LossTerm
 
 from .conftest import community_task
 from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part, without_test_scores
@@ -22,6 +25,11 @@ QUICK = {
     "deepwalk": {"kind": "deepwalk", "dim": 4, "walk_length": 10, "walks_per_node": 1},
     "label_histogram": {"kind": "label_histogram", "hops": 3, "folds": 2},
     "label_propagation": {"kind": "label_propagation", "steps": 3, "folds": 2},
+}
+# Schedules that ten epochs go through; with the confidence 0 there are pseudo-labels.
+SHORT: dict[str, dict[str, Any]] = {
+    "krd": {"warmup_epochs": 2, "noise_samples": 2},
+    "pseudo_labels": {"every": 2, "confidence": 0.0},
 }
 
 
@@ -52,11 +60,7 @@ def quick(method: str, task: NodeTask, out: Path | None = None, **overrides: Any
     }
     if values["teacher"]["kind"] != "none":
         options["teacher"] = small_teacher(values["teacher"])
-    if values["regularizer"]["kind"] == "krd":
-        options["regularizer"] = {"warmup_epochs": 2, "noise_samples": 2}
-    if "pseudo_labels" in values.get("objective", {}):
-        # Sure of everything, so that there are some.
-        options["objective"] = {"pseudo_labels": {"every": 2, "confidence": 0.0}}
+    options["regularizer"] = [{"kind": part["kind"], **SHORT.get(part["kind"], {})} for part in values["regularizer"]]
     return Distiller.from_method(method, **options | overrides).fit(task, out=out, latency_of=())
 
 
@@ -75,10 +79,7 @@ def test_every_method_runs(method: str) -> None:
     assert torch.isfinite(result.student_logits).all()
     assert ("test_accuracy" in result.metrics["teacher"]) == (values["teacher"]["kind"] != "none")
     recorded = {name for entry in result.history if entry["stage"] == "student" for name in entry}
-    wanted = {"similarity": "similarity", "adversarial": "adversarial", "pseudo_labels": "pseudo_label"}
-    for part, loss in wanted.items():
-        assert (loss in recorded) == (part in values.get("objective", {})), part
-    assert ("neighbor" in recorded) == (values["regularizer"]["kind"] != "none")
+    assert recorded & set(regularizers.names()) == {part["kind"] for part in values["regularizer"]} - {"none"}
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -126,27 +127,25 @@ def test_a_stopped_run_resumes_to_the_same_bits(method: str, tmp_path: Path) -> 
 
 
 def test_similarity_sees_the_teachers_states_of_observed_nodes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables: list[DistillationTable] = []
-    make = Pipeline.make_table
+    terms: list[LossTerm] = []
+    prepare = Pipeline.loss_terms
 
-    def noted(self: Pipeline, *args: Any) -> DistillationTable:
-        tables.append(make(self, *args))
-        return tables[-1]
+    def noted(self: Pipeline, *args: Any) -> list[LossTerm]:
+        terms[:] = prepare(self, *args)
+        return terms
 
-    monkeypatch.setattr(Pipeline, "make_table", noted)
+    monkeypatch.setattr(Pipeline, "loss_terms", noted)
     task = community_task("inductive")
     result = quick("nosmog", task)
     output = result.teacher.predict(task.observed(), RunContext(), return_hidden=True)
     assert output.hidden is not None
-    assert tables[0].teacher_hidden is not None
-    torch.testing.assert_close(tables[0].teacher_hidden, output.hidden)
+    assert isinstance(terms[0], SimilarityTerm)
+    torch.testing.assert_close(terms[0].hidden, output.hidden)
     assert len(output.hidden) == len(task.observed()) < task.graph.num_nodes()
-    quick("glnn", task)
-    assert tables[1].teacher_hidden is None
 
 
 def test_what_needs_a_teacher_cannot_do_without() -> None:
-    with pytest.raises(ConfigError, match="'krd' asks the teacher again"):
+    with pytest.raises(ConfigError, match="'krd' needs predictions from perturbed features"):
         Distiller(teacher="none")
     with pytest.raises(ConfigError, match="cannot be a member of an average"):
         Distiller(teacher=["sage", "none"])

@@ -14,11 +14,11 @@ from .conftest import community_task, quick_distiller
 from .test_leaks import assert_identical, with_garbage_test_labels, with_garbage_unseen_part
 
 AVERAGED = {"epochs": 10, "averaging": 0.9, "schedule": "cosine"}
-TERMS = {
-    "similarity": {"weight": 0.5, "rows": 20},
-    "adversarial": {"weight": 0.2, "rows": 15},
-    "pseudo_labels": {"rounds": 2, "every": 3, "confidence": 0.2, "smooth": True},
-}
+TERMS = [
+    {"kind": "similarity", "weight": 0.5, "rows": 20},
+    {"kind": "adversarial", "weight": 0.2, "rows": 15},
+    {"kind": "pseudo_labels", "rounds": 2, "every": 3, "confidence": 0.2, "smooth": True},
+]
 CHOOSING = {"kind": "rbm", "num_experts": "auto", "top_k": 2, "pretrain_epochs": 4, "norm": "batch"}
 CALIBRATED = {
     "kind": "average",
@@ -32,15 +32,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "the same in batches, with every term": {
         "student": CHOOSING,
-        "objective": TERMS,
+        "regularizer": ["krd", *TERMS],
         "training": AVERAGED | {"batch_size": 40},
     },
     "calibrated teachers": {"teacher": CALIBRATED, "student": "mlp", "training": {"epochs": 10}},
     "calibrated teachers of candidates": {
         "teacher": CALIBRATED,
         "student": {"kind": "auto", "candidates": [{"kind": "ensemble", "norm": "batch"}, CHOOSING]},
-        "regularizer": "edge_consistency",
-        "objective": TERMS,
+        "regularizer": ["edge_consistency", *TERMS],
         "training": AVERAGED | {"batch_size": 40},
     },
 }

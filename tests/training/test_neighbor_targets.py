@@ -73,7 +73,7 @@ def test_expected_loss_is_the_mean_divergence_from_the_neighbours(
     log_probs = torch.log_softmax(logits[rows], dim=1)
     targets = ExpectedNeighborTargets(adjacency(edges), probs, reliability, power=power, weight=2.5)
     expected = 2.5 * expected_loss(edges, probs, reliability, power, log_probs, rows)
-    assert targets.loss(log_probs, torch.tensor(rows)).item() == pytest.approx(expected, abs=1e-4)
+    assert targets.summed_loss(log_probs, torch.tensor(rows)).item() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -84,8 +84,8 @@ def test_rows_without_neighbours_that_count_add_nothing(estimator: type[Reliable
     targets = estimator(adjacency([(1, 2), (0, 3)]), probs, reliability)
     log_probs = torch.log_softmax(logits, dim=1).requires_grad_()
     rows = torch.tensor([2, 6])
-    assert targets.loss(log_probs[rows], rows).item() == 0
-    loss = targets.loss(log_probs, torch.arange(NODES))
+    assert targets.summed_loss(log_probs[rows], rows).item() == 0
+    loss = targets.summed_loss(log_probs, torch.arange(NODES))
     loss.backward()
     assert loss.item() == pytest.approx(divergence(probs[0], log_probs[3].detach()), rel=1e-5)
     torch.testing.assert_close(log_probs.grad[3], -probs[0])
@@ -96,9 +96,9 @@ def test_rows_without_neighbours_that_count_add_nothing(estimator: type[Reliable
 def test_empty_graphs_and_empty_batches_cost_nothing(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, logits = random_case(2)
     targets = estimator(adjacency([]), probs, reliability)
-    assert targets.loss(torch.log_softmax(logits, dim=1), torch.arange(NODES)).item() == 0
+    assert targets.summed_loss(torch.log_softmax(logits, dim=1), torch.arange(NODES)).item() == 0
     targets = estimator(adjacency([(0, 1)]), probs, reliability)
-    assert targets.loss(torch.empty(0, CLASSES), torch.empty(0, dtype=torch.int64)).item() == 0
+    assert targets.summed_loss(torch.empty(0, CLASSES), torch.empty(0, dtype=torch.int64)).item() == 0
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -114,7 +114,7 @@ def test_sampled_gradients_average_to_the_expected_one(samples: int) -> None:
     def gradient(targets: ReliableNeighborTargets, repeats: int) -> tuple[Tensor, float]:
         scores = logits[rows].clone().requires_grad_()
         log_probs = torch.log_softmax(scores, dim=1).repeat(repeats, 1)
-        loss = targets.loss(log_probs, rows.repeat(repeats)) / repeats
+        loss = targets.summed_loss(log_probs, rows.repeat(repeats)) / repeats
         loss.backward()
         return scores.grad, loss.item()
 
@@ -193,31 +193,32 @@ def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeigh
     edges = [(0, 1), (2, 1), (3, 1)]
     targets = estimator(adjacency(edges), probs, reliability, power=2.0, warmup_epochs=3, momentum=0.9, bins=10)
     labels = agreeing_labels(probs, reliability)
+    logits_of_labels = torch.eye(CLASSES)[labels]
     log_probs, rows = torch.log_softmax(logits, dim=1), torch.arange(NODES)
     for epoch in (1, 2, 3):
-        assert not targets.reads_labels_of(epoch)
-        assert targets.end_epoch(epoch, labels) == {"krd_power": 2.0}
-    assert targets.reads_labels_of(4)
+        assert not targets.needs_predictions(epoch)
+        assert targets.end_epoch(epoch, logits_of_labels) == {"krd_power": 2.0}
+    assert targets.needs_predictions(4)
     fitted = fit_power(reliability / reliability.max(), labels == probs.argmax(dim=1), 10)
-    moved = targets.end_epoch(4, labels)["krd_power"]
+    moved = targets.end_epoch(4, logits_of_labels)["krd_power"]
     assert moved == pytest.approx(0.9 * 2.0 + 0.1 * fitted)
     fresh = estimator(adjacency(edges), probs, reliability, power=moved)
     torch.manual_seed(0)
-    value = targets.loss(log_probs, rows)
+    value = targets.summed_loss(log_probs, rows)
     torch.manual_seed(0)
-    assert torch.equal(value, fresh.loss(log_probs, rows))
+    assert torch.equal(value, fresh.summed_loss(log_probs, rows))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_teacher_that_no_noise_moves_makes_all_neighbours_equal(estimator: type[ReliableNeighborTargets]) -> None:
     probs, _, logits = random_case(5)
     targets = estimator(adjacency([(0, 1), (2, 1)]), probs, torch.zeros(NODES), warmup_epochs=0)
-    assert not targets.reads_labels_of(5)
-    assert targets.end_epoch(5, torch.zeros(NODES, dtype=torch.int64)) == {"krd_power": 1.0}
+    assert not targets.needs_predictions(5)
+    assert targets.end_epoch(5, torch.zeros(NODES, CLASSES)) == {"krd_power": 1.0}
     torch.manual_seed(0)
     log_probs = torch.log_softmax(logits[[1]], dim=1)
     repeats = 10_000
-    value = targets.loss(log_probs.repeat(repeats, 1), torch.ones(repeats, dtype=torch.int64)) / repeats
+    value = targets.summed_loss(log_probs.repeat(repeats, 1), torch.ones(repeats, dtype=torch.int64)) / repeats
     expected = (divergence(probs[0], log_probs[0]) + divergence(probs[2], log_probs[0])) / 2
     assert value.item() == pytest.approx(expected, abs=0.03)
 
@@ -227,15 +228,15 @@ def test_state_is_the_power(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, logits = random_case(6)
     edges = [(0, 1), (2, 1), (3, 1)]
     first, second = (estimator(adjacency(edges), probs, reliability, warmup_epochs=0, momentum=0.5) for _ in range(2))
-    first.end_epoch(1, agreeing_labels(probs, reliability))
+    first.end_epoch(1, torch.eye(CLASSES)[agreeing_labels(probs, reliability)])
     assert first.power != second.power
     second.load_state_dict(first.state_dict())
     assert second.power == first.power
     log_probs, rows = torch.log_softmax(logits, dim=1), torch.arange(NODES)
     torch.manual_seed(0)
-    value = first.loss(log_probs, rows)
+    value = first.summed_loss(log_probs, rows)
     torch.manual_seed(0)
-    assert torch.equal(value, second.loss(log_probs, rows))
+    assert torch.equal(value, second.summed_loss(log_probs, rows))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -245,7 +246,7 @@ def test_moving_keeps_the_power_and_leaves_the_original_alone(estimator: type[Re
     moved: Any = targets.to(torch.device("cpu"))
     assert type(moved) is estimator
     assert moved.power == 1.7
-    moved.end_epoch(1, agreeing_labels(probs, reliability))
+    moved.end_epoch(1, torch.eye(CLASSES)[agreeing_labels(probs, reliability)])
     assert moved.power != 1.7
     assert targets.power == 1.7
 

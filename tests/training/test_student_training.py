@@ -17,12 +17,13 @@ from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import CheckpointStore
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
-from dgl_rbm.students.base import StudentOutput
+from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.tasks.selection import SelectBy
 from dgl_rbm.training.averaging import AveragedModule
-from dgl_rbm.training.objective import ObjectiveConfig, distillation_objective
+from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining, _StudentRun, fit_student
 from dgl_rbm.training.table import DistillationTable
+from dgl_rbm.training.terms import Batch, LossTerm, SoftTargetTerm, StudentLoss
 
 # `auto` trains some of the others and is no student of its own.
 STUDENTS = [name for name in students.names() if name != "auto"]
@@ -30,7 +31,7 @@ STUDENTS = [name for name in students.names() if name != "auto"]
 CLASSES = 3
 
 
-def make_table(rows: int = 30, *, teacher: bool = True, targets: object = None) -> DistillationTable:
+def make_table(rows: int = 30, *, teacher: bool = True) -> DistillationTable:
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(rows) % CLASSES
     inputs = torch.randn(rows, 5, generator=generator) + 2 * torch.eye(5)[labels]
@@ -44,39 +45,47 @@ def make_table(rows: int = 30, *, teacher: bool = True, targets: object = None) 
         val_idx=torch.arange(9, 18),
         num_classes=CLASSES,
         teacher_logits=logits if teacher else None,
-        neighbor_targets=targets,  # type: ignore[arg-type]
     )
 
 
-class ConstantTargets:
-    """Neighbour targets that ask every row for class 0 and count what they are told."""
+class ConstantTargets(SoftTargetTerm):
+    """Class 0 as the target of every row; records the epochs after which it gets predictions."""
+
+    name = "constant"
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
 
-    def to(self, device: torch.device) -> ConstantTargets:
-        return self
-
-    def loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
+    def summed_loss(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         return -log_probs[:, 0].sum()
 
-    def reads_labels_of(self, epoch: int) -> bool:
+    def needs_predictions(self, epoch: int) -> bool:
         return epoch != 2
 
-    def end_epoch(self, epoch: int, student_labels: Tensor) -> dict[str, float]:
-        assert student_labels.shape == (30,)
+    def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
+        assert logits.shape == (30, CLASSES)
         self.epochs.append(epoch)
-        return {"told": float(epoch)}
+        return {"adapted": float(epoch)}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"count": torch.tensor(len(self.epochs))}
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": len(self.epochs)}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.epochs = list(range(int(state["count"])))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs = list(range(state["count"]))
+
+
+def loss_of(
+    output: StudentOutput, table: DistillationTable, rows: Tensor, objective: ObjectiveConfig, *terms: LossTerm
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the whole loss of a student's output, and its parts."""
+    student = build("mlp")
+    assert isinstance(student, Student)
+    inputs = torch.empty(len(rows), 5)
+    return StudentLoss(objective, terms, student, table)(Batch(rows, inputs, lambda inputs: output))
 
 
 def reference_loss(
-    logits: Tensor, table: DistillationTable, rows: list[int], weight: float, temperature: float
+    logits: Tensor, table: DistillationTable, rows: list[int], weight: float, temperature: float, constant: bool
 ) -> float:
     """Equations 9 and 12, row by row."""
     assert table.teacher_logits is not None
@@ -91,20 +100,20 @@ def reference_loss(
     taught = len(table) if table.teaches_validation else len(table) - len(table.val_idx)
     scale = taught / (len(rows) * len(table.train_idx))
     total = weight * scale * hard + (1 - weight) * soft / len(rows)
-    if table.neighbor_targets is not None:
+    if constant:
         target = -torch.log_softmax(logits / temperature, 1)[:, 0].sum()
         total += (1 - weight) * float(target) / len(rows)
     return total
 
 
 @pytest.mark.parametrize("rows", [list(range(30)), [0, 3, 20, 25], [20, 21]], ids=["all", "some", "unlabelled"])
-@pytest.mark.parametrize("targets", [None, ConstantTargets()], ids=["plain", "neighbours"])
-def test_the_objective_equals_a_loop_over_rows(rows: list[int], targets: object) -> None:
-    table = make_table(targets=targets)
+@pytest.mark.parametrize("terms", [[], [ConstantTargets()]], ids=["plain", "term"])
+def test_the_objective_equals_a_loop_over_rows(rows: list[int], terms: list[LossTerm]) -> None:
+    table = make_table()
     logits = torch.randn(len(rows), CLASSES, generator=torch.Generator().manual_seed(2))
     objective = ObjectiveConfig(hard_label_weight=0.3, temperature=1.7)
-    loss, parts = distillation_objective(StudentOutput([logits]), table, torch.tensor(rows), objective)
-    assert float(loss) == pytest.approx(reference_loss(logits, table, rows, 0.3, 1.7), rel=1e-5)
+    loss, parts = loss_of(StudentOutput([logits]), table, torch.tensor(rows), objective, *terms)
+    assert float(loss) == pytest.approx(reference_loss(logits, table, rows, 0.3, 1.7, bool(terms)), rel=1e-5)
     assert float(sum(parts.values())) == pytest.approx(float(loss), rel=1e-5)
 
 
@@ -112,9 +121,9 @@ def test_each_head_learns_as_if_alone_and_penalties_are_added() -> None:
     table, rows = make_table(), torch.arange(30)
     first, second = torch.randn(2, 30, CLASSES, generator=torch.Generator().manual_seed(3))
     objective = ObjectiveConfig()
-    alone = [distillation_objective(StudentOutput([head]), table, rows, objective)[0] for head in (first, second)]
+    alone = [loss_of(StudentOutput([head]), table, rows, objective)[0] for head in (first, second)]
     penalty = {"extra": torch.tensor(0.25)}
-    together, parts = distillation_objective(StudentOutput([first, second], penalty), table, rows, objective)
+    together, parts = loss_of(StudentOutput([first, second], penalty), table, rows, objective)
     assert float(together) == pytest.approx(float(sum(alone)) + 0.25, rel=1e-5)
     assert float(parts["extra"]) == 0.25
 
@@ -122,7 +131,7 @@ def test_each_head_learns_as_if_alone_and_penalties_are_added() -> None:
 def test_without_a_teacher_labels_are_the_whole_loss() -> None:
     table, rows = make_table(teacher=False), torch.arange(30)
     logits = torch.randn(30, CLASSES, generator=torch.Generator().manual_seed(4))
-    loss, _ = distillation_objective(StudentOutput([logits]), table, rows, ObjectiveConfig(hard_label_weight=0.1))
+    loss, _ = loss_of(StudentOutput([logits]), table, rows, ObjectiveConfig(hard_label_weight=0.1))
     expected = torch.nn.functional.cross_entropy(logits[:9], table.labels[:9])
     torch.testing.assert_close(loss, expected)
 
@@ -169,19 +178,20 @@ def test_training_is_reproducible_and_resumes_to_the_same_result(
 
     whole, again = build(kind), build(kind)
     context = RunContext()
-    expected = fit_student(whole, make_table(targets=ConstantTargets()), context, training)
+    expected = fit_student(whole, make_table(), context, training, terms=[ConstantTargets()])
     # Two stops: one where a pre-training phase would be under way, one after it.
     for epoch in (4, 17):
         store = CheckpointStore(tmp_path, "run")
         with pytest.raises(KeyboardInterrupt):
             fit_student(
                 build(kind),
-                make_table(targets=ConstantTargets()),
+                make_table(),
                 RunContext(checkpoints=store, callbacks=[StopAt(epoch)]),
                 training,
+                terms=[ConstantTargets()],
             )
     resumed = RunContext(checkpoints=CheckpointStore(tmp_path, "run"))
-    assert fit_student(again, make_table(targets=ConstantTargets()), resumed, training) == expected
+    assert fit_student(again, make_table(), resumed, training, terms=[ConstantTargets()]) == expected
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert resumed.history == context.history
@@ -220,7 +230,7 @@ def test_a_cosine_schedule_ends_at_zero_and_starts_after_pretraining() -> None:
 
     student.after_step = watched  # type: ignore[method-assign]
     training = StudentTraining(epochs=20, patience=50, lr=0.02, schedule="cosine")
-    run = _StudentRun(student, table, RunContext(), training, ObjectiveConfig())
+    run = _StudentRun(student, table, RunContext(), training, ObjectiveConfig(), [])
     run.run()
     before = student.pretrain_epochs
     assert rates[: before + 1] == [0.02] * (before + 1)
@@ -228,17 +238,17 @@ def test_a_cosine_schedule_ends_at_zero_and_starts_after_pretraining() -> None:
     assert rates[before:] == pytest.approx(expected)
 
 
-def test_neighbour_targets_are_told_of_the_epochs_that_they_read() -> None:
-    targets, context = ConstantTargets(), RunContext()
-    fit_student(build("mlp"), make_table(targets=targets), context, StudentTraining(epochs=3))
-    assert targets.epochs == [1, 3]
-    assert [entry.get("told") for entry in context.history] == [1.0, None, 3.0]
+def test_terms_get_predictions_after_the_epochs_that_need_them() -> None:
+    term, context = ConstantTargets(), RunContext()
+    fit_student(build("mlp"), make_table(), context, StudentTraining(epochs=3), terms=[term])
+    assert term.epochs == [1, 3]
+    assert [entry.get("adapted") for entry in context.history] == [1.0, None, 3.0]
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: int | None) -> None:
-    table = replace(make_table(targets=ConstantTargets()), teaches_validation=False)
+    table = replace(make_table(), teaches_validation=False)
     assert table.taught_idx.tolist() == [*range(9), *range(18, 30)]
     assert table.teacher_logits is not None
     others = table.teacher_logits.clone()
@@ -248,7 +258,8 @@ def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: i
     for student, logits, teaches in zip(
         students, (table.teacher_logits, others, others), (False, False, True), strict=True
     ):
-        fit_student(student, replace(table, teacher_logits=logits, teaches_validation=teaches), RunContext(), training)
+        changed = replace(table, teacher_logits=logits, teaches_validation=teaches)
+        fit_student(student, changed, RunContext(), training, terms=[ConstantTargets()])
     first, second, taught = (student.logits(table.inputs) for student in students)
     assert torch.equal(first, second)
     assert not torch.equal(second, taught)
@@ -258,8 +269,10 @@ def test_the_objective_of_taught_rows_equals_a_loop_over_them() -> None:
     table = replace(make_table(), teaches_validation=False)
     logits = torch.randn(21, CLASSES, generator=torch.Generator().manual_seed(4))
     config = ObjectiveConfig(hard_label_weight=0.4, temperature=2.0)
-    loss, _ = distillation_objective(StudentOutput([logits]), table, table.taught_idx, config)
-    assert float(loss) == pytest.approx(reference_loss(logits, table, table.taught_idx.tolist(), 0.4, 2.0), rel=1e-5)
+    loss, _ = loss_of(StudentOutput([logits]), table, table.taught_idx, config)
+    assert float(loss) == pytest.approx(
+        reference_loss(logits, table, table.taught_idx.tolist(), 0.4, 2.0, False), rel=1e-5
+    )
 
 
 def test_patience_ends_training() -> None:

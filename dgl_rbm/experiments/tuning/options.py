@@ -52,7 +52,9 @@ def _at(config: DistillConfig, path: str) -> Any:
     """Return what a configuration has at a dotted path, None where there is no such place."""
     value: Any = config
     for key in path.split("."):
-        if isinstance(value, list):
+        if isinstance(value, list) and len(value) == 1 and not key.isdecimal():
+            value = getattr(value[0], key, None)
+        elif isinstance(value, list):
             value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
         else:
             value = getattr(value, key, None)
