@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.encoders.common import in_neighbors
 from dgl_rbm.objectives import hard_label_loss
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig

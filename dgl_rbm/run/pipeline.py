@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import ComponentConfig
-from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.auto import AutoEncoderConfig
 from dgl_rbm.encoders.base import EncoderConfig
