@@ -1,4 +1,4 @@
-"""Final scores: the one place where test labels are read, once for teacher and student together."""
+"""Final scores of teacher and student; the only module that reads test labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dgl_rbm.students.base import Student
 
 __all__ = ["accuracy", "agreement", "macro_f1", "score", "student_inputs", "student_logits"]
 
-# Share of unseen nodes among those that a deployed model is asked about (Tian et al. 2022, "production").
+# Share of unseen nodes in production requests (Tian et al. 2022).
 UNSEEN_SHARE = 0.2
 
 _NODES_AT_ONCE = 65_536
@@ -43,16 +43,16 @@ def macro_f1(predicted: Tensor, labels: Tensor, num_classes: int) -> float:
 
 
 def student_inputs(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Rows:
-    """Return what a student reads of some nodes of a task, float32 ``[B, F + P]``.
+    """Return the student's inputs for some nodes of a task, float32 ``[B, F + P]``.
 
     Parameters
     ----------
     encodings : Encodings
-        Observed nodes have their own; unseen ones get them from their neighbours.
+        Observed nodes use their own encodings; unseen nodes get theirs from their neighbours.
     task : NodeTask
-        Gives features, normalised already, and edges.
+        Normalised features and edges.
     node_ids : Tensor
-        int64 ``[B]``, any order.
+        int64 ``[B]``, in any order.
     """
     unseen = torch.isin(node_ids, task.unseen_idx)
     encoded = torch.empty(len(node_ids), encodings.dim)
@@ -67,7 +67,7 @@ def student_logits(
     task: NodeTask,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """Predict every node of a task: observed ones from their own encodings, unseen ones from their neighbours'.
+    """Predict all nodes of a task from the inputs that `student_inputs` returns.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def student_logits(
     encodings : Encodings
     task : NodeTask
     report : callable
-        Told after every part how many of how many nodes are done.
+        Called after every batch with the number of finished nodes and of all nodes.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def student_logits(
     """
     count = task.graph.num_nodes()
     logits = torch.empty(count, student.num_classes)
-    # Part by part: all inputs at once would be another copy of features and encodings.
+    # In batches: the inputs of all nodes would be another copy of features and encodings.
     for ids in torch.arange(count).split(_NODES_AT_ONCE):
         logits[ids] = student.logits(student_inputs(encodings, task, ids))
         report(int(ids[-1]) + 1, count)
@@ -92,44 +92,43 @@ def student_logits(
 
 
 def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """Score every model on the validation and the test nodes; reads the test labels once.
+    """Score all models on the validation and test nodes; the test labels are read once.
 
     Parameters
     ----------
     task : NodeTask
-        Gives validation, test and unseen nodes, and their labels.
+        Validation, test and unseen nodes with their labels.
     logits : mapping of str to Tensor
-        Model name to its logits of all nodes, float32 ``[N, C]``.
+        Model name to the logits of all nodes, float32 ``[N, C]``.
 
     Returns
     -------
     dict of str to dict
-        For each model ``test_accuracy`` and ``test_macro_f1``, in the transductive setting over all test nodes,
-        in the inductive one over the unseen nodes, and ``val_accuracy``. The inductive setting adds
-        ``observed_test_accuracy`` (test nodes that were in the graph during training) and
-        ``production_accuracy``, 0.8 of it and 0.2 of the unseen nodes' accuracy; both None where every test
-        node was hidden.
+        For each model ``val_accuracy``, and ``test_accuracy`` and ``test_macro_f1`` over all test nodes (transductive)
+        or over the unseen nodes (inductive). The inductive setting adds ``observed_test_accuracy`` (test nodes that
+        were in the graph during training) and ``production_accuracy`` (0.8 times the observed and 0.2 times the unseen
+        accuracy); both are None if all test nodes are unseen.
     """
     labels, val_labels = task.test_labels(), task.val_labels()
     unseen = torch.isin(task.test_idx, task.unseen_idx)
-    asked = unseen if task.setting == "inductive" else torch.ones_like(unseen)
+    scored = unseen if task.setting == "inductive" else torch.ones_like(unseen)
     scores: dict[str, dict[str, Any]] = {}
-    for name, of_all in logits.items():
-        predicted = of_all.argmax(dim=1)
-        of_test = predicted[task.test_idx]
+    for name, all_logits in logits.items():
+        predicted = all_logits.argmax(dim=1)
+        test_predictions = predicted[task.test_idx]
         scores[name] = {
-            "test_accuracy": accuracy(of_test[asked], labels[asked]),
-            "test_macro_f1": macro_f1(of_test[asked], labels[asked], task.num_classes),
+            "test_accuracy": accuracy(test_predictions[scored], labels[scored]),
+            "test_macro_f1": macro_f1(test_predictions[scored], labels[scored], task.num_classes),
             "val_accuracy": accuracy(predicted[task.val_idx], val_labels),
         }
         if task.setting == "inductive":
-            seen = None if bool(unseen.all()) else accuracy(of_test[~unseen], labels[~unseen])
+            seen = None if bool(unseen.all()) else accuracy(test_predictions[~unseen], labels[~unseen])
             both = None if seen is None else (1 - UNSEEN_SHARE) * seen + UNSEEN_SHARE * scores[name]["test_accuracy"]
             scores[name] |= {"observed_test_accuracy": seen, "production_accuracy": both}
     return scores
 
 
 def agreement(task: NodeTask, first: Tensor, second: Tensor) -> float:
-    """Return the share of test nodes (inductive: unseen nodes) to which two models' logits give the same class."""
-    asked = task.unseen_idx if task.setting == "inductive" else task.test_idx
-    return accuracy(first[asked].argmax(dim=1), second[asked].argmax(dim=1))
+    """Return the share of test nodes (inductive: unseen nodes) for which two models predict the same class."""
+    scored = task.unseen_idx if task.setting == "inductive" else task.test_idx
+    return accuracy(first[scored].argmax(dim=1), second[scored].argmax(dim=1))
