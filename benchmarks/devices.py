@@ -60,8 +60,8 @@ def measured(distiller: Distiller, device: str, shared: str | None = None) -> di
     metrics = distiller.fit(latency_of=(), shared=shared).metrics
     gigabytes = None if device == "cpu" else torch.cuda.max_memory_allocated() / 1e9
     return {
-        "seconds": {name: metrics["seconds"].get(name, 0.0) for name in STAGES},
-        "accuracy": metrics["student"]["test_accuracy"],
+        "seconds": {name: metrics.seconds.get(name, 0.0) for name in STAGES},
+        "accuracy": metrics.student.test_accuracy,
         "gigabytes": gigabytes,
     }
 

@@ -78,7 +78,7 @@ def main() -> int:
     failed = 0
     for cell in archived(tuple(arguments.patterns)):
         result = Distiller.from_config(resolve_config(cell["config"])).fit(latency_of=())
-        metrics = kept[cell["title"]] = scores(json.loads(json.dumps(result.metrics)))
+        metrics = kept[cell["title"]] = scores(result.metrics.to_values())
         before = scores(reference.get(cell["title"]) if arguments.against else cell["metrics"])
         found = ["not in the reference"] if before is None else list(differences(before, metrics))
         print(f"{cell['title']}: {'equal' if not found else 'DIFFERENT'}", *found, sep="\n  ", flush=True)

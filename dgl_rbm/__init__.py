@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dgl_rbm.errors import DglRbmError
     from dgl_rbm.run.config import DistillConfig
     from dgl_rbm.run.distiller import Distiller
-    from dgl_rbm.run.run import DistillationResult, SavedRun, load_run
+    from dgl_rbm.run.run import Run
     from dgl_rbm.runtime.callbacks import Callback
     from dgl_rbm.runtime.context import RunContext
     from dgl_rbm.serving.encodings import Encodings
@@ -30,15 +30,13 @@ _MODULES = {
     "dgl": "data.dgl_compat",
     "DglRbmError": "errors",
     "DistillConfig": "run.config",
-    "DistillationResult": "run.run",
     "DistillationTable": "training.table",
     "Distiller": "run.distiller",
     "Encodings": "serving.encodings",
     "NodeTask": "data.task",
     "Predictor": "serving.predictor",
+    "Run": "run.run",
     "RunContext": "runtime.context",
-    "SavedRun": "run.run",
-    "load_run": "run.run",
     "make_task": "data.make",
     "task_from_graph": "data.make",
 }
@@ -47,17 +45,15 @@ __all__ = [
     "Callback",
     "DglRbmError",
     "DistillConfig",
-    "DistillationResult",
     "DistillationTable",
     "Distiller",
     "Encodings",
     "NodeTask",
     "Predictor",
+    "Run",
     "RunContext",
-    "SavedRun",
     "__version__",
     "dgl",
-    "load_run",
     "make_task",
     "task_from_graph",
 ]

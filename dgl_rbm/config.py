@@ -53,6 +53,10 @@ class ComponentConfig(StrictConfig):
         """
         return {name: getattr(self, name) for name in type(self).model_fields if name != "kind" and name not in without}
 
+    def files(self) -> list[Path]:
+        """Return the files that the component reads; missing ones are left out. Their content counts as an option."""
+        return []
+
 
 def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     """Build `model` from `values`, turning pydantic's complaints into one `ConfigError`.
@@ -75,8 +79,16 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_describe(detail, model, where) for detail in error.errors()]
+        details = error.errors()
     # Outside the handler, so that the user sees one error and no chain.
+    conflicts = [detail["ctx"] for detail in details if detail["type"] == "conflict"]
+    if conflicts:
+        # Of components that are right each by itself; their config names what is wrong and what to do.
+        raise ConfigError(
+            "\n".join(conflict["problems"] for conflict in conflicts),
+            hint="\n".join(conflict["hint"] for conflict in conflicts) or None,
+        )
+    problems = [_describe(detail, model, where) for detail in details]
     raise ConfigError(
         f"{len(problems)} wrong option{'s' if len(problems) > 1 else ''}:\n"
         + "\n".join(f"  {problem}" for problem in problems),

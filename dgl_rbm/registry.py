@@ -41,7 +41,7 @@ class Registry(Generic[C]):
     package : str
         The package whose modules are the built-in components.
     builtin : mapping of str to str
-        Component name to the module in `package` that registers it.
+        Component name to the module that registers it: a module in `package`, or the full name of another.
     """
 
     def __init__(self, what: str, package: str, builtin: Mapping[str, str]) -> None:
@@ -83,7 +83,8 @@ class Registry(Generic[C]):
         """
         if name not in self._configs:
             if name in self._builtin:
-                importlib.import_module(f"{self.package}.{self._builtin[name]}")
+                module = self._builtin[name]
+                importlib.import_module(module if "." in module else f"{self.package}.{module}")
             elif name in self._plugins():
                 self.register(self._plugins()[name].load())
             else:
@@ -147,14 +148,6 @@ class Registry(Generic[C]):
             raise ValueError("\n".join(problems))
         return found
 
-    def resolve_candidates(self, specs: Any) -> list[C]:
-        """Resolve the candidates of the component ``auto``, as `resolve_all` does; it is none of them itself."""
-        found = self.resolve_all(specs, "candidate")
-        for i, config in enumerate(found):
-            if config.kind == "auto":
-                raise ValueError(f"candidate {i}: 'auto' cannot be a candidate of itself")
-        return found
-
     def _plugins(self) -> dict[str, Any]:
         if self._entry_points is None:
             group = f"{self.package.split('.')[0]}.{self.what}s"
@@ -165,6 +158,9 @@ class Registry(Generic[C]):
 def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
+
+# Selection among several components, by the name that stands for one of them.
+_AUTO = {"auto": "dgl_rbm.run.selection"}
 
 _CPF = (
     "cpf-cora",
@@ -194,14 +190,14 @@ teachers: Registry[Any] = Registry(
 encoders: Registry[Any] = Registry(
     "encoder",
     "dgl_rbm.encoders",
-    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels", "auto"),
+    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels") | _AUTO,
 )
 regularizers: Registry[Any] = Registry(
     "regularizer",
     "dgl_rbm.regularizers",
     _same("none", "krd", "edge_consistency", "similarity", "adversarial", "pseudo_labels"),
 )
-students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "auto"))
+students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm") | _AUTO)
 
 # Sizes of a student that has no teacher to take them from, or one that shows none.
 DEFAULT_WIDTH, DEFAULT_DEPTH = 128, 2

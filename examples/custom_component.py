@@ -76,8 +76,8 @@ def main() -> None:
         for encoder in ("none", "diffusion", "landmarks", "diffusion+landmarks"):
             distiller = Distiller("sage", {"kind": student, "hidden_dim": 64}, encoder, training={"epochs": 120})
             metrics = distiller.fit({"kind": "synthetic", "num_nodes": 2000}).metrics
-            errors[f"{student} with {encoder}"] = 100 - 100 * metrics["student"]["test_accuracy"]
-    errors["teacher"] = 100 - 100 * metrics["teacher"]["test_accuracy"]
+            errors[f"{student} with {encoder}"] = 100 - 100 * metrics.student.test_accuracy
+    errors["teacher"] = 100 - 100 * metrics.teacher.test_accuracy
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     bars = axes.barh(list(errors), list(errors.values()), color=["tab:gray"] * 4 + ["tab:red"] * 4 + ["black"])
     axes.bar_label(bars, fmt="%.1f", padding=3)

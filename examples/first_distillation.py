@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgl_rbm import DistillationResult, Distiller
+from dgl_rbm import Distiller, Run
 
 STUDENTS = {
     "MLP, features only": Distiller(student="mlp", encoder="none", training={"patience": 60}),
@@ -23,7 +23,7 @@ STUDENTS = {
 COLOURS = {"GraphSAGE (teacher)": "black", "MLP, features only": "tab:gray", "MLP": "tab:blue", "RbM": "tab:red"}
 
 
-def curve(result: DistillationResult, stage: str) -> tuple[list[int], list[float]]:
+def curve(result: Run, stage: str) -> tuple[list[int], list[float]]:
     """Return epochs and validation accuracies in percent."""
     epochs = [entry for entry in result.history if entry["stage"] == stage and "val_accuracy" in entry]
     return [entry["step"] for entry in epochs], [100 * entry["val_accuracy"] for entry in epochs]
@@ -41,8 +41,8 @@ def main() -> None:
     first = next(iter(results.values()))
     curves = {"GraphSAGE (teacher)": curve(first, "teacher")}
     curves |= {name: curve(result, "student") for name, result in results.items()}
-    scores = {"GraphSAGE (teacher)": first.metrics["teacher"]}
-    scores |= {name: result.metrics["student"] for name, result in results.items()}
+    scores = {"GraphSAGE (teacher)": first.metrics.teacher}
+    scores |= {name: result.metrics.student for name, result in results.items()}
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name, (epochs, accuracy) in curves.items():
@@ -54,10 +54,10 @@ def main() -> None:
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name, score in scores.items():
-        microseconds, share = score["latency"]["p50_us"], score["test_accuracy"]
+        microseconds, share = score.latency.p50_us, score.test_accuracy
         accuracy, error = 100 * share, 100 * np.sqrt(share * (1 - share) / len(first.task.test_idx))
         axes.errorbar(microseconds, accuracy, error, fmt="o", markersize=9, capsize=4, color=COLOURS[name])
-        text = f"{name}\nrows read: {score['latency']['fetched_rows']:.0f}"
+        text = f"{name}\nrows read: {score.latency.fetched_rows:.0f}"
         axes.annotate(text, (microseconds, accuracy + error), (0, 8), textcoords="offset points", ha="center")
         print(f"{name:20s} test accuracy {accuracy:.2f} %, one node in {microseconds:.0f} µs")
     axes.set_xscale("log")

@@ -13,14 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
 
-from dgl_rbm import DistillationResult, Distiller
+from dgl_rbm import Distiller, Run
 
 GRAPH = {"kind": "synthetic", "num_nodes": 4000, "average_degree": 12, "feature_signal": 2.0, "unseen_fraction": 1.0}
 KNOWN = [0, 1, 2, 3, 4, 6, 8, 12, 16]
 DRAWS = 5
 
 
-def fit(encoder: str | dict[str, object]) -> DistillationResult:
+def fit(encoder: str | dict[str, object]) -> Run:
     distiller = Distiller(
         teacher={"kind": "sage", "training": {"epochs": 60}},
         student={"kind": "mlp", "hidden_dim": 64},
@@ -31,7 +31,7 @@ def fit(encoder: str | dict[str, object]) -> DistillationResult:
     return distiller.fit(GRAPH)
 
 
-def observed_neighbors(result: DistillationResult) -> list[np.ndarray]:
+def observed_neighbors(result: Run) -> list[np.ndarray]:
     """Return for each unseen node the ids of those neighbours that were there in training."""
     task = result.task
     unseen = set(task.unseen_idx.tolist())
@@ -39,7 +39,7 @@ def observed_neighbors(result: DistillationResult) -> list[np.ndarray]:
     return [np.array([node for node in ids if node not in unseen], dtype=int) for ids in neighbors]
 
 
-def accuracy(result: DistillationResult, predicted: Tensor) -> float:
+def accuracy(result: Run, predicted: Tensor) -> float:
     # All test nodes are unseen here, so the test labels are theirs.
     return 100 * float((predicted == result.task.test_labels()).float().mean())
 
@@ -52,8 +52,8 @@ def main() -> None:
     plt.switch_backend("Agg")
 
     plain = fit("none")
-    teacher = 100 * plain.metrics["teacher"]["test_accuracy"]
-    alone = 100 * plain.metrics["student"]["test_accuracy"]
+    teacher = 100 * plain.metrics.teacher.test_accuracy
+    alone = 100 * plain.metrics.student.test_accuracy
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.axhline(teacher, color="black", linestyle="--", label="teacher, whole neighbourhood")
     draw = np.random.default_rng(0)

@@ -35,7 +35,7 @@ def main() -> None:
         experts = top_experts(routed.gates)
         information = expert_label_nmi(experts, labels)
         print(
-            f"{name}: test accuracy {result.metrics['student']['test_accuracy']:.2%}, "
+            f"{name}: test accuracy {result.metrics.student.test_accuracy:.2%}, "
             f"normalised mutual information of digit and top expert {information:.2f}"
         )
 

@@ -18,7 +18,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import scale
 
-from dgl_rbm import Distiller, dgl, load_run, task_from_graph
+from dgl_rbm import Distiller, Run, dgl, task_from_graph
 
 NEW = 150
 
@@ -51,7 +51,7 @@ def main() -> None:
     result.save(out / "your_own_graph_run")
 
     # Raw rows in, probabilities out. This part runs where DGL is not installed, too.
-    predictor = load_run(out / "your_own_graph_run").predictor
+    predictor = Run.load(out / "your_own_graph_run").predictor
     neighbors = search.kneighbors(elsewhere[new], return_distance=False).tolist()
     labels = table.target[new]
     probabilities = {

@@ -90,8 +90,8 @@ def distill(
 
     try:
         with stop_between_steps(announce) as stop, progress_for(console) as progress:
-            result = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder, max_hours=max_hours)
-            finish(result, folder)
+            run = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder, max_hours=max_hours)
+            finish(run, folder)
     except TimeBudgetError as error:
         say_what_is_kept(error.message)
         raise typer.Exit(error.exit_code) from None
@@ -102,6 +102,6 @@ def distill(
         say_what_is_kept("Stopped.")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        typer.echo(json.dumps(result.metrics, indent=2))
+        typer.echo(json.dumps(run.metrics.to_values(), indent=2))
     else:
-        print_comparison(stdout(), result.metrics, folder)
+        print_comparison(stdout(), run.metrics, folder)

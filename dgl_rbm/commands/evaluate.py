@@ -21,10 +21,10 @@ def evaluate(
 ) -> None:
     """Load a saved student and score it again on the graph that it was made from."""
     from dgl_rbm.console.summary import print_scores
-    from dgl_rbm.run.evaluate import evaluate_saved
+    from dgl_rbm.run.run import Run
 
-    metrics = evaluate_saved(run)
+    metrics = Run.load(run).evaluate()
     if as_json:
-        typer.echo(json.dumps(metrics, indent=2))
+        typer.echo(json.dumps(metrics.model_dump(mode="json", exclude_none=True), indent=2))
         return
     print_scores(stdout(), metrics)

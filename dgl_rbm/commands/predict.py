@@ -27,9 +27,9 @@ def predict(
 ) -> None:
     """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows."""
     from dgl_rbm.data.requests import predictions_table, read_request, write_predictions
-    from dgl_rbm.run.run import load_run
+    from dgl_rbm.run.run import Run
 
-    predictor = load_run(run).predictor
+    predictor = Run.load(run).predictor
     request = read_request(source, predictor, features=features)
     if predictor.encodings.dim and not request.has_structure:
         stderr().print(

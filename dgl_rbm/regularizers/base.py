@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.errors import ConfigError
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.teachers.base import Teacher, TeacherConfig, TeacherOutput
 from dgl_rbm.training.terms import LossTerm
@@ -80,20 +79,25 @@ class RegularizerConfig(ComponentConfig):
         """Whether the teacher's hidden states are read."""
         return self.component.needs_teacher_hidden
 
-    def check_teacher(self, teacher: TeacherConfig) -> None:
-        """Raise a ConfigError if the teacher does not predict what the regularizer needs."""
+    def conflicts_with(self, teacher: TeacherConfig) -> list[tuple[str, str]]:
+        """Return what the regularizer needs and the teacher does not predict, each with what to do about it."""
         if self.needs_perturbed_predictions and not teacher.accepts_perturbed_features:
-            raise ConfigError(
-                f"regularizer: '{self.kind}' needs predictions from perturbed features, which the teacher "
-                f"'{teacher.kind}' does not make.",
-                hint="Use the regularizer 'none'.",
-            )
+            return [
+                (
+                    f"regularizer: '{self.kind}' needs predictions from perturbed features, which the teacher "
+                    f"'{teacher.kind}' does not make.",
+                    "Use the regularizer 'none'.",
+                )
+            ]
         if self.needs_teacher_hidden and not teacher.has_predictions:
-            raise ConfigError(
-                f"regularizer: '{self.kind}' needs the hidden states of a teacher, and the teacher '{teacher.kind}' "
-                "has none.",
-                hint=f"Name a teacher, or leave '{self.kind}' out.",
-            )
+            return [
+                (
+                    f"regularizer: '{self.kind}' needs the hidden states of a teacher, and the teacher "
+                    f"'{teacher.kind}' has none.",
+                    f"Name a teacher, or leave '{self.kind}' out.",
+                )
+            ]
+        return []
 
     def build(self) -> Regularizer:
         """Make the regularizer."""

@@ -1,25 +1,30 @@
-"""The configuration of a whole run, resolved from names, mappings and configs, with all problems at once."""
+"""Configuration of a run, resolved from names, mappings and configs, with all problems reported at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
+from pydantic_core import PydanticCustomError
 
 from dgl_rbm.config import ComponentConfig, StrictConfig, validated
+from dgl_rbm.data.base import DatasetConfig
+from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import DEFAULTS, students
 from dgl_rbm.regularizers.base import RegularizerConfig
 from dgl_rbm.regularizers.former_options import with_former_terms
+from dgl_rbm.run.selection import EncoderSelection, StudentSelection
 from dgl_rbm.specs import resolve_dataset, resolve_encoders, resolve_regularizers, resolve_teacher
+from dgl_rbm.students.base import StudentConfig
 from dgl_rbm.teachers.base import TeacherConfig
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining
 
-__all__ = ["RUN_IDENTITY", "CustomConfig", "DistillConfig", "resolve_config"]
+__all__ = ["RUN_IDENTITY", "CustomConfig", "DistillConfig", "resolve_config", "resolve_saved_config"]
 
-# The options that say of which graph, setting and seed a run is.
+# Options that name the graph, setting and seed of a run.
 RUN_IDENTITY = ("seed", "setting", "dataset", "dataset.kind", "dataset.name", "dataset.path")
 
 
@@ -38,35 +43,87 @@ class CustomConfig(ComponentConfig):
 class DistillConfig(StrictConfig):
     """All options of ``dgl-rbm distill`` and of `Distiller`."""
 
-    dataset: SerializeAsAny[ComponentConfig] = Field(description="The graph to learn from.")
+    dataset: SerializeAsAny[DatasetConfig | CustomConfig] = Field(description="The graph to learn from.")
     setting: Literal["transductive", "inductive"] = Field(
         default="transductive",
         description="Whether test nodes are in the graph during training (transductive) or a part of them, "
         "with their edges, is hidden until the end (inductive).",
     )
-    teacher: SerializeAsAny[ComponentConfig] = Field(description="The graph neural network to learn from.")
-    student: SerializeAsAny[ComponentConfig] = Field(description="The model to train; it reads one row.")
-    encoder: list[SerializeAsAny[ComponentConfig]] = Field(
+    teacher: SerializeAsAny[TeacherConfig | CustomConfig] = Field(description="The graph neural network to learn from.")
+    student: SerializeAsAny[StudentConfig | StudentSelection | CustomConfig] = Field(
+        description="The model to train; it reads one row."
+    )
+    encoder: list[SerializeAsAny[EncoderConfig | EncoderSelection | CustomConfig]] = Field(
         description="Structural encodings to put beside the features, in this order."
     )
-    regularizer: list[SerializeAsAny[ComponentConfig]] = Field(
+    regularizer: list[SerializeAsAny[RegularizerConfig | CustomConfig]] = Field(
         description="Additional losses beside labels and the teacher's predictions."
     )
-    objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="What the student is asked to match.")
+    objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="Targets of the student.")
     training: StudentTraining = Field(default=StudentTraining(), description="How the student is trained.")
     seed: int = Field(default=0, ge=0, description="Seed of the split, the initial weights and all sampling.")
     device: str = Field(
-        default="auto", description="Where to train: auto (a GPU where torch sees one), cpu, cuda or cuda:N."
+        default="auto", description="Where to train: auto (a GPU if torch sees one), cpu, cuda or cuda:N."
     )
 
     @property
     def encodings_read_teacher(self) -> bool:
-        """Whether the encodings depend on the teacher: by what they are made of, or by how they are chosen."""
-        return any(encoder.kind == "auto" or getattr(encoder, "reads_teacher", False) for encoder in self.encoder)
+        """Whether the encodings depend on the teacher: through an encoder, or through the choice of one."""
+        return any(
+            isinstance(encoder, EncoderSelection) or (isinstance(encoder, EncoderConfig) and encoder.reads_teacher)
+            for encoder in self.encoder
+        )
 
     def to_values(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in a YAML file."""
         return self.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _components_fit_together(self) -> DistillConfig:
+        problems = [*self._conflicts_with_the_teacher(), *self._conflicts_among_encoders()]
+        if problems:
+            messages, hints = zip(*problems, strict=True)
+            context = {"problems": "\n".join(messages), "hint": "\n".join(filter(None, hints))}
+            raise PydanticCustomError("conflict", "{problems}", context)
+        return self
+
+    def _conflicts_with_the_teacher(self) -> list[tuple[str, str]]:
+        """Return what the other components need of the teacher and it cannot give, with what to do about it."""
+        teacher = self.teacher
+        if not isinstance(teacher, TeacherConfig):
+            return []
+        found: list[tuple[str, str]] = []
+        for regularizer in self.regularizer:
+            if isinstance(regularizer, RegularizerConfig):
+                found += regularizer.conflicts_with(teacher)
+        if teacher.has_predictions:
+            return found
+        reading = [
+            encoder
+            for encoder in self.encoder
+            if isinstance(encoder, (EncoderConfig, EncoderSelection)) and encoder.reads_teacher
+        ]
+        if reading:
+            selects = any(isinstance(encoder, EncoderSelection) for encoder in reading)
+            found.append(
+                (
+                    "encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.",
+                    "Name candidates without them: --set 'encoder.0.candidates=[diffusion, none]'"
+                    if selects
+                    else "Name a teacher, or use the encoder 'label_propagation', which reads the training labels.",
+                )
+            )
+        return found
+
+    def _conflicts_among_encoders(self) -> list[tuple[str, str]]:
+        if len(self.encoder) > 1 and any(isinstance(encoder, EncoderSelection) for encoder in self.encoder):
+            return [
+                (
+                    "encoder: 'auto' chooses one encoder and cannot stand beside others.",
+                    "Name the others among its candidates.",
+                )
+            ]
+        return []
 
 
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {
@@ -76,6 +133,10 @@ _RESOLVERS: dict[str, Callable[[Any], Any]] = {
     "encoder": resolve_encoders,
     "regularizer": resolve_regularizers,
 }
+
+# Take the place of components that cannot be resolved, so that the other options are checked as well: they fit every
+# other component.
+_NEUTRAL = {"dataset": "digits", "teacher": "sage", "student": "mlp", "encoder": "none", "regularizer": "none"}
 
 
 def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
@@ -91,45 +152,39 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
     ConfigError
         Naming every wrong option of the whole configuration.
     """
-    problems: list[str] = []
-    hints: list[str] = []
+    errors: list[ConfigError] = []
     resolved = with_former_terms({**DEFAULTS, **values})
-    wrong: set[str] = set()
     for name, resolve in _RESOLVERS.items():
         try:
             resolved[name] = resolve(resolved[name])
         except ConfigError as error:
-            problems.append(error.message)
-            hints.append(error.hint or "")
-            wrong.add(name)
-            # A value that passes, so that the other options are checked as well.
-            resolved[name] = resolve(DEFAULTS[name])
-    teacher = resolved["teacher"]
-    for regularizer in resolved["regularizer"] if "regularizer" not in wrong else ():
-        if isinstance(regularizer, RegularizerConfig) and isinstance(teacher, TeacherConfig):
-            try:
-                regularizer.check_teacher(teacher)
-            except ConfigError as error:
-                problems.append(error.message)
-                hints.append(error.hint or "")
-    if len(resolved["encoder"]) > 1 and any(encoder.kind == "auto" for encoder in resolved["encoder"]):
-        problems.append("encoder: 'auto' chooses one encoder and cannot stand beside others.")
-        hints.append("Name the others among its candidates.")
+            errors.append(error)
+            resolved[name] = resolve(_NEUTRAL[name])
     config: DistillConfig | None = None
     try:
         config = validated(DistillConfig, resolved, where="")
     except ConfigError as error:
-        problems.append(error.message)
-        hints.append(error.hint or "")
-    else:
-        reading = [encoder.kind for encoder in config.encoder if getattr(encoder, "reads_teacher", False)]
-        if reading and not getattr(teacher, "has_predictions", True):
-            problems.append("encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.")
-            hints.append(
-                "Name candidates without them: --set 'encoder.0.candidates=[diffusion, none]'"
-                if reading == ["auto"]
-                else "Name a teacher, or use the encoder 'label_propagation', which reads the training labels."
-            )
-    if config is None or problems:
-        raise ConfigError("\n".join(problems), hint="\n".join(dict.fromkeys(filter(None, hints))) or None)
+        errors.append(error)
+    if config is None or errors:
+        hints = dict.fromkeys(line for error in errors for line in (error.hint or "").splitlines() if line)
+        raise ConfigError("\n".join(error.message for error in errors), hint="\n".join(hints) or None)
     return config
+
+
+def resolve_saved_config(values: Mapping[str, Any]) -> DistillConfig:
+    """Resolve the configuration of a saved run, in which instances are described and cannot be built.
+
+    Raises
+    ------
+    ConfigError
+        As for `resolve_config`.
+    """
+    return resolve_config({name: _described_instances(value) for name, value in values.items()})
+
+
+def _described_instances(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_described_instances(part) for part in value]
+    if isinstance(value, Mapping) and value.get("kind") == "custom":
+        return CustomConfig(**value)
+    return value

@@ -18,14 +18,9 @@ from dgl_rbm.methods.apply import dataset_name, method_values
 from dgl_rbm.methods.catalogue import RecipeName
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.run.config import CustomConfig, DistillConfig, resolve_config
-from dgl_rbm.run.fingerprint import fingerprint, part_keys
-from dgl_rbm.run.pipeline import Pipeline
-from dgl_rbm.run.run import DistillationResult
+from dgl_rbm.run.pipeline import Pipeline, run_context
+from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.callbacks import Callback, TimeBudget
-from dgl_rbm.runtime.checkpoint import CheckpointStore
-from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.runtime.device import resolve_device
-from dgl_rbm.runtime.shared import SharedParts
 from dgl_rbm.specs import list_components, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
@@ -169,7 +164,7 @@ class Distiller:
         return distiller
 
     def _separate_each(self, name: str, specs: Any, types: tuple[type, ...]) -> list[Any]:
-        """Put the instances among one or several components aside; return descriptions of all, in their order."""
+        """Keep the instances among one or several components; return descriptions of all, in their order."""
         return [self._separate(f"{name} {i}", spec, types) for i, spec in enumerate(list_components(specs))]
 
     def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
@@ -194,7 +189,7 @@ class Distiller:
         max_hours: float | None = None,
         shared: str | Path | None = None,
         latency_of: Collection[str] = ("teacher", "student"),
-    ) -> DistillationResult:
+    ) -> Run:
         """Run the whole pipeline.
 
         Parameters
@@ -221,7 +216,7 @@ class Distiller:
 
         Returns
         -------
-        DistillationResult
+        Run
 
         Raises
         ------
@@ -245,21 +240,19 @@ class Distiller:
                 "features, labels and masks are names of node fields here, not arrays.",
                 hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
             )
-        device = resolve_device(self.config.device)
-        context = RunContext(seed=self.config.seed, device=device, callbacks=callbacks)
         keeps = out is not None and not self._instances
+        context = run_context(
+            self.config,
+            callbacks=callbacks,
+            checkpoints=Path(str(out)) / "checkpoints" if keeps else None,
+            shared=Path(shared) if shared is not None and not self._instances else None,
+        )
         try:
             with context.stage("data", unit="steps"):
                 task, config = self._load(graph, fields, split)
             fitting = self._config_for(task)
             config = config.model_copy(update={name: getattr(fitting, name) for name in _OF_METHODS})
-            pipeline = Pipeline(task, config, context, self._instances, latency_of)
-            if shared is not None and not self._instances:
-                context.shared = SharedParts(Path(shared), part_keys(config, pipeline.observed, device))
-            if keeps:
-                store = CheckpointStore(Path(str(out)) / "checkpoints", fingerprint(config, pipeline.observed))
-                context.checkpoints = store
-            return pipeline.execute()
+            return Pipeline(task, config, context, self._instances).execute(latency_of)
         except TimeBudgetError as error:
             if keeps:
                 raise

@@ -10,7 +10,7 @@ import yaml
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.run.config import DistillConfig
-from dgl_rbm.run.run import STARTED, DistillationResult, is_finished
+from dgl_rbm.run.run import STARTED, Run, is_finished
 from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.runtime.folders import check_folder
 
@@ -80,8 +80,8 @@ def _short(config: DistillConfig) -> str:
     return Path(path).stem if path else str(name)
 
 
-def finish(result: DistillationResult, folder: Path) -> None:
+def finish(run: Run, folder: Path) -> None:
     """Save a run and remove what it no longer needs."""
-    result.save(folder)
+    run.save(folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / STARTED).unlink(missing_ok=True)

@@ -1,80 +1,232 @@
-"""The metrics of a run: scores, sizes, times and versions."""
+"""Metrics of a run: scores, sizes, times and versions, as ``metrics.json`` holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict
 
-from dgl_rbm.data.task import NodeTask
-from dgl_rbm.evaluation.scores import agreement, score
-from dgl_rbm.run.config import DistillConfig
-from dgl_rbm.runtime.environment import versions
-from dgl_rbm.students.base import Student
-from dgl_rbm.teachers.base import Teacher
-from dgl_rbm.training.student import StudentFit
+__all__ = [
+    "CandidateRecord",
+    "EvaluationMetrics",
+    "Latency",
+    "PartMetrics",
+    "RunMetrics",
+    "Scores",
+    "StudentMetrics",
+    "TeacherMetrics",
+]
 
-__all__ = ["run_metrics"]
+
+class _Frozen(BaseModel):
+    # Metrics of later versions, which this one does not know, are passed over.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def run_metrics(
-    task: NodeTask,
-    config: DistillConfig,
-    teacher: Teacher,
-    student: Student,
-    fit: StudentFit,
-    logits: Mapping[str, Tensor],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """Return the metrics of a run; the test labels are read here and nowhere else.
+class CandidateRecord(_Frozen):
+    """Validation record of a candidate.
 
-    Parameters
+    Attributes
     ----------
-    task : NodeTask
-        What was learnt.
-    config : DistillConfig
-        With the components that were chosen.
-    teacher, student : Teacher, Student
-        Both trained.
-    fit : StudentFit
-        How the student's training went.
-    logits : mapping of str to Tensor
-        ``"student"`` and ``"teacher"`` to logits of all nodes, float32 ``[N, C]``. Without a teacher there are no
-        scores of it, and the agreement with it is None.
-    seconds : mapping of str to float
-        Wall time by stage.
+    kind : str
+        Of the component.
+    val_accuracy : float or None
+        On the validation nodes, in ``[0, 1]``; None if the candidate cannot be trained.
+    val_loss : float or None
+        Mean cross-entropy there, in nats.
+    best_epoch : int or None
+        The epoch that was kept.
+    active_parameters : int or None
+        Parameters that the prediction of one row uses.
+    error : str or None
+        Why the candidate cannot be trained.
     """
-    scores = score(task, logits)
-    return {
-        "dataset": task.name,
-        "setting": task.setting,
-        "seed": config.seed,
-        "nodes": task.graph.num_nodes(),
-        "edges": task.graph.num_edges(),
-        "teacher": {
-            "kind": teacher.kind,
-            **scores.get("teacher", {}),
-            "parameters": teacher.num_parameters(),
-            "seconds": seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
-        },
-        "student": {
-            "kind": student.kind,
-            **scores["student"],
-            "parameters": student.num_parameters(),
-            "active_parameters": student.num_active_parameters(),
-            "best_epoch": fit.best_epoch,
-            "epochs": fit.epochs,
-            "seconds": seconds.get("student", 0.0),
-        },
-        "encoder": {
-            "kind": "+".join(part.kind for part in config.encoder),
-            "seconds": seconds.get("encoder", 0.0),
-        },
-        "regularizer": {
-            "kind": "+".join(part.kind for part in config.regularizer),
-            "seconds": seconds.get("regularizer", 0.0),
-        },
-        "agreement": agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
-        "versions": versions(),
-    }
+
+    kind: str
+    val_accuracy: float | None
+    val_loss: float | None = None
+    best_epoch: int | None = None
+    active_parameters: int | None = None
+    error: str | None = None
+
+
+class Scores(_Frozen):
+    """Scores of a model, each in ``[0, 1]``; None if the run has no such nodes.
+
+    Attributes
+    ----------
+    test_accuracy, test_macro_f1 : float or None
+        On all test nodes in the transductive setting, on the unseen ones in the inductive one. None for a teacher that
+        predicts nothing.
+    val_accuracy : float or None
+        On the validation nodes.
+    observed_test_accuracy : float or None
+        Inductive setting: on the test nodes that were in the graph during training.
+    production_accuracy : float or None
+        Inductive setting: 0.8 of the accuracy on observed test nodes and 0.2 of that on unseen ones.
+    """
+
+    test_accuracy: float | None = None
+    test_macro_f1: float | None = None
+    val_accuracy: float | None = None
+    observed_test_accuracy: float | None = None
+    production_accuracy: float | None = None
+
+
+class Latency(_Frozen):
+    """Measured prediction time.
+
+    Attributes
+    ----------
+    p50_us, p99_us : float
+        Of requests for one node, in microseconds.
+    batch_us : float or None
+        Per node of requests for 1,024 nodes, in microseconds; of students alone.
+    fetched_rows : float
+        Mean number of stored rows behind one answer.
+    """
+
+    p50_us: float
+    p99_us: float
+    batch_us: float | None = None
+    fetched_rows: float
+
+
+class TeacherMetrics(Scores):
+    """A teacher's scores, size and training time.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the component.
+    parameters : int
+        Trained parameters.
+    seconds : float
+        Wall time of its training and predictions.
+    latency : Latency or None
+        None if it was not measured.
+    """
+
+    kind: str
+    parameters: int
+    seconds: float
+    latency: Latency | None = None
+
+
+class StudentMetrics(TeacherMetrics):
+    """A student's scores, size and training time.
+
+    Attributes
+    ----------
+    active_parameters : int
+        Parameters that the prediction of one row uses.
+    best_epoch, epochs : int
+        The epoch that was kept, counted from 1, and how many were trained.
+    """
+
+    active_parameters: int
+    best_epoch: int
+    epochs: int
+
+
+class PartMetrics(_Frozen):
+    """Cost of the encoders or the regularizer.
+
+    Attributes
+    ----------
+    kind : str
+        Names of the components, joined by ``+``.
+    seconds : float
+        Wall time.
+    candidates : list of CandidateRecord or None
+        If validation chose the component: the records of all candidates.
+    """
+
+    kind: str
+    seconds: float
+    candidates: list[CandidateRecord] | None = None
+
+
+class EvaluationMetrics(_Frozen):
+    """Scores of teacher and student on a graph.
+
+    Attributes
+    ----------
+    dataset, setting : str
+    seed : int
+    teacher : Scores or None
+        None if there is no teacher.
+    student : Scores
+    agreement : float or None
+        Share of test nodes (inductive: unseen nodes) on which teacher and student predict the same class.
+    """
+
+    dataset: str
+    setting: str
+    seed: int
+    teacher: Scores | None = None
+    student: Scores
+    agreement: float | None = None
+
+
+class RunMetrics(EvaluationMetrics):
+    """Everything that is measured of a run.
+
+    Attributes
+    ----------
+    nodes, edges : int
+        Of the whole graph.
+    teacher : TeacherMetrics
+    student : StudentMetrics
+    encoder, regularizer : PartMetrics
+    candidates : list of CandidateRecord or None
+        If validation chose the student: the records of all candidates.
+    seconds : dict of str to float
+        Wall time by stage.
+    versions : dict of str to str or None
+        Of this package and of what it depends on.
+    """
+
+    nodes: int
+    edges: int
+    teacher: TeacherMetrics
+    student: StudentMetrics
+    encoder: PartMetrics
+    regularizer: PartMetrics
+    candidates: list[CandidateRecord] | None = None
+    seconds: dict[str, float] = {}
+    versions: dict[str, str | None]
+
+    def to_values(self) -> dict[str, Any]:
+        """Return nested plain values, as they stand in a JSON file; what a run does not have is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def completed(
+        self,
+        latency: Mapping[str, Mapping[str, float] | None],
+        encoders: Sequence[CandidateRecord],
+        students: Sequence[CandidateRecord],
+        seconds: Mapping[str, float],
+    ) -> RunMetrics:
+        """Return the metrics with what is known at the end of the run.
+
+        Parameters
+        ----------
+        latency : mapping of str to mapping
+            ``"teacher"`` and ``"student"`` to the fields of `Latency`, None if it was not measured.
+        encoders, students : sequence of CandidateRecord
+            Of the candidates among which validation chose, if it did.
+        seconds : mapping of str to float
+            Wall time by stage.
+        """
+        times = {role: None if found is None else Latency(**found) for role, found in latency.items()}
+        return self.model_copy(
+            update={
+                "teacher": self.teacher.model_copy(update={"latency": times["teacher"]}),
+                "student": self.student.model_copy(update={"latency": times["student"]}),
+                "encoder": self.encoder.model_copy(update={"candidates": list(encoders) or None}),
+                "candidates": list(students) or None,
+                "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            }
+        )

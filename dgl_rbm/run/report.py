@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from dgl_rbm.run.metrics import RunMetrics, StudentMetrics, TeacherMetrics
+
 __all__ = ["COLUMNS", "comparison_rows", "format_microseconds", "render_report"]
 
 COLUMNS = ("", "test acc.", "val acc.", "parameters", "active", "one node", "rows read")
@@ -23,43 +25,45 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def comparison_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return one row for the teacher, if there was one, and one for the student, with the columns `COLUMNS`."""
+def comparison_rows(metrics: RunMetrics) -> list[tuple[str, ...]]:
+    """Return one row for the teacher, if there is one, and one for the student, with the columns `COLUMNS`."""
     rows: list[tuple[str, ...]] = []
-    for role in ("teacher", "student"):
-        model = metrics[role]
-        if "test_accuracy" not in model:
-            continue
-        latency = model.get("latency") or {}
-        fetched = latency.get("fetched_rows")
+    for role, model in _scored(metrics):
+        latency = model.latency
+        active = model.active_parameters if isinstance(model, StudentMetrics) else model.parameters
         rows.append(
             (
-                f"{role} ({model['kind']})",
-                _percent(model["test_accuracy"]),
-                _percent(model["val_accuracy"]),
-                f"{model['parameters']:,}",
-                f"{model.get('active_parameters', model['parameters']):,}",
-                format_microseconds(latency.get("p50_us")),
-                "–" if fetched is None else f"{fetched:,.1f}",
+                f"{role} ({model.kind})",
+                _percent(model.test_accuracy),
+                _percent(model.val_accuracy),
+                f"{model.parameters:,}",
+                f"{active:,}",
+                format_microseconds(None if latency is None else latency.p50_us),
+                "–" if latency is None else f"{latency.fetched_rows:,.1f}",
             )
         )
     return rows
 
 
-def _agreement(metrics: Mapping[str, Any]) -> list[str]:
-    if metrics["agreement"] is None:
+def _scored(metrics: RunMetrics) -> list[tuple[str, TeacherMetrics]]:
+    models = [("teacher", metrics.teacher), ("student", metrics.student)]
+    return [(role, model) for role, model in models if model.test_accuracy is not None]
+
+
+def _agreement(metrics: RunMetrics) -> list[str]:
+    if metrics.agreement is None:
         return []
-    asked = "unseen" if metrics["setting"] == "inductive" else "test"
-    return [f"Teacher and student agree on {_percent(metrics['agreement'])} of the {asked} nodes.", ""]
+    asked = "unseen" if metrics.setting == "inductive" else "test"
+    return [f"Teacher and student agree on {_percent(metrics.agreement)} of the {asked} nodes.", ""]
 
 
-def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def render_report(metrics: RunMetrics, config: Mapping[str, Any]) -> str:
     """Return a Markdown summary of a run."""
     lines = [
-        f"# {metrics['student']['kind']} from {metrics['teacher']['kind']} on {metrics['dataset']}",
+        f"# {metrics.student.kind} from {metrics.teacher.kind} on {metrics.dataset}",
         "",
-        f"{metrics['setting'].capitalize()} setting, seed {metrics['seed']}, {metrics['nodes']:,} nodes, "
-        f"{metrics['edges']:,} edges. Epochs were chosen on validation nodes; test labels were read once, at the end.",
+        f"{metrics.setting.capitalize()} setting, seed {metrics.seed}, {metrics.nodes:,} nodes, "
+        f"{metrics.edges:,} edges. Epochs were chosen on validation nodes; test labels were read once, at the end.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -70,16 +74,13 @@ def render_report(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "*rows read* counts the stored rows behind one answer.",
         "",
     ]
-    if metrics["setting"] == "inductive":
+    if metrics.setting == "inductive":
         lines += ["| | unseen nodes | observed test nodes | production (0.8 / 0.2) |", "|---|---|---|---|"]
-        for role in ("teacher", "student"):
-            part = metrics[role]
-            if "test_accuracy" not in part:
-                continue
-            cells = (part["test_accuracy"], part["observed_test_accuracy"], part["production_accuracy"])
+        for role, model in _scored(metrics):
+            cells = (model.test_accuracy, model.observed_test_accuracy, model.production_accuracy)
             lines.append(f"| {role} | " + " | ".join(_percent(value) for value in cells) + " |")
         lines.append("")
     lines += ["| stage | seconds |", "|---|---|"]
-    lines += [f"| {stage} | {seconds:.2f} |" for stage, seconds in metrics["seconds"].items()]
+    lines += [f"| {stage} | {seconds:.2f} |" for stage, seconds in metrics.seconds.items()]
     lines += ["", "## Configuration", "", "```yaml", yaml.safe_dump(dict(config), sort_keys=False).rstrip(), "```", ""]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""A run on disk: safetensors, YAML and JSON, never pickle; a saved student loads without DGL.
+"""A finished run, in memory and on disk: safetensors, YAML and JSON, never pickle.
 
 ========================= ==============================================================================
 ``config.yaml``           the resolved configuration
-``metrics.json``          scores, sizes, times and versions
+``metrics.json``          scores, sizes, times and versions; written last
 ``history.jsonl``         one line per epoch of each stage
 ``student.safetensors``   weights, with what it takes to rebuild the student in the header
 ``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 from torch import Tensor
 
+from dgl_rbm.config import read_yaml
 from dgl_rbm.errors import ArtifactError, DataError, UnknownNameError
 from dgl_rbm.registry import students
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
 from dgl_rbm.runtime.checkpoint import read_state, write_atomic, write_state
 from dgl_rbm.serving.encodings import Encodings
@@ -38,62 +41,64 @@ if TYPE_CHECKING:
     from dgl_rbm.run.config import DistillConfig
     from dgl_rbm.teachers.base import Teacher
 
-__all__ = [
-    "STARTED",
-    "DistillationResult",
-    "SavedRun",
-    "is_finished",
-    "load_run",
-    "load_teacher_state",
-    "read_config_values",
-    "save_run",
-]
+__all__ = ["STARTED", "Run", "is_finished"]
 
 # Holds the configuration of a run under way, in the run's folder.
 STARTED = "started.yaml"
 
 
-@dataclass(frozen=True, repr=False)
-class DistillationResult:
+class Run:
     """A finished run.
+
+    `Distiller.fit` returns one with everything in memory. `Run.load` reads student, encodings and metrics, for which
+    DGL is not needed; the rest is read or computed when it is first asked for.
 
     Attributes
     ----------
-    config : DistillConfig
-        The resolved configuration.
-    task : NodeTask
-        The graph that it ran on.
-    teacher : Teacher
-        Fitted.
     predictor : Predictor
-        Student, encodings and feature normalisation: all that a prediction from raw features needs. The
-        features of `task` are normalised already; `inputs` makes student inputs of them.
-    metrics : dict
-        What ``metrics.json`` holds.
-    history : list of dict
-        One entry per epoch of each stage.
-    teacher_logits, student_logits : Tensor
-        Of all nodes, float32 ``[N, C]``; the teacher's ``[N, 0]`` where there is none.
+        Student, encodings and feature normalisation: all that a prediction from raw features needs. The features of
+        `task` are normalised already; `inputs` turns them into student inputs.
+    metrics : RunMetrics
+        Content of ``metrics.json``.
+    folder : Path or None
+        The folder that it was loaded from.
     """
 
-    config: DistillConfig
-    task: NodeTask
-    teacher: Teacher
-    predictor: Predictor
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-    teacher_logits: Tensor
-    student_logits: Tensor
+    def __init__(
+        self,
+        predictor: Predictor,
+        metrics: RunMetrics,
+        *,
+        folder: Path | None = None,
+        config: DistillConfig | None = None,
+        history: list[dict[str, Any]] | None = None,
+        teacher_logits: Tensor | None = None,
+        student_logits: Tensor | None = None,
+        task: NodeTask | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.predictor, self.metrics, self.folder = predictor, metrics, folder
+        given = {
+            "config": config,
+            "history": history,
+            "teacher_logits": teacher_logits,
+            "student_logits": student_logits,
+            "task": task,
+            "teacher": teacher,
+        }
+        # In place of the cached properties of the same name.
+        self.__dict__.update({name: value for name, value in given.items() if value is not None})
 
     def __repr__(self) -> str:
-        scored = [role for role in ("teacher", "student") if "test_accuracy" in self.metrics[role]]
-        scores = (f"{role} {100 * self.metrics[role]['test_accuracy']:.2f} %" for role in scored)
-        what = f"{self.metrics['student']['kind']} from {self.metrics['teacher']['kind']} on {self.task.name}"
-        return f"DistillationResult({what}, {self.task.setting}: test accuracy {', '.join(scores)})"
+        teacher, student = self.metrics.teacher, self.metrics.student
+        scored = {"teacher": teacher.test_accuracy, "student": student.test_accuracy}
+        scores = (f"{role} {100 * value:.2f} %" for role, value in scored.items() if value is not None)
+        what = f"{student.kind} from {teacher.kind} on {self.metrics.dataset}"
+        return f"Run({what}, {self.metrics.setting}: test accuracy {', '.join(scores)})"
 
     @property
     def student(self) -> Student:
-        """The trained student, on the CPU; reads rows of features beside encodings."""
+        """The trained student, in evaluation mode on the CPU; reads rows of features beside encodings."""
         return self.predictor.student
 
     @property
@@ -101,8 +106,83 @@ class DistillationResult:
         """The structural encodings of the observed nodes."""
         return self.predictor.encodings
 
+    @cached_property
+    def config(self) -> DistillConfig:
+        """The resolved configuration, with the components that validation chose."""
+        from dgl_rbm.run.config import resolve_saved_config
+
+        return resolve_saved_config(read_yaml(self._folder / "config.yaml"))
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per epoch of each stage."""
+        path = self._folder / "history.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"'{path}' cannot be read: {error}.") from None
+
+    @cached_property
+    def teacher_logits(self) -> Tensor:
+        """The teacher's logits of all nodes, float32 ``[N, C]``; ``[N, 0]`` if there is no teacher."""
+        logits: Tensor = self._teacher_state["logits"]
+        return logits
+
+    @cached_property
+    def student_logits(self) -> Tensor:
+        """The student's logits of all nodes of `task`, float32 ``[N, C]``."""
+        from dgl_rbm.evaluation.scores import student_logits
+
+        return student_logits(self.student, self.encodings, self.task)
+
+    @cached_property
+    def task(self) -> NodeTask:
+        """The graph that the run was made from; of a loaded run it is read again.
+
+        Raises
+        ------
+        ArtifactError
+            If it was a graph in memory, or has changed since.
+        """
+        from dgl_rbm.data.load import load_task
+
+        if self.config.dataset.kind == "custom":
+            raise ArtifactError(
+                f"The run in '{self.folder}' was made from a graph in memory, which it does not hold.",
+                hint="In Python: dgl_rbm.Run.load(folder).predictor.predict(features, node_ids=ids).",
+            )
+        task = load_task(self.config.dataset, self.config.setting, self.config.seed)
+        found = (task.graph.num_nodes(), task.graph.num_edges())
+        expected = (self.metrics.nodes, self.metrics.edges)
+        if found != expected:
+            raise ArtifactError(
+                f"The graph of '{self.folder}' had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} "
+                f"and {found[1]}.",
+                hint=f"`dgl-rbm predict {self.folder} GRAPH.bin` predicts the nodes of a graph that has grown.",
+            )
+        return task
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The fitted teacher.
+
+        Raises
+        ------
+        ArtifactError
+            If it was an instance, which a loaded run cannot rebuild.
+        """
+        from dgl_rbm.teachers.base import TeacherConfig
+        from dgl_rbm.teachers.resolve import as_teacher
+
+        config = self.config.teacher
+        if not isinstance(config, TeacherConfig):
+            raise ArtifactError(f"The teacher of '{self.folder}' was an instance, which cannot be rebuilt.")
+        teacher = as_teacher(config, self.predictor.num_features, self.student.num_classes)
+        teacher.load_state_dict(self._teacher_state["teacher"])
+        return teacher
+
     def inputs(self, node_ids: Sequence[int] | Tensor) -> Rows:
-        """Return what the student reads of some nodes of the graph that the run was made from.
+        """Return student inputs of some nodes of the graph that the run was made from.
 
         For raw features of nodes that are not in it, see `Predictor.inputs`.
 
@@ -115,6 +195,11 @@ class DistillationResult:
         -------
         Tensor or SparseRows
             float32 ``[B, F + P]``.
+
+        Raises
+        ------
+        DataError
+            If an id is not one of the graph's.
         """
         from dgl_rbm.evaluation.scores import student_inputs
 
@@ -125,62 +210,90 @@ class DistillationResult:
             raise DataError(f"There are no nodes {wrong[:5].tolist()}; the graph has ids 0 to {count - 1}.")
         return student_inputs(self.encodings, self.task, ids)
 
+    def evaluate(self) -> EvaluationMetrics:
+        """Predict every node of `task` with the student and score it, with the split of the run.
+
+        Raises
+        ------
+        ArtifactError
+            As for `task`.
+        """
+        from dgl_rbm.run.scoring import evaluation_metrics
+
+        task, of_teacher = self.task, self.teacher_logits
+        # Without a teacher there are no columns, and so no scores.
+        logits = {"teacher": of_teacher} if of_teacher.shape[1] else {}
+        return evaluation_metrics(task, self.metrics.seed, {**logits, "student": self.student_logits})
+
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a folder, file by file and each one atomically; see `dgl_rbm.run.run`."""
-        return save_run(self, Path(folder))
+        """Write the run to a folder; each file is replaced atomically and ``metrics.json`` comes last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without it the folder holds no finished run, so that files of two runs never pass for one.
+        (folder / "metrics.json").unlink(missing_ok=True)
+        config, student, metrics = self.config.to_values(), self.student, self.metrics.to_values()
+        header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
+        write_state(
+            folder / "student.safetensors", student.state_dict(), student=json.dumps(config["student"]), **header
+        )
+        normalization = self.predictor.normalization.state_dict()
+        write_state(
+            folder / "encodings.safetensors",
+            {"encodings": self.encodings.state_dict(), "normalization": normalization},
+        )
+        write_state(
+            folder / "teacher.safetensors", {"teacher": self.teacher.state_dict(), "logits": self.teacher_logits}
+        )
+        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.history))
+        write_atomic(folder / "report.md", render_report(self.metrics, config))
+        write_atomic(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        return folder
 
+    @classmethod
+    def load(cls, folder: str | Path, *, student: Student | None = None) -> Run:
+        """Read a saved run; DGL is not needed.
 
-@dataclass(frozen=True, repr=False)
-class SavedRun:
-    """A run read back from its folder.
+        Parameters
+        ----------
+        folder : path
+            Written by `save` or ``dgl-rbm distill --out``.
+        student : Student, optional
+            If the run's student was an instance: one of the same class, into which the weights are loaded.
 
-    Attributes
-    ----------
-    folder : Path
-        Where it lies.
-    predictor : Predictor
-        Student, encodings and feature normalisation.
-    metrics : dict
-        The content of ``metrics.json``.
-    """
-
-    folder: Path
-    predictor: Predictor
-    metrics: dict[str, Any]
-
-    def __repr__(self) -> str:
-        return f"SavedRun({str(self.folder)!r}, student {self.student.kind})"
+        Raises
+        ------
+        ArtifactError
+            If the folder holds no finished run, or a file is truncated or of another version.
+        """
+        folder = Path(folder)
+        metrics = _read_metrics(folder)
+        state, header = read_state(folder / "student.safetensors")
+        if student is None:
+            student = _build_student(folder, header)
+        try:
+            student.load_state_dict(state)
+        except (RuntimeError, KeyError) as error:
+            raise ArtifactError(
+                f"The weights in '{folder}/student.safetensors' do not fit the student: {error}"
+            ) from None
+        parts, _ = read_state(folder / "encodings.safetensors")
+        predictor = Predictor(
+            student.serve(),
+            Encodings.from_state(parts["encodings"]),
+            FeatureNormalization.from_state(parts["normalization"]),
+        )
+        return cls(predictor, metrics, folder=folder)
 
     @property
-    def student(self) -> Student:
-        """The student, in evaluation mode on the CPU."""
-        return self.predictor.student
+    def _folder(self) -> Path:
+        assert self.folder is not None, "a run in memory has everything"
+        return self.folder
 
-
-def save_run(result: DistillationResult, folder: Path) -> Path:
-    """Write a finished run; each file is replaced atomically and ``metrics.json`` comes last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # Without it the folder holds no finished run, so that files of two runs never pass for one.
-    (folder / "metrics.json").unlink(missing_ok=True)
-    config = result.config.to_values()
-    student = result.student
-    header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
-    write_state(folder / "student.safetensors", student.state_dict(), student=json.dumps(config["student"]), **header)
-    write_state(
-        folder / "encodings.safetensors",
-        {
-            "encodings": result.encodings.state_dict(),
-            "normalization": result.predictor.normalization.state_dict(),
-        },
-    )
-    write_state(
-        folder / "teacher.safetensors", {"teacher": result.teacher.state_dict(), "logits": result.teacher_logits}
-    )
-    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in result.history))
-    write_atomic(folder / "report.md", render_report(result.metrics, config))
-    write_atomic(folder / "metrics.json", json.dumps(result.metrics, indent=2) + "\n")
-    return folder
+    @cached_property
+    def _teacher_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = read_state(self._folder / "teacher.safetensors")[0]
+        return state
 
 
 def is_finished(folder: Path) -> bool:
@@ -188,40 +301,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "metrics.json").is_file()
 
 
-def load_run(folder: str | Path, *, student: Student | None = None) -> SavedRun:
-    """Read a saved run; DGL is not needed.
-
-    Parameters
-    ----------
-    folder : path
-        What `save_run` or ``dgl-rbm distill --out`` wrote.
-    student : Student, optional
-        Where the run's student was an instance of your own: one of the same class, to put the weights into.
-
-    Raises
-    ------
-    ArtifactError
-        Where the folder holds no finished run, or a file is truncated or of another version.
-    """
-    folder = Path(folder)
-    metrics = _read_metrics(folder)
-    state, header = read_state(folder / "student.safetensors")
-    if student is None:
-        student = _build_student(folder, header)
-    try:
-        student.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
-        raise ArtifactError(f"The weights in '{folder}/student.safetensors' do not fit the student: {error}") from None
-    parts, _ = read_state(folder / "encodings.safetensors")
-    predictor = Predictor(
-        student.serve(),
-        Encodings.from_state(parts["encodings"]),
-        FeatureNormalization.from_state(parts["normalization"]),
-    )
-    return SavedRun(folder, predictor, metrics)
-
-
-def _read_metrics(folder: Path) -> dict[str, Any]:
+def _read_metrics(folder: Path) -> RunMetrics:
     path = folder / "metrics.json"
     if not path.is_file():
         state = "holds no finished run" if folder.is_dir() else "does not exist"
@@ -230,10 +310,10 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
             hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
         raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ArtifactError(f"'{path}' is truncated or is not JSON.") from None
-    return metrics
+        return RunMetrics.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = ", ".join(" -> ".join(map(str, detail["loc"])) or detail["msg"] for detail in error.errors())
+        raise ArtifactError(f"'{path}' is truncated or holds no metrics of a run; missing or wrong: {wrong}.") from None
 
 
 def _build_student(folder: Path, header: dict[str, str]) -> Student:
@@ -243,7 +323,7 @@ def _build_student(folder: Path, header: dict[str, str]) -> Student:
     if config["kind"] == "custom":
         raise ArtifactError(
             f"The student of '{folder}' is an instance of {config['type']}.",
-            hint="Make one yourself and call load_run(folder, student=instance).",
+            hint="Make one yourself and call Run.load(folder, student=instance).",
         )
     try:
         resolved = students.resolve(config)
@@ -254,16 +334,3 @@ def _build_student(folder: Path, header: dict[str, str]) -> Student:
         ) from None
     student: Student = resolved.build(int(header["in_dim"]), int(header["num_classes"]))
     return student
-
-
-def load_teacher_state(folder: Path) -> tuple[dict[str, Any], Tensor]:
-    """Return the teacher's state and its logits of all nodes, float32 ``[N, C]``."""
-    state, _ = read_state(folder / "teacher.safetensors")
-    return state["teacher"], state["logits"]
-
-
-def read_config_values(folder: Path) -> dict[str, Any]:
-    """Return the content of ``config.yaml``, not yet resolved."""
-    from dgl_rbm.config import read_yaml
-
-    return read_yaml(folder / "config.yaml")

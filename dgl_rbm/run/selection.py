@@ -1,83 +1,181 @@
-"""Candidates that are trained one after the other, of which validation keeps one."""
+"""Selection on validation nodes: the options of every `auto`, and the choice among trained candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
+from pydantic import Field, SerializeAsAny, field_validator
 from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import ComponentConfig
-from dgl_rbm.errors import TrainingError
+from dgl_rbm.encoders.base import EncoderConfig
+from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.registry import Registry, encoders, students
 from dgl_rbm.rows.sparse import take
-from dgl_rbm.students.base import Student
+from dgl_rbm.run.metrics import CandidateRecord
+from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.training.student import StudentFit
 from dgl_rbm.training.table import DistillationTable
 
-__all__ = ["choose", "validation_record"]
+__all__ = [
+    "Choice",
+    "EncoderSelection",
+    "SelectionConfig",
+    "StudentSelection",
+    "choose",
+    "validation_record",
+]
 
+C = TypeVar("C", bound=ComponentConfig)
 T = TypeVar("T")
 
 
-def choose(
-    candidates: Sequence[ComponentConfig],
-    train: Callable[[int, ComponentConfig], tuple[T, dict[str, Any]]],
-) -> tuple[int, T, list[dict[str, Any]]]:
-    """Train every candidate and return the one of the best validation accuracy, of equal ones that of the lowest loss.
+class SelectionConfig(ComponentConfig):
+    """Base of the options of `auto`: a list of candidates in place of a component."""
 
-    The loss weighs less here than in the choice of an epoch: between models it tells more of how sure they are than of
-    how right. One that reads the teacher's predictions has the lower loss where another is more often right.
+    kind: Literal["auto"] = "auto"
+
+
+def _candidates(registry: Registry[Any], base: type[C], specs: Any) -> list[C]:
+    found = registry.resolve_all(specs, "candidate")
+    for i, config in enumerate(found):
+        if not isinstance(config, base):
+            raise ValueError(f"candidate {i}: '{config.kind}' cannot be a candidate of itself")
+    return found
+
+
+@students.register
+class StudentSelection(SelectionConfig):
+    """The candidate that does best on the validation nodes."""
+
+    kind: Literal["auto"] = Field(default="auto", description="The best of several students on the validation nodes.")
+    candidates: list[SerializeAsAny[StudentConfig]] = Field(
+        default=["mlp", "ensemble", "moe", "rbm"],  # type: ignore[list-item]
+        min_length=1,
+        validate_default=True,
+        description="Students to train: names, or options with 'kind'. The one with the highest validation accuracy is "
+        "kept; ties go to the lowest loss.",
+    )
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _resolved(cls, candidates: Any) -> Any:
+        return _candidates(students, StudentConfig, candidates)
+
+
+@encoders.register
+class EncoderSelection(SelectionConfig):
+    """The encoder whose encodings help a student most on the validation nodes."""
+
+    kind: Literal["auto"] = Field(default="auto", description="The best of several encoders on the validation nodes.")
+    candidates: list[SerializeAsAny[EncoderConfig]] = Field(
+        default=["diffusion", "soft_labels", "none"],  # type: ignore[list-item]
+        min_length=1,
+        validate_default=True,
+        description="Encoders to try: names, or options with 'kind'. The one with the highest validation accuracy is "
+        "kept; ties go to the lowest loss. In inductive runs, encoders that are fitted with the validation nodes in "
+        "the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides them.",
+    )
+    judge: SerializeAsAny[StudentConfig] = Field(
+        default="mlp",  # type: ignore[assignment]
+        validate_default=True,
+        description="Student that is trained on the encodings of each candidate; a quick one.",
+    )
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _resolved(cls, candidates: Any) -> Any:
+        return _candidates(encoders, EncoderConfig, candidates)
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_student(cls, judge: Any) -> Any:
+        if isinstance(judge, Mapping):
+            judge = {"kind": "mlp", **judge}
+        try:
+            found = students.resolve(judge)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        if not isinstance(found, StudentConfig):
+            raise ValueError("the judge is one student, not 'auto'")
+        return found
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the encodings of a candidate depend on the teacher."""
+        return any(candidate.reads_teacher for candidate in self.candidates)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """The candidate that validation chose.
+
+    Attributes
+    ----------
+    index : int
+        Its position among the candidates.
+    outcome : object
+        Its result.
+    records : list of CandidateRecord
+        Of all candidates, in their order.
+    """
+
+    index: int
+    outcome: T
+    records: list[CandidateRecord]
+
+
+def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, CandidateRecord]]) -> Choice[T]:
+    """Return the candidate with the highest validation accuracy; ties go to the lowest loss.
+
+    The loss counts less here than in the choice of an epoch: between models it measures confidence rather than
+    correctness. A model that reads the teacher's predictions has the lower loss where another is more often right.
 
     Parameters
     ----------
     candidates : sequence of ComponentConfig
         At least one.
     train : callable
-        Gets a candidate's place and config; returns what it came to and its `validation_record`.
-
-    Returns
-    -------
-    chosen : int
-        Its place.
-    outcome : object
-        What it came to.
-    records : list of dict
-        Of all candidates in their order; ``val_accuracy`` is None and ``error`` says why where one cannot be trained.
+        Takes a candidate's position and config; returns its result and its `validation_record`.
 
     Raises
     ------
     TrainingError
-        Where none can be trained: that of the last.
+        If no candidate can be trained: the error of the last.
     """
     best: tuple[tuple[float, float], int, T] | None = None
-    records: list[dict[str, Any]] = []
+    records: list[CandidateRecord] = []
     for i, candidate in enumerate(candidates):
         try:
             outcome, record = train(i, candidate)
         except TrainingError as error:
             if i + 1 == len(candidates) and best is None:
                 raise
-            # The others may do well under options that this one cannot be trained with.
-            records.append({"kind": candidate.kind, "val_accuracy": None, "error": error.message})
+            # The others may do well under options with which this one cannot be trained.
+            records.append(CandidateRecord(kind=candidate.kind, val_accuracy=None, error=error.message))
             continue
         records.append(record)
-        rank = (record["val_accuracy"], -record["val_loss"])
+        assert record.val_accuracy is not None
+        assert record.val_loss is not None
+        rank = (record.val_accuracy, -record.val_loss)
         if best is None or rank > best[0]:
             best = (rank, i, outcome)
     assert best is not None
-    return best[1], best[2], records
+    return Choice(best[1], best[2], records)
 
 
-def validation_record(student: Student, fit: StudentFit, table: DistillationTable) -> dict[str, Any]:
-    """Return what a candidate is judged by, and what it costs; the loss is the mean cross-entropy in nats."""
+def validation_record(student: Student, fit: StudentFit, table: DistillationTable) -> CandidateRecord:
+    """Return the validation scores of a trained candidate, and its cost."""
     labels = table.labels[table.val_idx]
     with torch.no_grad():
         loss = cross_entropy(student._logits(take(table.inputs, table.val_idx)), labels)
-    return {
-        "kind": student.kind,
-        "val_accuracy": fit.val_accuracy,
-        "val_loss": float(loss),
-        "best_epoch": fit.best_epoch,
-        "active_parameters": student.num_active_parameters(),
-    }
+    return CandidateRecord(
+        kind=student.kind,
+        val_accuracy=fit.val_accuracy,
+        val_loss=float(loss),
+        best_epoch=fit.best_epoch,
+        active_parameters=student.num_active_parameters(),
+    )

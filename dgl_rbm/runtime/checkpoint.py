@@ -226,6 +226,10 @@ class CheckpointStore:
         """Remove the state saved under `name`, if any."""
         self._path(name).unlink(missing_ok=True)
 
+    def keyed(self, fingerprint: str) -> CheckpointStore:
+        """Return a store of the same folder for states of another fingerprint."""
+        return CheckpointStore(self.folder, fingerprint)
+
     def under(self, name: str) -> CheckpointStore:
         """Return a store of the same run with a separate namespace."""
         return CheckpointStore(self.folder / name, self.fingerprint)
@@ -251,6 +255,10 @@ class NullCheckpointStore(CheckpointStore):
 
     def discard(self, name: str) -> None:
         """Do nothing."""
+
+    def keyed(self, fingerprint: str) -> CheckpointStore:
+        """Return the same."""
+        return self
 
     def under(self, name: str) -> CheckpointStore:
         """Return this store."""

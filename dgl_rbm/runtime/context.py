@@ -1,4 +1,4 @@
-"""What every stage of a run shares: seed, device, progress callbacks, history and checkpoints."""
+"""Context of a run: seed, device, progress callbacks, history and checkpoints."""
 
 from __future__ import annotations
 
@@ -69,8 +69,32 @@ class RunContext:
     shared: SharedParts = field(default_factory=NullSharedParts)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    _key: str = field(default="", repr=False)
     _entered: dict[str, int] = field(default_factory=dict, repr=False)
     _running: list[Stage] = field(default_factory=list, repr=False)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept for this run or shared with others."""
+        return self.checkpoints.enabled or self.shared.enabled
+
+    @contextmanager
+    def keyed(self, key: str, *, shared: bool) -> Iterator[None]:
+        """Keep what is cached inside under `key`, a digest of everything that it depends on.
+
+        Parameters
+        ----------
+        key : str
+            Parts that were kept under another key are computed anew.
+        shared : bool
+            Whether other runs share them.
+        """
+        outer = self.checkpoints, self._key
+        self.checkpoints, self._key = self.checkpoints.keyed(key), key if shared else ""
+        try:
+            yield
+        finally:
+            self.checkpoints, self._key = outer
 
     def substep(self, done: int, total: int) -> None:
         """Report progress within the current step of the stage that is running; outside of stages do nothing."""
@@ -79,6 +103,8 @@ class RunContext:
 
     def cached(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the state of a finished part from its checkpoint or from another run, or compute and keep it.
+
+        It is kept under the key of the stage under way; see `keyed`.
 
         Parameters
         ----------
@@ -90,7 +116,7 @@ class RunContext:
         kept = self.checkpoints.load(name)
         if kept is not None:
             return self._reused(kept)
-        with self.shared.reserved(name) as shared:
+        with self.shared.reserved(name, self._key) as shared:
             kept = shared.load(name)
             if kept is not None:
                 self.checkpoints.discard(f"{name}-progress")

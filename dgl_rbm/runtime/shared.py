@@ -1,8 +1,8 @@
-"""Parts of runs that other runs take: a teacher or encodings, made once by whoever needs them first."""
+"""Results that runs share: whoever needs a teacher or an encoding first computes it, the others read it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,33 +13,38 @@ __all__ = ["NullSharedParts", "SharedParts"]
 
 
 class SharedParts:
-    """A folder of finished parts by what they depend on.
+    """A folder of finished parts, each found by a key of all that it depends on.
 
     Parameters
     ----------
     folder : Path
         Made when the first part is written.
-    keys : mapping of str to str
-        Name of a part to the digest it is found by; see `dgl_rbm.run.fingerprint.part_keys`. Parts of other names
-        are not shared.
     """
 
-    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
-        self.folder, self.keys = folder, dict(keys)
+    enabled = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     @contextmanager
-    def reserved(self, name: str) -> Iterator[CheckpointStore]:
-        """Give the store of the part `name`, to nobody else at once: a second process waits until the first is done.
+    def reserved(self, name: str, key: str) -> Iterator[CheckpointStore]:
+        """Yield the store of a part, exclusively: a second process waits until the first is done.
 
-        Where files cannot be locked, two processes may do the same work, to the same result.
+        If files cannot be locked, two processes may do the same work, to the same result.
+
+        Parameters
+        ----------
+        name : str
+            Of the part.
+        key : str
+            Digest of everything that it depends on; ``""`` for a part that is not shared.
         """
-        key = self.keys.get(name)
-        if key is None:
+        if not key:
             yield NullCheckpointStore()
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         store = CheckpointStore(self.folder / f"{name}-{key[:24]}", key)
-        # One that is there needs no reservation, and does not change any more.
+        # A finished part needs no reservation: it does not change any more.
         if store.load(name) is not None:
             yield store
             return
@@ -50,5 +55,12 @@ class SharedParts:
 class NullSharedParts(SharedParts):
     """Shares nothing."""
 
+    enabled = False
+
     def __init__(self) -> None:
-        super().__init__(Path(), {})
+        super().__init__(Path())
+
+    @contextmanager
+    def reserved(self, name: str, key: str) -> Iterator[CheckpointStore]:
+        """Yield a store that keeps nothing."""
+        yield NullCheckpointStore()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -126,10 +125,6 @@ class TeacherConfig(ComponentConfig):
     def has_predictions(self) -> bool:
         """Whether the teacher predicts anything; ``none`` does not."""
         return True
-
-    def files(self) -> list[Path]:
-        """Return the files that the teacher reads; missing ones are left out."""
-        return []
 
     def build(self, in_dim: int, num_classes: int) -> Teacher:
         """Make the teacher; its random start is drawn from torch's generator."""

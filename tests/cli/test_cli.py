@@ -18,7 +18,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from dgl_rbm import __version__, load_run
+from dgl_rbm import Run, __version__
 from dgl_rbm.cli import app
 from dgl_rbm.console.doctor import _where
 from dgl_rbm.console.memory import explain_out_of_memory
@@ -68,7 +68,7 @@ def test_distill_json_is_the_metrics_file(tmp_path: Path) -> None:
     assert result.exit_code == 0
     metrics = json.loads(result.stdout)
     assert metrics == json.loads((folder / "metrics.json").read_text())
-    assert metrics["student"]["kind"] == "mlp"
+    assert metrics.student.kind == "mlp"
 
 
 def test_files_of_a_run(run: Path) -> None:
@@ -120,7 +120,7 @@ def test_brackets_and_list_positions_are_taken_as_they_are(tmp_path: Path) -> No
     two = ["--encoder=none+diffusion", "--set=encoder.1.dim=3", "--student=mlp"]
     output = invoke(*QUICK, *two, f"--out={folder}")
     assert f"dgl-rbm evaluate {folder}" in output
-    assert load_run(folder).predictor.encodings.dim == 3
+    assert Run.load(folder).predictor.encodings.dim == 3
 
 
 def test_stopped_runs_of_other_options_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_predict_reads_rows_from_files(run: Path, tmp_path: Path, ending: str) -
     output = invoke("predict", str(run), str(path), "--out", str(tmp_path / "out.csv"))
     assert "every row is taken for a node without known neighbours" in " ".join(output.split())
     written = pd.read_csv(tmp_path / "out.csv")
-    expected = load_run(run).predictor.predict_proba(rows())
+    expected = Run.load(run).predictor.predict_proba(rows())
     np.testing.assert_allclose(written.drop(columns="label").to_numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
     assert written["label"].tolist() == expected.argmax(1).tolist()
 
@@ -280,7 +280,7 @@ def test_predict_explains_a_damaged_array(run: Path, tmp_path: Path) -> None:
 
 
 def test_predict_uses_ids_and_neighbours(run: Path, tmp_path: Path) -> None:
-    predictor = load_run(run).predictor
+    predictor = Run.load(run).predictor
     known = predictor.encodings.node_ids[:5].tolist()
     frame = pd.DataFrame(rows()).assign(node_id=known)
     frame.to_csv(tmp_path / "ids.csv", index=False)
@@ -304,7 +304,7 @@ def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
     graph = dgl.graph(task.graph.edges(), num_nodes=task.graph.num_nodes())
     graph.ndata["feat"] = task.features
     dgl.save_graphs(str(tmp_path / "graph.bin"), [graph])
-    saved = load_run(run)
+    saved = Run.load(run)
     invoke("predict", str(run), str(tmp_path / "graph.bin"), "--out", str(tmp_path / "out.npy"))
     expected = torch.softmax(student_logits(saved.student, saved.predictor.encodings, task), dim=1)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected.numpy(), rtol=1e-4, atol=1e-6)

@@ -169,8 +169,8 @@ def test_a_saved_student_predicts_without_dgl(saved: Path) -> None:
 import sys
 sys.modules["dgl"] = None
 import numpy as np
-from dgl_rbm import load_run
-predictor = load_run(sys.argv[1]).predictor
+from dgl_rbm import Run
+predictor = Run.load(sys.argv[1]).predictor
 print(predictor.predict_proba(np.ones((2, 64)), neighbors=[[0, 1], []]).sum().item())
 """
     done = python(code, str(saved))

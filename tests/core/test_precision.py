@@ -205,6 +205,6 @@ def test_scores_on_digits_are_close_to_those_in_float32(kind: str) -> None:
         training = {"epochs": 30, "averaging": 0.0, "precision": precision}
         teacher = {"kind": "sage", "hidden_dim": 32, "training": {"epochs": 30, "precision": precision}}
         result = Distiller(teacher=teacher, student=kind, training=training, device="cpu").fit("digits")
-        accuracy[precision] = [result.metrics[part]["test_accuracy"] for part in ("teacher", "student")]
+        accuracy[precision] = [model.test_accuracy for model in (result.metrics.teacher, result.metrics.student)]
     assert accuracy["bf16"] == pytest.approx(accuracy["float32"], abs=0.03)
     assert min(accuracy["float32"]) > 0.9

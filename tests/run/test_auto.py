@@ -13,7 +13,7 @@ from dgl_rbm import NodeTask
 from dgl_rbm.console.summary import print_comparison
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.run import load_run
+from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.callbacks import Callback
 
 from .conftest import quick_distiller
@@ -28,16 +28,16 @@ def automatic(*candidates: Any, **options: Any) -> Any:
 
 def test_the_best_on_validation_is_kept_and_is_what_it_would_be_alone(task: NodeTask) -> None:
     result = automatic(*CANDIDATES).fit(task)
-    records = result.metrics["candidates"]
+    records = result.metrics.candidates
     alone = [quick_distiller(student=candidate).fit(task) for candidate in CANDIDATES]
     labels = task.val_labels()
     for record, other in zip(records, alone, strict=True):
-        assert record["kind"] == other.metrics["student"]["kind"]
-        assert record["val_accuracy"] == pytest.approx(other.metrics["student"]["val_accuracy"])
+        assert record.kind == other.metrics.student.kind
+        assert record.val_accuracy == pytest.approx(other.metrics.student.val_accuracy)
         loss = torch.nn.functional.cross_entropy(other.student_logits[task.val_idx], labels)
-        assert record["val_loss"] == pytest.approx(float(loss), rel=1e-4)
-        assert record["active_parameters"] == other.student.num_active_parameters()
-    keys = [(record["val_accuracy"], -record["val_loss"]) for record in records]
+        assert record.val_loss == pytest.approx(float(loss), rel=1e-4)
+        assert record.active_parameters == other.student.num_active_parameters()
+    keys = [(record.val_accuracy, -record.val_loss) for record in records]
     best = keys.index(max(keys))
     for name, tensor in alone[best].student.state_dict().items():
         assert torch.equal(tensor, result.student.state_dict()[name]), name
@@ -49,7 +49,7 @@ def test_test_labels_do_not_choose(task: NodeTask) -> None:
     first = automatic(*CANDIDATES).fit(task)
     task._labels[task.test_idx] = (task._labels[task.test_idx] + 1) % task.num_classes
     second = automatic(*CANDIDATES).fit(task)
-    assert first.metrics["candidates"] == second.metrics["candidates"]
+    assert first.metrics.candidates == second.metrics.candidates
     assert first.config.student == second.config.student
 
 
@@ -72,7 +72,7 @@ def test_a_stopped_choice_continues_to_the_same_result(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(StopInSecond(), out=tmp_path)
     resumed = run(out=tmp_path)
-    assert resumed.metrics["candidates"] == expected.metrics["candidates"]
+    assert resumed.metrics.candidates == expected.metrics.candidates
     for name, tensor in expected.student.state_dict().items():
         assert torch.equal(tensor, resumed.student.state_dict()[name]), name
     assert resumed.history == expected.history
@@ -81,10 +81,10 @@ def test_a_stopped_choice_continues_to_the_same_result(tmp_path: Path) -> None:
 def test_a_candidate_that_diverges_is_left_out(task: NodeTask, tmp_path: Path) -> None:
     diverging = {"kind": "rbm", "hidden_dim": 8, "commitment_weight": 1e39}
     result = automatic(diverging, NARROW).fit(task)
-    failed, kept = result.metrics["candidates"]
-    assert failed["val_accuracy"] is None
-    assert "loss" in failed["error"]
-    assert result.metrics["student"]["kind"] == kept["kind"] == "mlp"
+    failed, kept = result.metrics.candidates
+    assert failed.val_accuracy is None
+    assert "loss" in failed.error
+    assert result.metrics.student.kind == kept.kind == "mlp"
     console = Console(record=True, width=120)
     print_comparison(console, result.metrics, tmp_path)
     assert "diverged" in console.export_text()
@@ -95,7 +95,7 @@ def test_a_candidate_that_diverges_is_left_out(task: NodeTask, tmp_path: Path) -
 def test_a_saved_run_is_that_of_the_winner(task: NodeTask, tmp_path: Path) -> None:
     result = automatic(*CANDIDATES).fit(task)
     folder = result.save(tmp_path / "run")
-    again = load_run(folder)
+    again = Run.load(folder)
     rows = result.inputs([0, 1, 2])
     assert torch.equal(again.predictor.student.logits(rows), result.student.logits(rows))
     console = Console(record=True, width=120)

@@ -9,14 +9,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from dgl_rbm import Callback, DistillationResult, NodeTask, load_run
+from dgl_rbm import Callback, NodeTask, Run
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.console.summary import print_comparison
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import encoders
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.fingerprint import part_keys
+from dgl_rbm.run.fingerprint import graph_digest
+from dgl_rbm.run.parts import stages_of
 from dgl_rbm.run.selection import choose
+from dgl_rbm.run.stages import stage_key
 
 from .conftest import community_task, quick_distiller
 from .test_leaks import with_garbage_test_labels, with_garbage_unseen_part
@@ -29,9 +31,9 @@ def automatic(**options: Any) -> Any:
     return quick_distiller(**{"encoder": {"kind": "auto", "candidates": CANDIDATES, "judge": JUDGE}} | options)
 
 
-def chosen(result: DistillationResult) -> int:
-    records = result.metrics["encoder"]["candidates"]
-    ranks = [(record["val_accuracy"], -record["val_loss"]) for record in records]
+def chosen(result: Run) -> int:
+    records = result.metrics.encoder.candidates
+    ranks = [(record.val_accuracy, -record.val_loss) for record in records]
     return ranks.index(max(ranks))
 
 
@@ -40,13 +42,13 @@ def chosen(result: DistillationResult) -> int:
 def test_the_best_is_kept_and_the_run_is_as_if_it_had_been_named(setting: str, regularizer: str) -> None:
     task = community_task(setting)
     result = automatic(student="rbm", regularizer=regularizer).fit(task)
-    records = result.metrics["encoder"]["candidates"]
-    assert [record["kind"] for record in records] == ["none", "diffusion", "soft_labels"]
+    records = result.metrics.encoder.candidates
+    assert [record.kind for record in records] == ["none", "diffusion", "soft_labels"]
     for record, candidate in zip(records, CANDIDATES, strict=True):
         judged = quick_distiller(student=JUDGE, encoder=candidate, regularizer=regularizer).fit(task)
-        assert record["val_accuracy"] == pytest.approx(judged.metrics["student"]["val_accuracy"])
+        assert record.val_accuracy == pytest.approx(judged.metrics.student.val_accuracy)
         loss = torch.nn.functional.cross_entropy(judged.student_logits[task.val_idx], task.val_labels())
-        assert record["val_loss"] == pytest.approx(float(loss), rel=1e-4)
+        assert record.val_loss == pytest.approx(float(loss), rel=1e-4)
     named = quick_distiller(student="rbm", encoder=CANDIDATES[chosen(result)], regularizer=regularizer).fit(task)
     assert result.config.encoder == named.config.encoder
     assert torch.equal(result.encodings.values, named.encodings.values)
@@ -59,7 +61,7 @@ def test_neither_test_labels_nor_unseen_nodes_choose() -> None:
         automatic().fit(task) for task in (clean, with_garbage_test_labels(clean), with_garbage_unseen_part(clean))
     ]
     for other in results[1:]:
-        assert other.metrics["encoder"]["candidates"] == results[0].metrics["encoder"]["candidates"]
+        assert other.metrics.encoder.candidates == results[0].metrics.encoder.candidates
         for name, tensor in results[0].student.state_dict().items():
             assert torch.equal(tensor, other.student.state_dict()[name]), name
 
@@ -80,9 +82,9 @@ def test_a_stopped_choice_continues_to_the_same_result(tmp_path: Path, task: Nod
         automatic(callbacks=[StopInSecond()]).fit(task, out=tmp_path / "stopped")
     resumed = automatic().fit(task, out=tmp_path / "stopped")
     assert torch.equal(resumed.student_logits, whole.student_logits)
-    assert resumed.metrics["encoder"]["candidates"] == whole.metrics["encoder"]["candidates"]
+    assert resumed.metrics.encoder.candidates == whole.metrics.encoder.candidates
     again = automatic().fit(task, out=tmp_path / "stopped")
-    assert again.metrics["encoder"]["candidates"] == whole.metrics["encoder"]["candidates"]
+    assert again.metrics.encoder.candidates == whole.metrics.encoder.candidates
 
 
 def test_runs_share_the_choice_where_all_that_it_depends_on_is_the_same(tmp_path: Path, task: NodeTask) -> None:
@@ -102,31 +104,32 @@ def test_runs_share_the_choice_where_all_that_it_depends_on_is_the_same(tmp_path
 
 def test_what_is_reused_is_counted_once(tmp_path: Path, task: NodeTask) -> None:
     runs = [automatic(student=student).fit(task, shared=tmp_path) for student in ("mlp", "rbm")]
-    first, second = (run.metrics["seconds"] for run in runs)
+    first, second = (run.metrics.seconds for run in runs)
     for stage in ("regularizer", "encoder", "teacher"):
         assert second[stage] == pytest.approx(first[stage], abs=1e-3), stage
 
 
 def test_the_setting_is_a_part_of_what_a_choice_depends_on() -> None:
     observed = community_task().observed()
-    keys = [
-        part_keys(resolve_config({"encoder": encoder, "setting": setting}), observed, torch.device("cpu"))["encodings"]
+    configs = [
+        resolve_config({"encoder": encoder, "setting": setting})
         for encoder in ("auto", "soft_labels")
         for setting in ("transductive", "inductive")
     ]
+    keys = [stage_key(stages_of(config).encodings, config, [graph_digest(observed)]) for config in configs]
     assert keys[0] != keys[1]
     assert keys[2] == keys[3]
 
 
 def test_a_saved_run_holds_the_chosen_encoder_and_says_how_the_others_did(tmp_path: Path, task: NodeTask) -> None:
     result = automatic(student="mlp").fit(task)
-    spent = result.metrics["seconds"]
+    spent = result.metrics.seconds
     # The judges' trainings are the encoder's time and not the student's.
     assert 0 < spent["student"] < spent["encoder"]
     result.save(tmp_path)
-    saved = load_run(tmp_path)
+    saved = Run.load(tmp_path)
     kinds = [part["kind"] for part in result.config.to_values()["encoder"]]
-    assert kinds == [saved.metrics["encoder"]["kind"]] == [encoders.resolve(CANDIDATES[chosen(result)]).kind]
+    assert kinds == [saved.metrics.encoder.kind] == [encoders.resolve(CANDIDATES[chosen(result)]).kind]
     x = result.inputs([0, 1])
     assert torch.equal(saved.student.logits(x), result.student.logits(x))
     console = Console(width=100, record=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import dgl_rbm
-from dgl_rbm import Callback, DistillationResult, Distiller, NodeTask, load_run
+from dgl_rbm import Callback, Distiller, NodeTask, Run
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.encoders.base import Encoder, EncoderOutput
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
@@ -41,22 +41,22 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def finished() -> DistillationResult:
+def finished() -> Run:
     return quick_distiller(student="rbm").fit(community_task("inductive"))
 
 
-def test_a_run_learns_and_reports_what_it_must(finished: DistillationResult) -> None:
+def test_a_run_learns_and_reports_what_it_must(finished: Run) -> None:
     for section, names in METRICS.items():
-        values = finished.metrics[section] if section else finished.metrics
+        values = finished.metrics.to_values()[section] if section else finished.metrics.to_values()
         assert set(names) <= set(values), section
-    assert finished.metrics["student"]["test_accuracy"] > 0.8
-    assert finished.metrics["student"]["active_parameters"] < finished.metrics["student"]["parameters"]
-    assert finished.metrics["student"]["latency"]["p50_us"] > 0
-    assert finished.metrics["teacher"]["latency"]["fetched_rows"] > 1
-    json.dumps(finished.metrics)
+    assert finished.metrics.student.test_accuracy > 0.8
+    assert finished.metrics.student.active_parameters < finished.metrics.student.parameters
+    assert finished.metrics.student.latency.p50_us > 0
+    assert finished.metrics.teacher.latency.fetched_rows > 1
+    json.dumps(finished.metrics.to_values())
 
 
-def test_metrics_can_be_computed_again_from_the_logits(finished: DistillationResult) -> None:
+def test_metrics_can_be_computed_again_from_the_logits(finished: Run) -> None:
     task = finished.task
     for role, logits in (("student", finished.student_logits), ("teacher", finished.teacher_logits)):
         labels, predicted = task.test_labels().tolist(), logits.argmax(1)[task.test_idx].tolist()
@@ -65,10 +65,10 @@ def test_metrics_can_be_computed_again_from_the_logits(finished: DistillationRes
         for node, label, guess in zip(task.test_idx.tolist(), labels, predicted, strict=True):
             hits[node in unseen].append(label == guess)
         shares = {key: sum(values) / len(values) for key, values in hits.items()}
-        metrics = finished.metrics[role]
-        assert metrics["test_accuracy"] == pytest.approx(shares[True])
-        assert metrics["observed_test_accuracy"] == pytest.approx(shares[False])
-        assert metrics["production_accuracy"] == pytest.approx(0.8 * shares[False] + 0.2 * shares[True])
+        metrics = getattr(finished.metrics, role)
+        assert metrics.test_accuracy == pytest.approx(shares[True])
+        assert metrics.observed_test_accuracy == pytest.approx(shares[False])
+        assert metrics.production_accuracy == pytest.approx(0.8 * shares[False] + 0.2 * shares[True])
 
 
 def test_macro_f1_equals_the_library_one() -> None:
@@ -111,14 +111,14 @@ def test_runs_are_bit_reproducible(setting: str) -> None:
 @pytest.mark.parametrize("teacher", [name for name in teachers.names() if name not in ("average", "logits", "none")])
 def test_every_teacher_distils(teacher: str, task: NodeTask) -> None:
     result = quick_distiller(teacher={"kind": teacher, "hidden_dim": 8, "training": {"epochs": 25}}, student="mlp")
-    assert result.fit(task).metrics["teacher"]["test_accuracy"] > 0.7
+    assert result.fit(task).metrics.teacher.test_accuracy > 0.7
 
 
 @pytest.mark.parametrize("regularizer", regularizers.names())
 @pytest.mark.parametrize("student", students.names())
 def test_every_student_and_regularizer_distils(student: str, regularizer: str, task: NodeTask) -> None:
     result = quick_distiller(student=student, regularizer=regularizer, training={"epochs": 40}).fit(task)
-    assert result.metrics["student"]["test_accuracy"] > 0.7
+    assert result.metrics.student.test_accuracy > 0.7
 
 
 def test_every_encoder_distils_alone_and_beside_others(task: NodeTask) -> None:
@@ -169,12 +169,12 @@ def test_instances_are_components_too(task: NodeTask, tmp_path: Path) -> None:
     result = quick_distiller(teacher=TwoHops(), student=student, encoder=Degrees(), regularizer="krd").fit(task)
     assert result.student is student
     assert result.encodings.dim == 1
-    assert result.metrics["teacher"]["test_accuracy"] > 0.7
+    assert result.metrics.teacher.test_accuracy > 0.7
     assert result.config.teacher.kind == "custom"
     folder = result.save(tmp_path / "run")
     with pytest.raises(ArtifactError, match="load_run\\(folder, student=instance\\)"):
-        load_run(folder)
-    again = load_run(folder, student=MLP(7, 3, hidden_dim=8, num_layers=2))
+        Run.load(folder)
+    again = Run.load(folder, student=MLP(7, 3, hidden_dim=8, num_layers=2))
     torch.testing.assert_close(again.student.logits(torch.ones(2, 7)), student.logits(torch.ones(2, 7)))
 
 
@@ -190,14 +190,14 @@ def test_precomputed_logits_are_a_teacher(task: NodeTask, tmp_path: Path) -> Non
     np.save(tmp_path / "logits.npy", logits.numpy())
     teacher = {"kind": "logits", "path": str(tmp_path / "logits.npy")}
     result = quick_distiller(teacher=teacher, regularizer="none").fit(task)
-    assert result.metrics["teacher"]["test_accuracy"] == 1.0
+    assert result.metrics.teacher.test_accuracy == 1.0
     with pytest.raises(ConfigError, match="asks the teacher again"):
         quick_distiller(teacher=teacher, regularizer="krd")
     folder = tmp_path / "run"
     quick_distiller(teacher=teacher, regularizer="none").fit(task, out=folder)
     np.save(tmp_path / "logits.npy", -logits.numpy())
     changed = quick_distiller(teacher=teacher, regularizer="none").fit(task, out=folder)
-    assert changed.metrics["teacher"]["test_accuracy"] == 0.0, "a checkpoint of other logits was used"
+    assert changed.metrics.teacher.test_accuracy == 0.0, "a checkpoint of other logits was used"
 
 
 def test_a_users_graph_keeps_its_data_and_names_its_fields(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_users_graph_keeps_its_data_and_names_its_fields(tmp_path: Path) -> No
     graph.ndata["x"], graph.ndata["y"] = parts["features"], parts["labels"]
     before = {name: tensor.clone() for name, tensor in graph.ndata.items()}
     result = quick_distiller(student="mlp").fit(graph, features="x", labels="y", split="0.5/0.2/0.3")
-    assert result.metrics["nodes"] == NODES
+    assert result.metrics.nodes == NODES
     assert set(graph.ndata) == set(before)
     assert all(torch.equal(graph.ndata[name], tensor) for name, tensor in before.items())
     assert not graph.edata
@@ -217,12 +217,12 @@ def test_a_users_graph_keeps_its_data_and_names_its_fields(tmp_path: Path) -> No
     assert torch.equal(saved.student_logits, result.student_logits)
 
 
-def test_saved_runs_predict_the_same(finished: DistillationResult, tmp_path: Path) -> None:
+def test_saved_runs_predict_the_same(finished: Run, tmp_path: Path) -> None:
     folder = finished.save(tmp_path / "run")
     names = {path.name for path in folder.iterdir()}
     expected = {"config.yaml", "metrics.json", "history.jsonl", "report.md"}
     assert names == expected | {f"{part}.safetensors" for part in ("student", "teacher", "encodings")}
-    run = load_run(folder)
+    run = Run.load(folder)
     task = finished.task
     observed = finished.encodings.node_ids
     raw = task.features[observed]
@@ -234,10 +234,10 @@ def test_saved_runs_predict_the_same(finished: DistillationResult, tmp_path: Pat
         run.predictor.predict_proba(task.features[task.unseen_idx], neighbors=neighbors),
         torch.softmax(finished.student_logits[task.unseen_idx], 1),
     )
-    assert run.metrics == json.loads(json.dumps(finished.metrics))
+    assert run.metrics == finished.metrics
 
 
-def test_predictors_explain_wrong_requests(finished: DistillationResult) -> None:
+def test_predictors_explain_wrong_requests(finished: Run) -> None:
     predictor = finished.predictor
     with pytest.raises(DataError, match="have 2 columns; this run was trained on 6"):
         predictor.predict(torch.ones(1, 2))
@@ -249,17 +249,17 @@ def test_predictors_explain_wrong_requests(finished: DistillationResult) -> None
 
 
 @pytest.mark.parametrize("name", ["student.safetensors", "encodings.safetensors", "metrics.json"])
-def test_damaged_runs_are_refused(finished: DistillationResult, tmp_path: Path, name: str) -> None:
+def test_damaged_runs_are_refused(finished: Run, tmp_path: Path, name: str) -> None:
     folder = finished.save(tmp_path / "run")
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match="truncated"):
-        load_run(folder)
+        Run.load(folder)
     (folder / name).unlink()
     with pytest.raises(ArtifactError):
-        load_run(folder)
+        Run.load(folder)
     with pytest.raises(ArtifactError, match="does not exist"):
-        load_run(tmp_path / "absent")
+        Run.load(tmp_path / "absent")
 
 
 class Watcher(Callback):
@@ -330,7 +330,7 @@ def test_seconds_of_a_stage_count_what_came_before_a_stop(tmp_path: Path, task: 
 
     with pytest.raises(KeyboardInterrupt):
         quick_distiller(callbacks=[Slow(), StopIn("student", 5)]).fit(task, out=tmp_path)
-    assert quick_distiller().fit(task, out=tmp_path).metrics["student"]["seconds"] > 0.5
+    assert quick_distiller().fit(task, out=tmp_path).metrics.student.seconds > 0.5
 
 
 def test_checkpoints_of_other_options_or_data_are_not_used(tmp_path: Path, task: NodeTask) -> None:
@@ -347,12 +347,10 @@ def test_checkpoints_of_other_options_or_data_are_not_used(tmp_path: Path, task:
     assert not reused
     quick_distiller(student="mlp", seed=1, callbacks=[Recorder()]).fit(changed, out=tmp_path)
     assert {"teacher", "encoder", "student"} <= set(reused)
-    assert first.metrics["seed"] == 0
+    assert first.metrics.seed == 0
 
 
-def test_saving_over_a_run_never_mixes_two(
-    finished: DistillationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_over_a_run_never_mixes_two(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished.save(tmp_path / "run")
 
     def fail(*_: object) -> str:
@@ -362,13 +360,13 @@ def test_saving_over_a_run_never_mixes_two(
     with pytest.raises(OSError, match="disk full"):
         finished.save(folder)
     with pytest.raises(ArtifactError, match="holds no finished run"):
-        load_run(folder)
+        Run.load(folder)
 
 
-def test_results_and_saved_runs_show_themselves_in_a_line(finished: DistillationResult, tmp_path: Path) -> None:
+def test_results_and_saved_runs_show_themselves_in_a_line(finished: Run, tmp_path: Path) -> None:
     assert "rbm from sage on communities, inductive" in repr(finished)
     assert len(repr(finished)) < 200
-    assert len(repr(load_run(finished.save(tmp_path / "run")))) < 400
+    assert len(repr(Run.load(finished.save(tmp_path / "run")))) < 400
 
 
 class Returns(nn.Module):
@@ -432,9 +430,9 @@ def test_options_are_checked_before_work_starts() -> None:
 def test_cora_end_to_end(real_data: Path, setting: str, teacher: float, student: float) -> None:
     # The inductive setting hides all 1,000 test nodes, and with them more than half of the edges.
     result = Distiller(setting=setting, training={"epochs": 60}).fit("cora")
-    assert result.metrics["nodes"] == 2708
-    assert result.metrics["teacher"]["test_accuracy"] > teacher
-    assert result.metrics["student"]["test_accuracy"] > student
+    assert result.metrics.nodes == 2708
+    assert result.metrics.teacher.test_accuracy > teacher
+    assert result.metrics.student.test_accuracy > student
 
 
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
@@ -447,7 +445,7 @@ def test_inputs_of_nodes_give_the_runs_own_logits(setting: str) -> None:
         result.inputs([0, -1, 90])
 
 
-def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: DistillationResult, tmp_path: Path) -> None:
+def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: Run, tmp_path: Path) -> None:
     from dgl_rbm.runtime.checkpoint import read_state, write_state
 
     folder = finished.save(tmp_path / "run")
@@ -456,7 +454,7 @@ def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: Distillat
     header.pop("format")
     write_state(folder / "student.safetensors", state, student=json.dumps(config), **header)
     with pytest.raises(ArtifactError, match=r"kind 'residual'[\s\S]*Import the module that registers it"):
-        load_run(folder)
+        Run.load(folder)
 
 
 @pytest.mark.parametrize(("setting", "teaches"), [("transductive", True), ("inductive", False)])

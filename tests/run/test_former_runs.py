@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from dgl_rbm import load_run
+from dgl_rbm import Run
 from dgl_rbm.config import read_yaml
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.evaluate import evaluate_saved
 
 FORMER = Path(__file__).resolve().parents[1] / "fixtures" / "run-of-0.1.0"
 
 
 def test_it_predicts_what_it_predicted() -> None:
     expected = np.load(FORMER / "expected.npz")
-    predictor = load_run(FORMER).predictor
+    predictor = Run.load(FORMER).predictor
     found = predictor.predict_proba(expected["rows"], neighbors=[[0, 1], [2], []])
     np.testing.assert_allclose(found.numpy(), expected["probabilities"], rtol=1e-5, atol=1e-6)
 
 
 def test_it_has_the_scores_that_it_had() -> None:
     before = json.loads((FORMER / "metrics.json").read_text())
-    now = evaluate_saved(FORMER)
+    now = Run.load(FORMER).evaluate().model_dump(exclude_none=True)
     for role in ("teacher", "student"):
         for name, value in now[role].items():
             assert value == before[role][name], (role, name)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgl_rbm import DistillationResult, NodeTask
+from dgl_rbm import NodeTask, Run
 from dgl_rbm.registry import encoders, students
+from dgl_rbm.run.metrics import RunMetrics
 
 from .conftest import CLASSES, NODES, community_arrays, community_task, quick_distiller
 
@@ -23,7 +24,7 @@ COMBINATIONS += [("mlp", "none", "edge_consistency")]
 COMBINATIONS += [("mlp", encoder, "none") for encoder in encoders.names() if encoder != "diffusion"]
 
 
-def weights(result: DistillationResult) -> dict[str, Tensor]:
+def weights(result: Run) -> dict[str, Tensor]:
     """Return every tensor that was learnt."""
     learnt = {f"student {name}": tensor for name, tensor in result.student.state_dict().items()}
     learnt |= {f"encodings {name}": tensor for name, tensor in result.encodings.state_dict().items()}
@@ -31,23 +32,23 @@ def weights(result: DistillationResult) -> dict[str, Tensor]:
     return learnt
 
 
-def assert_identical(left: DistillationResult, right: DistillationResult) -> None:
+def assert_identical(left: Run, right: Run) -> None:
     for name, tensor in weights(left).items():
         assert torch.equal(tensor, weights(right)[name]), name
     assert left.history == right.history
 
 
-def run(task: NodeTask, student: str, encoder: str, regularizer: str) -> DistillationResult:
+def run(task: NodeTask, student: str, encoder: str, regularizer: str) -> Run:
     return quick_distiller(student=student, encoder=QUICK.get(encoder, encoder), regularizer=regularizer).fit(task)
 
 
-def without_test_scores(metrics: dict[str, Any]) -> dict[str, Any]:
+def without_test_scores(metrics: RunMetrics) -> dict[str, Any]:
     """Return the metrics that must not depend on test labels; times vary from run to run."""
-    timed = ("seconds", "latency")
+    timed, values = ("seconds", "latency"), metrics.to_values()
     return {
-        role: {k: v for k, v in metrics[role].items() if "test" not in k and "production" not in k and k not in timed}
+        role: {k: v for k, v in values[role].items() if "test" not in k and "production" not in k and k not in timed}
         for role in ("teacher", "student")
-    } | {"agreement": metrics["agreement"], "candidates": metrics.get("candidates")}
+    } | {"agreement": metrics.agreement, "candidates": metrics.candidates}
 
 
 @pytest.mark.parametrize(("student", "encoder", "regularizer"), COMBINATIONS)
@@ -60,7 +61,7 @@ def test_garbage_test_labels_change_nothing_but_the_score(
     second = run(with_garbage_test_labels(clean), student, encoder, regularizer)
     assert_identical(first, second)
     assert without_test_scores(first.metrics) == without_test_scores(second.metrics)
-    assert first.metrics["student"]["test_accuracy"] != second.metrics["student"]["test_accuracy"]
+    assert first.metrics.student.test_accuracy != second.metrics.student.test_accuracy
 
 
 def with_garbage_unseen_part(clean: NodeTask) -> NodeTask:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgl_rbm import Callback, DistillationResult, Distiller, NodeTask, RunContext, load_run
+from dgl_rbm import Callback, Distiller, NodeTask, Run, RunContext
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.registry import regularizers
@@ -48,7 +48,7 @@ def small_student(values: dict[str, Any]) -> dict[str, Any]:
     return {"hidden_dim": 6, "dropout": 0.1} | ({"pretrain_epochs": 2} if values["kind"] == "rbm" else {})
 
 
-def quick(method: str, task: NodeTask, out: Path | None = None, **overrides: Any) -> DistillationResult:
+def quick(method: str, task: NodeTask, out: Path | None = None, **overrides: Any) -> Run:
     """Run `method` as a whole but with few epochs and narrow layers."""
     values = load_method(method).values(task.name, task.setting)
     options: dict[str, Any] = {
@@ -65,7 +65,7 @@ def quick(method: str, task: NodeTask, out: Path | None = None, **overrides: Any
 
 
 @cache
-def finished(method: str, setting: str) -> DistillationResult:
+def finished(method: str, setting: str) -> Run:
     return quick(method, community_task(setting))
 
 
@@ -73,11 +73,11 @@ def finished(method: str, setting: str) -> DistillationResult:
 def test_every_method_runs(method: str) -> None:
     result = finished(method, "inductive")
     values = load_method(method).values()
-    kept = result.metrics["student"]["kind"]
+    kept = result.metrics.student.kind
     assert kept in ("mlp", "rbm") if values["student"]["kind"] == "auto" else kept == values["student"]["kind"]
-    assert result.metrics["teacher"]["kind"] == values["teacher"]["kind"]
+    assert result.metrics.teacher.kind == values["teacher"]["kind"]
     assert torch.isfinite(result.student_logits).all()
-    assert ("test_accuracy" in result.metrics["teacher"]) == (values["teacher"]["kind"] != "none")
+    assert (result.metrics.teacher.test_accuracy is not None) == (values["teacher"]["kind"] != "none")
     recorded = {name for entry in result.history if entry["stage"] == "student" for name in entry}
     assert recorded & set(regularizers.names()) == {part["kind"] for part in values["regularizer"]} - {"none"}
 
@@ -89,7 +89,7 @@ def test_garbage_test_labels_change_nothing_but_the_score(setting: str, method: 
     second = quick(method, with_garbage_test_labels(first.task))
     assert_identical(first, second)
     assert without_test_scores(first.metrics) == without_test_scores(second.metrics)
-    assert first.metrics["student"]["test_accuracy"] != second.metrics["student"]["test_accuracy"]
+    assert first.metrics.student.test_accuracy != second.metrics.student.test_accuracy
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -101,8 +101,8 @@ def test_a_garbage_unseen_part_gives_a_bit_identical_student(method: str) -> Non
 def test_a_method_without_a_teacher_is_saved_and_read_back(tmp_path: Path) -> None:
     result = finished("cohop", "inductive")
     assert "teacher" not in repr(result).split("test accuracy")[1]
-    run = load_run(result.save(tmp_path / "run"))
-    assert run.metrics["agreement"] is None
+    run = Run.load(result.save(tmp_path / "run"))
+    assert run.metrics.agreement is None
     ids = result.encodings.node_ids
     raw = result.task.features[ids]
     assert raw.shape[1] == run.predictor.num_features
@@ -165,6 +165,6 @@ def test_without_a_teacher_a_student_has_the_default_width_and_depth() -> None:
     config: Any = result.config.student
     assert (config.hidden_dim, config.num_layers) == (128, 2)
     assert result.teacher_logits.shape == (result.task.graph.num_nodes(), 0)
-    assert result.metrics["agreement"] is None
-    assert result.metrics["teacher"]["parameters"] == 0
-    assert result.metrics["teacher"]["latency"] is None
+    assert result.metrics.agreement is None
+    assert result.metrics.teacher.parameters == 0
+    assert result.metrics.teacher.latency is None

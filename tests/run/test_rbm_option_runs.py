@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgl_rbm import Distiller, load_run
+from dgl_rbm import Distiller, Run
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.runtime.callbacks import Callback
 
@@ -61,7 +61,7 @@ def test_a_saved_run_comes_back(setting: str, tmp_path: Path) -> None:
     result = distiller(setting=setting).fit(community_task(setting))
     result.save(tmp_path / "run")
     assert result.config.student.encoding_dim == 5
-    saved = load_run(tmp_path / "run")
+    saved = Run.load(tmp_path / "run")
     x = result.inputs(list(range(10)))
     assert torch.equal(saved.predictor.student.logits(x), result.student.logits(x))
     one = saved.predictor.student.logits(x[:1])

@@ -83,7 +83,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> No
         assert_identical(whole, resumed)
         assert torch.equal(whole.student_logits, resumed.student_logits)
         assert torch.equal(whole.teacher_logits, resumed.teacher_logits)
-        assert whole.metrics.get("candidates") == resumed.metrics.get("candidates")
+        assert whole.metrics.candidates == resumed.metrics.candidates
 
 
 def test_a_chosen_number_of_experts_differs_from_that_of_a_new_student() -> None:
@@ -100,4 +100,4 @@ def test_what_must_stay_unknown_changes_nothing(name: str, garbage: Any) -> None
     distiller = quick_distiller(encoder=encoder, **OPTIONS[name])
     runs = [distiller.fit(task, latency_of=()) for task in (clean, garbage(clean))]
     assert_identical(*runs)
-    assert runs[0].metrics.get("candidates") == runs[1].metrics.get("candidates")
+    assert runs[0].metrics.candidates == runs[1].metrics.candidates

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dgl_rbm import Distiller, make_task
+from dgl_rbm import Distiller, Run, make_task
 from dgl_rbm.commands.base import gather
 from dgl_rbm.console.describe import commented_yaml
 from dgl_rbm.data.dgl_compat import dgl
@@ -22,8 +22,8 @@ from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.errors import ArtifactError, ConfigError, TimeBudgetError, TrainingError
 from dgl_rbm.registry import teachers
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.fingerprint import fingerprint
-from dgl_rbm.run.run import load_teacher_state
+from dgl_rbm.run.parts import TEACHER
+from dgl_rbm.run.stages import stage_key
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import CheckpointStore
 from dgl_rbm.runtime.context import RunContext
@@ -281,11 +281,11 @@ def test_a_whole_run_is_saved_and_loaded(tmp_path: Path) -> None:
     distiller = Distiller(teacher=teacher, regularizer={"kind": "krd", "noise_samples": 2}, **QUICK)
     result = distiller.fit(small_task(), out=tmp_path / "run")
     result.save(tmp_path / "run")
-    assert result.metrics["teacher"]["kind"] == "average"
-    assert result.metrics["teacher"]["latency"] is not None
-    state, logits = load_teacher_state(tmp_path / "run")
-    assert equal(state, result.teacher.state_dict())
-    assert torch.equal(logits, result.teacher_logits)
+    assert result.metrics.teacher.kind == "average"
+    assert result.metrics.teacher.latency is not None
+    saved = Run.load(tmp_path / "run")
+    assert equal(saved.teacher.state_dict(), result.teacher.state_dict())
+    assert torch.equal(saved.teacher_logits, result.teacher_logits)
     # All the way round: model to values to YAML to model.
     for text in (yaml.safe_dump(result.config.to_values()), commented_yaml(resolve_config({"teacher": teacher}))):
         assert resolve_config(yaml.safe_load(text) | {"dataset": "digits"}).teacher == result.config.teacher
@@ -320,13 +320,13 @@ def test_the_command_line_sets_options_of_members(tmp_path: Path) -> None:
             gather(file, ["teacher.training.epochs=3"], teacher=option)
 
 
-def test_files_of_members_belong_to_the_fingerprint(tmp_path: Path) -> None:
+def test_files_of_members_belong_to_the_key_of_the_teacher(tmp_path: Path) -> None:
     path, prints = tmp_path / "scores.npy", []
     spec = ["sage", {"kind": "logits", "path": str(path)}]
-    config, observed = resolve_config({"teacher": spec, "regularizer": "none"}), small_task().observed()
+    config = resolve_config({"teacher": spec, "regularizer": "none"})
     for value in (0.0, 1.0, 0.0):
         np.save(path, np.full((40, 2), value))
-        prints.append(fingerprint(config, observed))
+        prints.append(stage_key(TEACHER, config, []))
     assert prints[0] == prints[2] != prints[1]
 
 
@@ -393,8 +393,7 @@ def test_fitted_weights_survive_a_run_that_is_saved(tmp_path: Path) -> None:
     spec = {"kind": "average", "members": [member("sage"), member("gcn", epochs=1)], "weights": "validation"}
     result = Distiller(teacher=spec, student="mlp", encoder="none", training={"epochs": 2}).fit("digits")
     folder = result.save(tmp_path / "run")
-    teacher = as_teacher(spec, 64, 10)
-    teacher.load_state_dict(load_teacher_state(folder)[0])
+    teacher = Run.load(folder).teacher
     assert isinstance(teacher, AverageTeacher)
     assert teacher.weights == result.teacher.weights  # type: ignore[attr-defined]
     assert teacher.weights[0] > 0.5

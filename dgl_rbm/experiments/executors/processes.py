@@ -79,7 +79,7 @@ def _run(cell: Cell, out: Path, partial: Path) -> dict[str, Any]:
     try:
         distiller = Distiller.from_config(cell.config)
         result = distiller.fit(out=partial, shared=out / "shared", latency_of=("student",))
-        metrics = keep_metrics(out, cell, result.metrics)
+        metrics = keep_metrics(out, cell, result.metrics.to_values())
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise

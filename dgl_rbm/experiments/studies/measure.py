@@ -15,11 +15,10 @@ from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_co
 from dgl_rbm.evaluation.latency import student_server
 from dgl_rbm.evaluation.timing import PredictionTime, interleaved_times
 from dgl_rbm.run.config import DistillConfig
-from dgl_rbm.run.fingerprint import part_keys
-from dgl_rbm.run.pipeline import Pipeline
-from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.run.parts import stages_of
+from dgl_rbm.run.pipeline import Pipeline, run_context
+from dgl_rbm.run.stages import stage_key
 from dgl_rbm.runtime.seeding import seeded
-from dgl_rbm.runtime.shared import SharedParts
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student, StudentConfig
 from dgl_rbm.teachers.resolve import as_teacher
@@ -66,17 +65,11 @@ class Bench:
 
     def encodings(self, config: DistillConfig) -> Encodings:
         """Return the encodings that students of `config` read."""
-        values = config.to_values()
-        # What any choice among encoders depends on, too.
-        parts = ("encoder", "teacher", "regularizer", "objective", "training")
-        key = str([values[part] for part in (parts if config.encodings_read_teacher else parts[:1])])
+        on_cpu = config.model_copy(update={"device": "cpu"})
+        key = stage_key(stages_of(on_cpu).encodings, on_cpu, [])
         if key not in self._encodings:
-            device = torch.device("cpu")
-            context = RunContext(seed=config.seed, device=device)
-            pipeline = Pipeline(self.task, config, context, {})
-            context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
-            fitted = pipeline.fit_teacher() if config.encodings_read_teacher else ()
-            self._encodings[key] = pipeline.fit_encodings(*fitted)
+            context = run_context(on_cpu, shared=self.out / "shared")
+            self._encodings[key] = Pipeline(self.task, on_cpu, context).encodings().encodings
         return self._encodings[key]
 
     def in_dim(self, config: DistillConfig) -> int:

@@ -29,7 +29,7 @@ from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.experiments.studies.report import StudyReport
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import students
-from dgl_rbm.run.run import is_finished, load_run
+from dgl_rbm.run.run import Run, is_finished
 from dgl_rbm.runtime.locks import locked
 from dgl_rbm.training.routing_record import expert_utilisation, top_experts
 
@@ -112,11 +112,11 @@ class RoutingStudy(Study):
                         )
                         result.save(folder)
                         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-                metrics = load_run(folder).metrics
+                metrics = Run.load(folder).metrics.to_values()
                 options.listener.on_cell(Outcome(cell, metrics, seconds=time.perf_counter() - start))
         finally:
             torch.set_num_threads(threads)
-        rows = [result_row(cell, load_run(folders[cell.key]).metrics) for cell in cells]
+        rows = [result_row(cell, Run.load(folders[cell.key]).metrics.to_values()) for cell in cells]
         write_results(options.out / "results.csv", rows)
         return rows
 
@@ -156,7 +156,7 @@ def _folder(cell: Cell, out: Path) -> Path:
 
 def _read(cell: Cell, out: Path) -> _Routed:
     folder = _folder(cell, out)
-    run = load_run(folder)
+    run = Run.load(folder)
     config = cell.config
     task = load_task(config.dataset, config.setting, config.seed)
     asked = torch.isin(task.test_idx, task.unseen_idx) if cell.setting == "inductive" else slice(None)

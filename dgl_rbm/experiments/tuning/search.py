@@ -28,15 +28,13 @@ from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.experiments.tuning.options import check_space, configured
 from dgl_rbm.experiments.tuning.space import Choices, Space
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.fingerprint import dataset_digest, part_keys, teacher_digest
-from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.run.fingerprint import dataset_digest, teacher_digest
+from dgl_rbm.run.metrics import CandidateRecord
+from dgl_rbm.run.pipeline import Pipeline, run_context
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import write_atomic
-from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.runtime.device import resolve_device
 from dgl_rbm.runtime.locks import locked
 from dgl_rbm.runtime.seeding import derive_seed
-from dgl_rbm.runtime.shared import SharedParts
 
 __all__ = ["Search", "Trial"]
 
@@ -170,7 +168,7 @@ class Search:
 
     def _try(self, params: dict[str, Any]) -> Trial:
         start = time.perf_counter()
-        records: list[dict[str, Any]] = []
+        records: list[CandidateRecord] = []
         try:
             for seed in self.seeds:
                 records.append(self._validated(params, seed))
@@ -179,23 +177,20 @@ class Search:
             if isinstance(error, ConfigError) and not params:
                 raise
             return Trial(params, None, None, [], time.perf_counter() - start, error.message)
-        accuracies = [record["val_accuracy"] for record in records]
-        loss = statistics.fmean(record["val_loss"] for record in records)
+        accuracies = [record.val_accuracy for record in records if record.val_accuracy is not None]
+        loss = statistics.fmean(record.val_loss for record in records if record.val_loss is not None)
         return Trial(params, statistics.fmean(accuracies), loss, accuracies, time.perf_counter() - start)
 
-    def _validated(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    def _validated(self, params: Mapping[str, Any], seed: int) -> CandidateRecord:
         config = configured(self.config, params, seed)
-        device = resolve_device(config.device)
         if config.dataset != self._tasks_of:
             self._tasks, self._tasks_of = {}, config.dataset
         if seed not in self._tasks:
             task = load_task(config.dataset, config.setting, seed)
             self._tasks[seed] = hide_validation(task, self.hide, seed) if self.hide else task
-        context = RunContext(seed=seed, device=device, callbacks=self.callbacks)
         task = self._tasks[seed]
-        pipeline = Pipeline(task, config, context, {})
-        context.shared = SharedParts(self.out / "shared", part_keys(config, pipeline.observed, device))
-        return pipeline.validate(task.test_labels() if self.hide else None)
+        context = run_context(config, callbacks=self.callbacks, shared=self.out / "shared")
+        return Pipeline(task, config, context).validate(task.test_labels() if self.hide else None)
 
     def _next(self) -> dict[str, Any]:
         """Return what to try, from the trials so far and their number."""

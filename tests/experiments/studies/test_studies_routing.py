@@ -19,7 +19,7 @@ from dgl_rbm.evaluation.scores import student_inputs
 from dgl_rbm.experiments.runner import Listener
 from dgl_rbm.experiments.studies.base import StudyOptions
 from dgl_rbm.experiments.studies.catalogue import load_study
-from dgl_rbm.run.run import load_run
+from dgl_rbm.run.run import Run
 from dgl_rbm.training.routing_record import top_experts
 
 Options = Callable[..., StudyOptions]
@@ -53,7 +53,7 @@ def test_numbers_figures_and_a_second_time(tiny: Options, tmp_path: Path) -> Non
     for cell in load_study("routing").cells(tiny(*changes, settings=["inductive"])):
         row = next(r for r in rows if (r["student"], int(r["seed"])) == (cell.variant, cell.seed))
         folder = tmp_path / "runs" / cell.key
-        run, config = load_run(folder), cell.config
+        run, config = Run.load(folder), cell.config
         task = load_task(config.dataset, config.setting, config.seed)
         # Unseen nodes alone, in the inductive setting.
         ids = task.unseen_idx
