@@ -59,22 +59,21 @@ class ComponentConfig(StrictConfig):
 
 
 def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
-    """Build `model` from `values`, turning pydantic's complaints into one `ConfigError`.
+    """Build `model` from `values`; raise pydantic's errors as one `ConfigError`.
 
     Parameters
     ----------
     model : type of BaseModel
         The config class.
     values : mapping
-        Field name to value, as read from YAML or given by the user.
+        Field name to value, from YAML or from the user.
     where : str
         The path of these values in the whole configuration, such as ``"student"``.
 
     Raises
     ------
     ConfigError
-        Naming every wrong field by its path, what was expected, and the nearest field name where a field
-        does not exist.
+        Naming every wrong field by its path, what was expected, and the nearest field name if a field does not exist.
     """
     try:
         return model.model_validate(dict(values))
@@ -127,16 +126,16 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
     Parameters
     ----------
     values : mapping
-        A nested configuration. A component given by its name alone (``student: rbm``) becomes a mapping when
-        one of its options is set.
+        A nested configuration. A component given by its name (``student: rbm``) becomes a mapping when one of its
+        options is set.
     overrides : iterable of str
-        ``"student.num_experts=6"``; the right side is read as YAML, so ``[a, b]``, ``null``, ``1e-3`` and
-        ``true`` mean what they say.
+        Such as ``"student.num_experts=6"``. The right side is parsed as YAML: ``[a, b]``, ``null``, ``1e-3``,
+        ``true``.
 
     Raises
     ------
     ConfigError
-        Where an assignment has no ``=`` or an empty path, or goes through a value that has no options.
+        If an assignment has no ``=`` or an empty path, or goes through a value without options.
     """
     result: dict[str, Any] = _copy(values)
     for assignment in overrides:
@@ -155,7 +154,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
 
 
 def _descend(owner: Any, key: str, path: str, assignment: str) -> Any:
-    """Return the options under `key`; a component given by name becomes a mapping that has room for them."""
+    """Return the options under `key`; a component given by name becomes a mapping."""
     index = _position(owner, key, assignment)
     inner = owner.get(key) if isinstance(owner, dict) else owner[index]
     if inner is None:
@@ -180,7 +179,7 @@ def _position(owner: Any, key: str, assignment: str) -> Any:
         return key
     if not key.isdecimal() or int(key) >= len(owner):
         raise ConfigError(
-            f"--set {assignment}: '{key}' is no position in a list of {len(owner)}.",
+            f"--set {assignment}: '{key}' is not a position in a list of {len(owner)}.",
             hint=f"Positions are 0 to {len(owner) - 1}: --set encoder.0.dim=32" if owner else "The list is empty.",
         )
     return int(key)
@@ -204,7 +203,7 @@ def _scalar(text: str, assignment: str) -> Any:
             f"--set {assignment}: the value is not valid YAML.", hint="Quote it: --set 'a.b=\"text\"'"
         ) from None
     if isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text; everyone who writes it means the number.
+        # YAML 1.1 parses 1e-3 as text.
         try:
             return float(value)
         except ValueError:
@@ -213,12 +212,12 @@ def _scalar(text: str, assignment: str) -> Any:
 
 
 def read_yaml(path: str | Path, what: str = "configuration file") -> dict[str, Any]:
-    """Read a configuration file, or another one that holds a mapping, which errors call `what`.
+    """Read a YAML file with a mapping, called `what` in errors.
 
     Raises
     ------
     ConfigError
-        Where the file is missing, is not YAML (names the line), or holds no mapping.
+        If the file is missing, is not YAML (names the line), or does not contain a mapping.
     """
     path = Path(path)
     try:
@@ -235,10 +234,10 @@ def read_yaml(path: str | Path, what: str = "configuration file") -> dict[str, A
         problem = getattr(error, "problem", None) or "it does not parse"
         raise ConfigError(f"The {what} '{path}'{place} is not valid YAML: {problem}.") from None
     except (ValueError, RecursionError) as error:
-        # PyYAML lets through what a date such as 2026-13-45 raises.
+        # PyYAML does not catch the error of a date such as 2026-13-45.
         raise ConfigError(f"The {what} '{path}' is not valid YAML: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"The {what} '{path}' holds a {type(values).__name__}, expected a mapping.")
+        raise ConfigError(f"The {what} '{path}' contains a {type(values).__name__}, expected a mapping.")
     return values

@@ -1,8 +1,8 @@
-"""Component names: from the word on the command line to the config class that builds the component.
+"""Registries: component names, as on the command line, and the config classes that they stand for.
 
-A built-in component's name is its module's file name, so the module is imported only when it is asked for.
+A built-in component is named like its module, which is imported when the component is first used.
 Other packages add components through entry points of the group ``dgl_rbm.<plural>``, such as
-``dgl_rbm.students``; a script adds one with the registry's `register` decorator.
+``dgl_rbm.students``; a script adds one with the decorator `Registry.register`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Registry(Generic[C]):
     what : str
         The kind in the singular: ``"student"``.
     package : str
-        The package whose modules are the built-in components.
+        Package of the built-in components.
     builtin : mapping of str to str
         Component name to the module that registers it: a module in `package`, or the full name of another.
     """
@@ -52,11 +52,11 @@ class Registry(Generic[C]):
         self._entry_points: dict[str, Any] | None = None
 
     def register(self, config: type[C]) -> type[C]:
-        """Add a config class under each literal value of its ``kind`` field; usable as a decorator."""
+        """Register a config class under each literal value of its ``kind`` field; usable as a decorator."""
         kinds = get_args(config.model_fields["kind"].annotation)
         if not kinds:
             raise ConfigError(
-                f"{config.__qualname__} does not say which {self.what} it configures.",
+                f"{config.__qualname__} does not name the {self.what} that it configures.",
                 hint='Declare the field `kind: Literal["my_name"] = "my_name"`.',
             )
         for kind in kinds:
@@ -70,7 +70,7 @@ class Registry(Generic[C]):
         return config
 
     def names(self) -> list[str]:
-        """Return every name that can be asked for, sorted."""
+        """Return the names of all components, sorted."""
         return sorted({*self._builtin, *self._configs, *self._plugins()})
 
     def config_class(self, name: str) -> type[C]:
@@ -79,7 +79,7 @@ class Registry(Generic[C]):
         Raises
         ------
         UnknownNameError
-            Where there is no such component; names the nearest one.
+            If there is no such component; names the nearest one.
         """
         if name not in self._configs:
             if name in self._builtin:
@@ -122,19 +122,19 @@ class Registry(Generic[C]):
         )
 
     def resolve_all(self, specs: Any, each: str) -> list[C]:
-        """Resolve a list of components, for validators of options that hold one.
+        """Resolve a list of components, for validators of options.
 
         Parameters
         ----------
         specs : sequence
             As for `resolve`.
         each : str
-            What one of them is called in errors.
+            Name of one of them in errors.
 
         Raises
         ------
         ValueError
-            Naming all that cannot be resolved, or where `specs` is no list.
+            If `specs` is not a list; else names all that cannot be resolved.
         """
         if isinstance(specs, (str, Mapping)) or not isinstance(specs, Sequence):
             raise ValueError(f"expected a list of {self.what}s")
@@ -199,10 +199,10 @@ regularizers: Registry[Any] = Registry(
 )
 students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm") | _AUTO)
 
-# Sizes of a student that has no teacher to take them from, or one that shows none.
+# Sizes of a student whose teacher has none, or that has no teacher.
 DEFAULT_WIDTH, DEFAULT_DEPTH = 128, 2
 
-# What a run is made of unless it is told otherwise.
+# Components of a run by default.
 DEFAULTS = {
     "dataset": "digits",
     "teacher": "sage",

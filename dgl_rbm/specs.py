@@ -26,9 +26,9 @@ _LISTS = ("encoder", "regularizer")
 
 
 def resolve_dataset(spec: Any) -> ComponentConfig:
-    """Resolve a dataset's name, mapping or config; ``ogbn-*`` and paths are names too.
+    """Resolve a dataset given by name, path, mapping or config; ``ogbn-*`` are names too.
 
-    A file is taken for a graph saved by ``dgl.save_graphs``, a folder for DGL's CSV-dataset format.
+    The path of a file stands for a graph saved by ``dgl.save_graphs``, that of a folder for DGL's CSV format.
     """
     values = {"kind": spec} if isinstance(spec, (str, Path)) else spec
     if isinstance(values, Mapping) and isinstance(values.get("kind"), (str, Path)):
@@ -68,19 +68,19 @@ def resolve_regularizers(spec: Any) -> list[ComponentConfig]:
 
 
 def list_components(spec: Any) -> list[Any]:
-    """Return a list of what stands for one component or several, not resolved yet."""
+    """Return the specifications of one component or several as a list, unresolved."""
     if isinstance(spec, str):
         return [part.strip() for part in spec.split("+")]
     return list(spec) if isinstance(spec, (list, tuple)) else [spec]
 
 
 def resolve_teacher(spec: Any) -> ComponentConfig:
-    """Resolve one teacher or several: a list, or names joined by ``+``, stands for the average of them."""
+    """Resolve one teacher or several; a list, or names joined by ``+``, stands for their average."""
     return teachers.resolve(combined_teacher(spec))
 
 
 def combined_teacher(spec: Any) -> Any:
-    """Return the options of the teacher ``average`` that stand for several teachers; what stands for one as it is."""
+    """Return the options of an `average` for several teachers; the specification of a single one is unchanged."""
     if isinstance(spec, str) and "+" in spec:
         spec = [part.strip() for part in spec.split("+")]
     if not isinstance(spec, (list, tuple)):
@@ -94,7 +94,7 @@ def override_path(override: str) -> str:
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `values` with dotted assignments applied; ones of encoders, regularizers and several teachers as well.
+    """Return `values` with dotted assignments applied, those into lists of components included.
 
     Parameters
     ----------

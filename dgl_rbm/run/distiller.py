@@ -1,4 +1,4 @@
-"""The front of the package: components by name, mapping, config or instance, and a graph, make a run."""
+"""Distiller: makes a run from components, given by name, mapping, config or instance, and a graph."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _FIELDS = {
 }
 
 
-# The parts of a configuration that a method decides.
+# The parts of a configuration that a method sets.
 _OF_METHODS = ("teacher", "student", "encoder", "regularizer", "objective", "training")
 
 
 class Distiller:
-    """Trains a student that needs no graph from a teacher that does.
+    """Trains a student that needs no graph, guided by a teacher that does.
 
-    Every component is given as a name, as a mapping with ``kind``, as a config, or as an instance.
+    Each component is a name, a mapping with ``kind``, a config, or an instance.
 
     Parameters
     ----------
     teacher : str, mapping, TeacherConfig, Teacher, torch.nn.Module, or a list of these
         A module is called as ``module(graph_or_blocks, x)`` and returns logits ``[N, C]``. It is trained in
-        place, from the weights that it has; one without trainable parameters is used as it is. A list,
-        or names joined by ``+``, are several teachers whose probabilities are averaged.
+        place, starting from its weights; a module without trainable parameters is used as it is. A list, or names
+        joined by ``+``, stands for several teachers whose probabilities are averaged.
     student : str, mapping, StudentConfig or Student
         An instance is trained in place.
     encoder : str, mapping, EncoderConfig, Encoder, or a list of these
@@ -60,7 +60,8 @@ class Distiller:
     regularizer : str, mapping, RegularizerConfig, Regularizer, or a list of these
         Names joined by ``+`` are several regularizers; ``"none"`` is none.
     setting : {"transductive", "inductive"}
-        Whether test nodes are in the graph during training, or a part of them is hidden until the end.
+        Whether test nodes are in the graph during training (transductive), or a part of them is hidden until the end
+        (inductive).
     objective : ObjectiveConfig or mapping, optional
         Weights of the student's loss.
     training : StudentTraining or mapping, optional
@@ -70,7 +71,7 @@ class Distiller:
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     callbacks : sequence of Callback
-        Told of the run's progress.
+        Notified of the run's progress.
 
     Examples
     --------
@@ -109,12 +110,12 @@ class Distiller:
             }
         )
         self.callbacks = tuple(callbacks)
-        # A method's options depend on the graph that `fit` is given.
+        # A method's options depend on the graph passed to `fit`.
         self._config_for: Callable[[NodeTask], DistillConfig] = lambda task: self.config
 
     @classmethod
     def from_config(cls, config: DistillConfig, callbacks: Sequence[Callback] = ()) -> Distiller:
-        """Make a distiller from a resolved configuration; ``fit()`` then needs no graph."""
+        """Return a distiller for a resolved configuration, whose `fit` needs no graph."""
         distiller = cls(callbacks=callbacks)
         distiller.config = config
         return distiller
@@ -123,25 +124,25 @@ class Distiller:
     def from_method(
         cls, method: str, *, recipe: RecipeName = "published", dataset: Any = None, **overrides: Any
     ) -> Distiller:
-        """Make a distiller of a published method; see `dgl_rbm.methods.catalogue`.
+        """Return a distiller for a published method; see `dgl_rbm.methods.catalogue`.
 
         Parameters
         ----------
         method : str
             Its name, such as ``"nosmog"``; `dgl_rbm.methods.method_names` returns them.
         recipe : {"published", "default"}
-            With the published settings for the dataset and setting that `fit` is given, where there are some, or
-            with the package's own defaults.
+            ``"published"`` takes the settings published for the dataset and setting of `fit`, if there are any;
+            ``"default"`` the package's own.
         dataset : str, mapping or DatasetConfig, optional
-            The graph of a `fit` without one.
+            The graph of a `fit` that is called without one.
         **overrides
-            As for `Distiller`; they go before the published settings, and these before the method's own. A component
-            of the method's own kind keeps the options that are not given.
+            Arguments of `Distiller`. They take precedence over the published settings, and these over the method's
+            own. A component of the method's own kind keeps the options that are not given.
 
         Raises
         ------
         UnknownNameError
-            Where there is no such method.
+            If there is no such method.
 
         Examples
         --------
@@ -168,7 +169,7 @@ class Distiller:
         return [self._separate(f"{name} {i}", spec, types) for i, spec in enumerate(list_components(specs))]
 
     def _separate(self, name: str, spec: Any, types: tuple[type, ...], *, whole_list: bool = False) -> Any:
-        """Put an instance, or a `whole_list` that holds one, aside and return its description; else return `spec`."""
+        """Keep an instance, or a `whole_list` that contains one, and return its description; else return `spec`."""
         parts = spec if whole_list and isinstance(spec, (list, tuple)) else ()
         if isinstance(spec, types) or any(isinstance(part, types) for part in parts):
             self._instances[name] = spec
@@ -195,24 +196,24 @@ class Distiller:
         Parameters
         ----------
         graph : DGLGraph, NodeTask, str, mapping or DatasetConfig, optional
-            A graph of your own, or a dataset's name; the default is the configuration's dataset, ``digits``.
-            `dgl_rbm.task_from_graph` and `dgl_rbm.make_task` make a NodeTask with more choices, such as feature
-            normalisation or a share of unseen nodes.
+            Your graph, or the name of a dataset; the default is the configuration's dataset, ``digits``.
+            `dgl_rbm.task_from_graph` and `dgl_rbm.make_task` return a NodeTask and have more options, such as feature
+            normalisation or the share of unseen nodes.
         features, labels, train_mask, val_mask, test_mask : str
-            Names of the fields of ``graph.ndata``, where `graph` is a DGLGraph.
+            Fields of ``graph.ndata``, if `graph` is a DGLGraph.
         split : str, optional
-            In place of masks: ``"0.6/0.2/0.2"`` (shares) or ``"20/30"`` (nodes per class).
+            Instead of masks: ``"0.6/0.2/0.2"`` (fractions) or ``"20/30"`` (nodes per class).
         out : path, optional
-            Folder for checkpoints: a run that was stopped and is started again with the same options and data
-            continues where it was. Runs with instances of your own as components keep no checkpoints.
+            Folder for checkpoints: a run that is started again with the same options and data resumes. Runs with
+            instances as components keep no checkpoints.
         max_hours : float, optional
-            Stop by a `TimeBudgetError` after this time, once what is done is kept in `out`.
+            Raise `TimeBudgetError` after this time; progress is kept in `out`.
         shared : path, optional
-            Folder of teachers, encodings and reliabilities that several runs share: what a run with the same
-            options, seed and observed graph made is taken from there, else made and kept there. Several processes
-            may use it at once. Runs with instances of your own as components share nothing.
+            Folder of teachers, encodings and reliabilities that several runs share: the results of a run with the same
+            options, seed and observed graph are read from it, others are computed and written to it. Several processes
+            can use it at once. Runs with instances as components share nothing.
         latency_of : collection of {"teacher", "student"}
-            Which models' prediction times are measured.
+            Models whose prediction times are measured.
 
         Returns
         -------
@@ -221,11 +222,11 @@ class Distiller:
         Raises
         ------
         ConfigError, DataError
-            Before any work starts, naming all problems.
+            Before training starts, naming all problems.
         TrainingError
-            Where a loss is no longer finite.
+            If a loss is no longer finite.
         TimeBudgetError
-            Where `max_hours` are used up.
+            If `max_hours` are used up.
         """
         callbacks = self.callbacks if max_hours is None else (*self.callbacks, TimeBudget(max_hours))
         fields = {
@@ -237,8 +238,8 @@ class Distiller:
         }
         if not all(isinstance(name, str) for name in fields.values()):
             raise ConfigError(
-                "features, labels and masks are names of node fields here, not arrays.",
-                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays and returns what fit takes.",
+                "features, labels and masks must be names of node fields, not arrays.",
+                hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays; pass its result to fit.",
             )
         keeps = out is not None and not self._instances
         context = run_context(
@@ -256,7 +257,7 @@ class Distiller:
         except TimeBudgetError as error:
             if keeps:
                 raise
-            hint = "Nothing of it is kept: give `out`, a folder for checkpoints"
+            hint = "Nothing is kept. Pass `out`, a folder for checkpoints"
             hint += ", and components by name or config." if self._instances else "."
             raise TimeBudgetError(error.message, hint=hint) from None
 
@@ -264,7 +265,7 @@ class Distiller:
         config = self.config
         if isinstance(graph, NodeTask):
             if split is not None:
-                raise ConfigError("A NodeTask has its split already.", hint="Give `split` to make_task.")
+                raise ConfigError("A NodeTask already has a split.", hint="Pass `split` to make_task.")
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
             return graph, config.model_copy(update=update)
         if graph is None or isinstance(graph, (str, Path, Mapping, ComponentConfig)):

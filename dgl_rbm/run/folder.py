@@ -1,4 +1,4 @@
-"""Folders of runs: choosing one, and closing it."""
+"""Folders of runs: choose one before training, finish or abandon it afterwards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["abandon", "choose_folder", "finish"]
 
 
 def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> Path:
-    """Return where a run goes; without `out`, the first folder under ``runs/`` that holds no finished one.
+    """Return the folder of a run; without `out`, the first one under ``runs/`` without a finished run.
 
     Raises
     ------
     ConfigError
-        Where `out` is a file or cannot be written to, or holds a finished run, or a stopped one of other options,
-        and `overwrite` is False.
+        If `out` is a file or cannot be written to, or contains a finished run, or a stopped run of other options, and
+        `overwrite` is False.
     """
     marker = yaml.safe_dump(config.to_values(), sort_keys=False, allow_unicode=True)
     if out is None:
@@ -44,7 +44,7 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
                 "or replace the run with --overwrite.",
             )
     try:
-        # Now rather than after hours of training, should it not be possible.
+        # Fail before hours of training, not after.
         write_atomic(out / STARTED, marker)
     except OSError as error:
         raise ConfigError(f"--out {out} cannot be written to: {error.strerror}.") from None
@@ -52,7 +52,7 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
 
 
 def _is_free(folder: Path, marker: str) -> bool:
-    """Whether a run may go to `folder`: there is none, or a stopped one of the same configuration."""
+    """Whether `folder` is free for a run: it contains none, or a stopped one of the same configuration."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -66,7 +66,7 @@ def _is_free(folder: Path, marker: str) -> bool:
 
 
 def abandon(folder: Path) -> None:
-    """Leave no trace of a run that failed before it had anything to keep."""
+    """Remove the folder of a run that failed before it had anything to keep."""
     if {path.name for path in folder.iterdir()} == {STARTED}:
         shutil.rmtree(folder)
         if folder.parent == Path("runs") and not any(folder.parent.iterdir()):
@@ -81,7 +81,7 @@ def _short(config: DistillConfig) -> str:
 
 
 def finish(run: Run, folder: Path) -> None:
-    """Save a run and remove what it no longer needs."""
+    """Save a run and remove its checkpoints."""
     run.save(folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / STARTED).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The tables of a finished run, for a terminal or a Markdown file."""
+"""Tables of a finished run, for a terminal or a Markdown file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("", "test acc.", "val acc.", "parameters", "active", "one node", "row
 
 
 def format_microseconds(value: float | None) -> str:
-    """Return a time with a unit fit for its size: ``"85 µs"``, ``"3.2 ms"``."""
+    """Return a time in µs or ms, whichever is shorter: ``"85 µs"``, ``"3.2 ms"``."""
     if value is None:
         return "–"
     return f"{value:.0f} µs" if value < 1000 else f"{value / 1000:.1f} ms"

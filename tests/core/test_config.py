@@ -75,10 +75,10 @@ def test_overrides_parse_yaml_scalars_and_expand_named_components() -> None:
         ("student.num_experts", "expected 'path.to.option=value'"),
         ("=3", "expected 'path.to.option=value'"),
         ("training.lr.x=3", "has no options"),
-        ("encoder.7.dim=3", "no position in a list of 1"),
+        ("encoder.7.dim=3", "not a position in a list of 1"),
         ("a=[1", "not valid YAML"),
         ("a=2026-13-45", "not valid YAML"),
-        ("encoder.².dim=1", "no position"),
+        ("encoder.².dim=1", "not a position"),
     ],
 )
 def test_invalid_overrides_are_refused(assignment: str, part: str) -> None:
@@ -94,7 +94,7 @@ def test_unreadable_yaml_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 3"):
         read_yaml(broken)
     broken.write_text("- a\n")
-    with pytest.raises(ConfigError, match="holds a list, expected a mapping"):
+    with pytest.raises(ConfigError, match="contains a list, expected a mapping"):
         read_yaml(broken)
     broken.write_text("seed: 2026-13-45\n")
     with pytest.raises(ConfigError, match="not valid YAML"):

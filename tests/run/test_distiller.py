@@ -412,7 +412,7 @@ def test_two_encoders_of_one_kind_draw_different_numbers(task: NodeTask) -> None
 def test_options_are_checked_before_work_starts() -> None:
     with pytest.raises(ConfigError, match="MlpConfig configures a student"):
         Distiller(teacher=students.resolve("mlp"))
-    with pytest.raises(ConfigError, match="has its split already"):
+    with pytest.raises(ConfigError, match="already has a split"):
         quick_distiller().fit(community_task(), split="20/30")
     with pytest.raises(ConfigError, match="names of node fields here, not arrays"):
         quick_distiller().fit(community_task(), features=torch.ones(3, 3))  # type: ignore[arg-type]
