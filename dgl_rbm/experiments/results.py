@@ -83,7 +83,7 @@ def result_row(cell: Cell, metrics: Mapping[str, Any]) -> Row:
     ----------
     cell : Cell
     metrics : mapping
-        `DistillationResult.metrics`. Scores that a run does not have, such as those of a teacher where there is
+        `RunMetrics` as plain values. Scores that a run does not have, such as those of a teacher where there is
         none, are left empty.
     """
     teacher, student = metrics.get("teacher") or {}, metrics["student"]

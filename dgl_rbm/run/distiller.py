@@ -77,7 +77,7 @@ class Distiller:
     --------
     >>> from dgl_rbm import Distiller
     >>> result = Distiller(student="mlp", encoder="none", training={"epochs": 3}).fit("digits")
-    >>> result.metrics["student"]["kind"]
+    >>> result.metrics.student.kind
     'mlp'
     """
 

@@ -172,7 +172,7 @@ def test_instances_are_components_too(task: NodeTask, tmp_path: Path) -> None:
     assert result.metrics.teacher.test_accuracy > 0.7
     assert result.config.teacher.kind == "custom"
     folder = result.save(tmp_path / "run")
-    with pytest.raises(ArtifactError, match="load_run\\(folder, student=instance\\)"):
+    with pytest.raises(ArtifactError, match="Run.load\\(folder, student=instance\\)"):
         Run.load(folder)
     again = Run.load(folder, student=MLP(7, 3, hidden_dim=8, num_layers=2))
     torch.testing.assert_close(again.student.logits(torch.ones(2, 7)), student.logits(torch.ones(2, 7)))
