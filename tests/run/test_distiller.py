@@ -18,8 +18,9 @@ from dgl_rbm.encoders.base import Encoder, EncoderOutput
 from dgl_rbm.errors import ArtifactError, ConfigError, DataError
 from dgl_rbm.evaluation.scores import accuracy, macro_f1, score
 from dgl_rbm.registry import encoders, regularizers, students, teachers
-from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.students.base import Student
 from dgl_rbm.students.mlp import MLP
+from dgl_rbm.training.student import StudentFit, fit_student
 from dgl_rbm.training.table import DistillationTable
 
 from .conftest import NODES, community_arrays, community_task, quick_distiller
@@ -172,14 +173,14 @@ def test_instances_are_components_too(task: NodeTask, tmp_path: Path) -> None:
     assert result.metrics.teacher.test_accuracy > 0.7
     assert result.config.teacher.kind == "custom"
     folder = result.save(tmp_path / "run")
-    with pytest.raises(ArtifactError, match="Run.load\\(folder, student=instance\\)"):
+    with pytest.raises(ArtifactError, match=r"Run\.load\(folder, student=instance\)"):
         Run.load(folder)
     again = Run.load(folder, student=MLP(7, 3, hidden_dim=8, num_layers=2))
     torch.testing.assert_close(again.student.logits(torch.ones(2, 7)), student.logits(torch.ones(2, 7)))
 
 
 def test_a_student_of_the_wrong_shape_is_refused(task: NodeTask) -> None:
-    with pytest.raises(ConfigError, match="reads 4 columns and knows 3 classes; this task has 6 columns"):
+    with pytest.raises(ConfigError, match="reads 4 columns and predicts 3 classes; this task has 6 columns"):
         quick_distiller(student=MLP(4, 3, hidden_dim=8, num_layers=2), encoder="none").fit(task)
 
 
@@ -414,7 +415,7 @@ def test_options_are_checked_before_work_starts() -> None:
         Distiller(teacher=students.resolve("mlp"))
     with pytest.raises(ConfigError, match="already has a split"):
         quick_distiller().fit(community_task(), split="20/30")
-    with pytest.raises(ConfigError, match="names of node fields here, not arrays"):
+    with pytest.raises(ConfigError, match="must be names of node fields, not arrays"):
         quick_distiller().fit(community_task(), features=torch.ones(3, 3))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Did you mean 'rbm'"):
         Distiller(student="rmb")
@@ -462,13 +463,12 @@ def test_the_setting_says_whether_validation_nodes_teach(
     setting: str, teaches: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables: list[DistillationTable] = []
-    make = Pipeline.make_table
 
-    def noted(self: Pipeline, *parts: Any) -> DistillationTable:
-        tables.append(make(self, *parts))
-        return tables[-1]
+    def noted(student: Student, table: DistillationTable, *arguments: Any) -> StudentFit:
+        tables.append(table)
+        return fit_student(student, table, *arguments)
 
-    monkeypatch.setattr(Pipeline, "make_table", noted)
+    monkeypatch.setattr("dgl_rbm.run.parts.fit_student", noted)
     for given in (None, True, False):
         quick_distiller(student="mlp", training={"epochs": 2, "learn_validation": given}).fit(community_task(setting))
     assert [table.teaches_validation for table in tables] == [teaches, True, False]

@@ -15,7 +15,8 @@ from dgl_rbm.methods import load_method, method_names
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.similarity import SimilarityTerm
 from dgl_rbm.run.config import resolve_config
-from dgl_rbm.run.pipeline import Pipeline
+from dgl_rbm.students.base import Student
+from dgl_rbm.training.student import StudentFit, fit_student
 from dgl_rbm.training.terms import LossTerm
 
 from .conftest import community_task
@@ -128,13 +129,12 @@ def test_a_stopped_run_resumes_to_the_same_bits(method: str, tmp_path: Path) -> 
 
 def test_similarity_sees_the_teachers_states_of_observed_nodes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     terms: list[LossTerm] = []
-    prepare = Pipeline.loss_terms
 
-    def noted(self: Pipeline, *args: Any) -> list[LossTerm]:
-        terms[:] = prepare(self, *args)
-        return terms
+    def noted(student: Student, *arguments: Any) -> StudentFit:
+        terms[:] = arguments[-1]
+        return fit_student(student, *arguments)
 
-    monkeypatch.setattr(Pipeline, "loss_terms", noted)
+    monkeypatch.setattr("dgl_rbm.run.parts.fit_student", noted)
     task = community_task("inductive")
     result = quick("nosmog", task)
     output = result.teacher.predict(task.observed(), RunContext(), return_hidden=True)
