@@ -70,7 +70,7 @@ class PackedExperts(CachingModule):
         """
         if torch.is_grad_enabled():
             self.cache.clear()
-        # In serving mode the scaled weights are cached.
+        # Up to ten times as fast on few rows (benchmarks/rbm_layer.py); in serving mode the scaled weights are cached.
         if isinstance(x, Tensor) and not self.serving and self._scales_rows(len(x)):
             return self._mix_scaled_rows(x, gates)
         return mix(x, gates, *self._scaled())
