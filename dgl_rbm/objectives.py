@@ -14,82 +14,11 @@ from torch.nn import functional
 
 __all__ = [
     "commitment_loss",
-    "distillation_loss",
-    "hard_label_loss",
     "load_balance_loss",
     "perturbed_by_gradient",
     "representational_similarity_loss",
     "self_similarity_loss",
-    "soft_cross_entropy",
 ]
-
-
-def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
-    r"""Return the cross-entropy with known labels, :math:`-\sum_v \log \hat y_{v, y_v}` (paper, eq. 9, CE).
-
-    Parameters
-    ----------
-    log_probs : Tensor
-        The student's log-probabilities, ``[B, C]``.
-    labels : Tensor
-        Classes in ``[0, C)``, int64 ``[B]``.
-
-    Returns
-    -------
-    Tensor
-        Scalar, summed over rows: equation 9 divides by the number of *all* labelled nodes, which a batch
-        does not know. 0 for no rows.
-    """
-    return functional.nll_loss(log_probs, labels, reduction="sum")
-
-
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""Return the divergence of the student from the teacher (paper, eq. 9, KL).
-
-    .. math::
-        \mathrm{KL}(y'_v \,\|\, \hat y_v) = \sum_c y'_{vc} (\log y'_{vc} - \log \hat y_{vc}), \quad
-        y'_v = \mathrm{softmax}(z'_v / \tau), \; \hat y_v = \mathrm{softmax}(z_v / \tau)
-
-    The temperature is inside both softmaxes. Published code divides log-probabilities by it, which leaves
-    no distribution for any temperature but 1.
-
-    Parameters
-    ----------
-    student_logits : Tensor
-        :math:`z`, ``[B, C]``.
-    teacher_logits : Tensor
-        :math:`z'`, ``[B, C]``; gets no gradient.
-    temperature : float
-        :math:`\tau > 0`.
-
-    Returns
-    -------
-    Tensor
-        One value per row, ``[B]``.
-    """
-    log_student = torch.log_softmax(student_logits / temperature, dim=1)
-    teacher = torch.softmax(teacher_logits.detach() / temperature, dim=1)
-    return functional.kl_div(log_student, teacher, reduction="none").sum(dim=1)
-
-
-def soft_cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
-    r"""Return the cross-entropy with soft targets, :math:`-\sum_v t_v \cdot \log \hat y_v` (paper, eq. 12).
-
-    This is the part of the KRD loss that depends on the student; the entropies of the targets are constant.
-
-    Parameters
-    ----------
-    log_probs : Tensor
-        The student's log-probabilities, ``[B, C]``.
-    targets : Tensor
-        Non-negative, ``[B, C]``; a row of zeros adds nothing.
-
-    Returns
-    -------
-    Tensor
-        Scalar, summed over rows.
-    """
-    return -(targets * log_probs).sum()
 
 
 def commitment_loss(cosines: Tensor, gates: Tensor) -> Tensor:

@@ -10,36 +10,18 @@ from torch import Tensor
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.fit import encode_nodes
-from dgl_rbm.errors import DataError
 from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
+from dgl_rbm.tasks.multiclass import accuracy, macro_f1, predictions
 
-__all__ = ["accuracy", "agreement", "macro_f1", "score", "student_inputs", "student_logits"]
+__all__ = ["agreement", "score", "student_inputs", "student_logits"]
 
 # Share of unseen nodes in production requests (Tian et al. 2022).
 UNSEEN_SHARE = 0.2
 
 _NODES_AT_ONCE = 65_536
-
-
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Return the share of equal entries, in ``[0, 1]``; both int64 ``[B]``, B ≥ 1."""
-    if not len(labels):
-        raise DataError("There are no nodes to score.")
-    return float((predicted == labels).double().mean())
-
-
-def macro_f1(predicted: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Return the mean F1 over the classes that occur in `labels` or `predicted`, in ``[0, 1]``."""
-    scores = []
-    for c in range(num_classes):
-        hits = int(((predicted == c) & (labels == c)).sum())
-        total = int((predicted == c).sum()) + int((labels == c).sum())
-        if total:
-            scores.append(2 * hits / total)
-    return sum(scores) / len(scores)
 
 
 def student_inputs(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Rows:
@@ -114,11 +96,11 @@ def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, A
     scored = unseen if task.setting == "inductive" else torch.ones_like(unseen)
     scores: dict[str, dict[str, Any]] = {}
     for name, all_logits in logits.items():
-        predicted = all_logits.argmax(dim=1)
+        predicted = predictions(all_logits)
         test_predictions = predicted[task.test_idx]
         scores[name] = {
             "test_accuracy": accuracy(test_predictions[scored], labels[scored]),
-            "test_macro_f1": macro_f1(test_predictions[scored], labels[scored], task.num_classes),
+            "test_macro_f1": macro_f1(test_predictions[scored], labels[scored]),
             "val_accuracy": accuracy(predicted[task.val_idx], val_labels),
         }
         if task.setting == "inductive":
@@ -131,4 +113,4 @@ def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, A
 def agreement(task: NodeTask, first: Tensor, second: Tensor) -> float:
     """Return the share of test nodes (inductive: unseen nodes) for which two models predict the same class."""
     scored = task.unseen_idx if task.setting == "inductive" else task.test_idx
-    return accuracy(first[scored].argmax(dim=1), second[scored].argmax(dim=1))
+    return accuracy(predictions(first[scored]), predictions(second[scored]))

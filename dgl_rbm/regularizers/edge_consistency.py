@@ -23,12 +23,12 @@ from typing_extensions import Self
 
 from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.rows.sparse import SparseRows, matmul
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.base import Student
+from dgl_rbm.tasks.multiclass import soft_cross_entropy
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.table import DistillationTable

@@ -18,6 +18,7 @@ from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.runtime.checkpoint import restore_rng_state, rng_state
 from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.tasks.multiclass import probabilities
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.neighbor_targets import (
     ExpectedNeighborTargets,
@@ -115,7 +116,7 @@ class KrdRegularizer(Regularizer):
             make = partial(SampledNeighborTargets, samples=self.samples)
         return make(
             in_neighbors(observed.graph),
-            torch.softmax(output.logits if temperature == 1 else output.logits / temperature, dim=1),
+            probabilities(output.logits if temperature == 1 else output.logits / temperature),
             context.cached("reliability", lambda: self._reliability(observed, teacher, output, context)),
             power=self.initial_power,
             warmup_epochs=self.warmup_epochs,

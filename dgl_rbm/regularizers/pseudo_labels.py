@@ -12,12 +12,12 @@ from typing_extensions import Self
 
 from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
-from dgl_rbm.objectives import hard_label_loss
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
 from dgl_rbm.rows.sparse import SparseRows, matmul
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.base import Student, StudentOutput
+from dgl_rbm.tasks.multiclass import hard_label_loss, probabilities
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.table import DistillationTable
@@ -82,7 +82,7 @@ class PseudoLabelTerm(LossTerm):
     @torch.no_grad()
     def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
         """Replace the labels of the previous round; return their number as ``pseudo_label_count``."""
-        probs = torch.softmax(logits, dim=1).to(self.labels.device)
+        probs = probabilities(logits).to(self.labels.device)
         if self._neighbors is not None:
             smooth_over_neighbors(probs, self._table, self._neighbors)
         best = probs.max(dim=1)
@@ -96,7 +96,7 @@ class PseudoLabelTerm(LossTerm):
         """Return the weighted cross-entropy with pseudo-labels, the mean over all rows that have one."""
         labels = self.labels[batch.rows]
         labelled = labels >= 0
-        scale = len(self._table.taught_idx) / (len(batch.rows) * max(1, self._count))
+        scale = len(self._table.distilled_rows) / (len(batch.rows) * max(1, self._count))
         losses = [
             hard_label_loss(torch.log_softmax(logits[labelled], dim=1), labels[labelled]) for logits in output.heads
         ]

@@ -155,7 +155,7 @@ def _make_table(scope: Scope, encodings: Encodings) -> DistillationTable:
     """Return the rows that a student is trained on, with their labels and the teacher's predictions."""
     device, observed, config = scope.context.device, scope.observed, scope.config
     output = scope.result(TEACHER).output
-    learns = config.training.learn_validation
+    learns = config.training.distill_on_validation
     # Whether the test nodes' soft labels are learnt too. Without a teacher there are none, of no node.
     asked_alike = config.setting == "transductive" or output.targets is None
     return DistillationTable(
@@ -165,7 +165,7 @@ def _make_table(scope: Scope, encodings: Encodings) -> DistillationTable:
         val_idx=observed.val_idx.to(device),
         num_classes=observed.num_classes,
         teacher_logits=None if output.targets is None else output.targets.to(device),
-        teaches_validation=asked_alike if learns is None else learns,
+        distill_on_validation=asked_alike if learns is None else learns,
     )
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.evaluation.latency import student_latency, teacher_latency
-from dgl_rbm.evaluation.scores import accuracy, student_inputs, student_logits
+from dgl_rbm.evaluation.scores import student_inputs, student_logits
 from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.run.fingerprint import run_identity
 from dgl_rbm.run.metrics import CandidateRecord
@@ -25,6 +24,7 @@ from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.device import resolve_device
 from dgl_rbm.runtime.shared import NullSharedParts, SharedParts
 from dgl_rbm.serving.predictor import Predictor
+from dgl_rbm.tasks.multiclass import accuracy, predictions, validation_loss
 
 __all__ = ["Pipeline", "run_context"]
 
@@ -137,8 +137,8 @@ class Pipeline:
         scores = trained.student.logits(student_inputs(encodings, self.task, self.task.test_idx))
         return trained.record.model_copy(
             update={
-                "val_accuracy": accuracy(scores.argmax(dim=1), held_out),
-                "val_loss": float(cross_entropy(scores, held_out)),
+                "val_accuracy": accuracy(predictions(scores), held_out),
+                "val_loss": validation_loss(scores, held_out),
             }
         )
 

@@ -8,7 +8,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field, SerializeAsAny, field_validator
-from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.encoders.base import EncoderConfig
@@ -17,6 +16,7 @@ from dgl_rbm.registry import Registry, encoders, students
 from dgl_rbm.rows.sparse import take
 from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.tasks.multiclass import validation_loss
 from dgl_rbm.training.student import StudentFit
 from dgl_rbm.training.table import DistillationTable
 
@@ -171,11 +171,11 @@ def validation_record(student: Student, fit: StudentFit, table: DistillationTabl
     """Return the validation scores of a trained candidate, and its cost."""
     labels = table.labels[table.val_idx]
     with torch.no_grad():
-        loss = cross_entropy(student._logits(take(table.inputs, table.val_idx)), labels)
+        logits = student._logits(take(table.inputs, table.val_idx))
     return CandidateRecord(
         kind=student.kind,
         val_accuracy=fit.val_accuracy,
-        val_loss=float(loss),
+        val_loss=validation_loss(logits, labels),
         best_epoch=fit.best_epoch,
         active_parameters=student.num_active_parameters(),
     )

@@ -16,6 +16,7 @@ from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
+from dgl_rbm.tasks.multiclass import predictions
 
 __all__ = ["Predictor"]
 
@@ -101,7 +102,7 @@ class Predictor:
 
     def predict(self, features: Any, **structure: Any) -> Tensor:
         """Return the most probable classes, int64 ``[B]``; arguments as for `inputs`."""
-        return self.predict_proba(features, **structure).argmax(dim=1)
+        return predictions(self.predict_proba(features, **structure))
 
 
 def _named(node_ids: Any, neighbors: Any, encodings: Any) -> dict[str, Any]:

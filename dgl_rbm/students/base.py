@@ -20,6 +20,7 @@ from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.rows.sparse import Rows, rows_not_finite, take
 from dgl_rbm.students.layers.cache import CachingModule
 from dgl_rbm.students.layers.routing import Routing, TopKRouter
+from dgl_rbm.tasks.multiclass import predictions, probabilities
 
 __all__ = ["Student", "StudentConfig", "StudentOutput"]
 
@@ -200,11 +201,11 @@ class Student(nn.Module):
 
     def predict_proba(self, x: Any) -> Tensor:
         """Return class probabilities, float32 ``[B, C]``; `x` as for `logits`."""
-        return torch.softmax(self.logits(x), dim=1)
+        return probabilities(self.logits(x))
 
     def predict(self, x: Any) -> Tensor:
         """Return the most probable class of each row, int64 ``[B]``; `x` as for `logits`."""
-        return self.logits(x).argmax(dim=1)
+        return predictions(self.logits(x))
 
 
 def _chunks(rows: Rows) -> Iterator[Rows]:

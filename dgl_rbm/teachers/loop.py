@@ -16,7 +16,7 @@ from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, mixed_precision
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.tasks.selection import selection_score
+from dgl_rbm.tasks.multiclass import selection_score
 from dgl_rbm.teachers.gnn import annotation
 from dgl_rbm.teachers.inference import readable
 from dgl_rbm.teachers.message_passing import laid_out

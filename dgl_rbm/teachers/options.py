@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.precision import Precision
-from dgl_rbm.tasks.selection import SelectBy
+from dgl_rbm.tasks.multiclass import SelectBy
 from dgl_rbm.teachers.sampling import SamplingDevice
 
 __all__ = ["TeacherTraining"]

@@ -24,9 +24,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from typing_extensions import Self
 
-from dgl_rbm.objectives import soft_cross_entropy
 from dgl_rbm.rows.sparse import SparseRows, matmul
 from dgl_rbm.students.base import Student
+from dgl_rbm.tasks.multiclass import predictions, probabilities, soft_cross_entropy
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import SoftTargetTerm
@@ -52,7 +52,7 @@ def entropy(probs: Tensor) -> Tensor:
 
 def predicted_entropy(logits: Tensor) -> Tensor:
     """Return the entropy of the softmax of each row ``[N, C]`` in nats, ``[N]``."""
-    return torch.cat([entropy(torch.softmax(part, dim=1)) for part in logits.split(_ROWS_AT_ONCE)])
+    return torch.cat([entropy(probabilities(part)) for part in logits.split(_ROWS_AT_ONCE)])
 
 
 def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
@@ -177,7 +177,7 @@ class ReliableNeighborTargets(SoftTargetTerm):
     def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
         """Move α towards the best fit once the warm-up is over; return ``{"krd_power": α}``."""
         if self.needs_predictions(epoch) and self._ratio is not None:
-            fitted = fit_power(self._ratio, logits.argmax(dim=1) == self._probs.argmax(dim=1), self.bins)
+            fitted = fit_power(self._ratio, predictions(logits) == predictions(self._probs), self.bins)
             if fitted is not None:
                 self._power = self.momentum * self._power + (1 - self.momentum) * fitted
                 self._update()

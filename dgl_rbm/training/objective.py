@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.config import StrictConfig
-from dgl_rbm.objectives import distillation_loss, hard_label_loss
+from dgl_rbm.tasks.multiclass import distillation_loss, hard_label_loss
 from dgl_rbm.training.table import DistillationTable
 
 __all__ = ["ObjectiveConfig", "distillation_parts"]
@@ -54,7 +54,7 @@ def distillation_parts(
     labels = table.labels[rows]
     labelled = table.is_train[rows]
     # Every batch estimates the mean over all labelled rows, also if it has few or none of them.
-    label_scale = len(table.taught_idx) / (len(rows) * max(1, len(table.train_idx)))
+    label_scale = len(table.distilled_rows) / (len(rows) * max(1, len(table.train_idx)))
     hard_weight, soft_weight = objective.shares(table)
     parts: dict[str, Tensor] = {}
 

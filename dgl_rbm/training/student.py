@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
@@ -19,7 +18,7 @@ from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.tasks.selection import SelectBy, selection_score
+from dgl_rbm.tasks.multiclass import SelectBy, selection_score, validation_accuracy, validation_loss
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.objective import ObjectiveConfig
@@ -37,6 +36,8 @@ _DEFAULT_BATCH = 4096
 
 class StudentTraining(StrictConfig):
     """How the student is trained."""
+
+    former_names: ClassVar = {"learn_validation": "distill_on_validation"}
 
     epochs: int = Field(default=500, ge=1, description="Most epochs after any pre-training.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
@@ -72,7 +73,7 @@ class StudentTraining(StrictConfig):
         description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
         "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
     )
-    learn_validation: bool | None = Field(
+    distill_on_validation: bool | None = Field(
         default=None,
         description="Whether the validation nodes are rows that the student is trained on, with the teacher's "
         "predictions as targets, never their labels. null is yes in the transductive setting, where test nodes are "
@@ -130,10 +131,10 @@ def fit_student(
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
     if not len(table.val_idx):
         raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
-    if not len(table.taught_idx):
+    if not len(table.distilled_rows):
         raise ConfigError(
             "Every row of the table is a validation row, and the student is not to learn from these.",
-            hint="Set training.learn_validation to true.",
+            hint="Set training.distill_on_validation to true.",
         )
     training = training or StudentTraining()
     check_precision(training.precision, table.device, where="training.precision")
@@ -173,7 +174,7 @@ class _StudentRun(EpochLoop):
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
         self.training = training
         self.best_accuracy = 0.0
-        self.rows = table.taught_idx
+        self.rows = table.distilled_rows
         count = len(self.rows)
         self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
         # Picked once where every step takes all of them.
@@ -218,14 +219,14 @@ class _StudentRun(EpochLoop):
         metrics: dict[str, float] = {}
         student = self.candidate()
         if self.loss.needs_predictions(self.epoch):
-            scores = student._logits(table.inputs)
-            metrics |= self.loss.end_epoch(self.epoch, scores)
-            scores = scores[table.val_idx]
+            of_all = student._logits(table.inputs)
+            metrics |= self.loss.end_epoch(self.epoch, of_all)
+            logits = of_all[table.val_idx]
         else:
-            scores = student._logits(self.val_inputs)
+            logits = student._logits(self.val_inputs)
         labels = table.labels[table.val_idx]
-        metrics["val_accuracy"] = float((scores.argmax(dim=1) == labels).float().mean())
-        metrics["val_loss"] = float(cross_entropy(scores, labels))
+        metrics["val_accuracy"] = validation_accuracy(logits, labels)
+        metrics["val_loss"] = validation_loss(logits, labels)
         score = selection_score(metrics["val_accuracy"], metrics["val_loss"], self.training.select_by)
         if self.note(score, candidate=not self.student.pretraining):
             self.best_accuracy = metrics["val_accuracy"]

@@ -29,7 +29,7 @@ class DistillationTable:
         float32 ``[N, C]``; None where the method has no teacher.
     num_classes : int
         C.
-    teaches_validation : bool
+    distill_on_validation : bool
         Whether the student also learns from the targets of the validation rows.
     """
 
@@ -39,7 +39,7 @@ class DistillationTable:
     val_idx: Tensor
     num_classes: int
     teacher_logits: Tensor | None = None
-    teaches_validation: bool = True
+    distill_on_validation: bool = True
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
@@ -52,10 +52,10 @@ class DistillationTable:
         return mask
 
     @cached_property
-    def taught_idx(self) -> Tensor:
+    def distilled_rows(self) -> Tensor:
         """The rows that a student is trained on, int64, ascending."""
         taught = torch.ones(len(self), dtype=torch.bool, device=self.device)
-        if not self.teaches_validation:
+        if not self.distill_on_validation:
             taught[self.val_idx] = False
         return taught.nonzero().squeeze(1)
 

@@ -171,7 +171,7 @@ def test_init_writes_a_commented_configuration_that_validates(student: str, tmp_
         (["predict", "absent", "rows.npy"], 1, ["'absent' does not exist"]),
         (["evaluate", "absent"], 1, ["'absent' does not exist"]),
         (["distill", "--out", "/proc/nowhere/run"], 2, ["--out /proc/nowhere/run cannot be written to"]),
-        (["distill", "--teacher", "logits", "--set", "teacher.path=x.npy"], 2, ["asks the teacher again", "'none'"]),
+        (["distill", "--teacher", "logits", "--set", "teacher.path=x.npy"], 2, ["perturbed features", "'none'"]),
         (["init", "/proc/nowhere.yaml"], 1, ["/proc/"]),
         (["components", "studnt"], 2, ["Did you mean 'student'"]),
         (["components", "student", "rmb"], 2, ["Did you mean 'rbm'"]),

@@ -12,82 +12,23 @@ from torch import Tensor
 
 from dgl_rbm.objectives import (
     commitment_loss,
-    distillation_loss,
-    hard_label_loss,
     load_balance_loss,
     perturbed_by_gradient,
     representational_similarity_loss,
     self_similarity_loss,
-    soft_cross_entropy,
 )
 
 sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**31 - 1)
-temperatures = st.sampled_from([0.3, 0.8, 1.0, 1.29, 5.0])
 
 
 def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def softmax(values: list[float]) -> list[float]:
-    top = max(values)
-    powers = [math.exp(value - top) for value in values]
-    return [power / sum(powers) for power in powers]
-
-
 def cosine(a: Tensor, b: Tensor) -> float:
     dot = sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
     return dot / math.sqrt(sum(float(x) ** 2 for x in a) * sum(float(y) ** 2 for y in b))
-
-
-@given(sizes, sizes, seeds)
-def test_hard_label_loss_sums_negative_log_probabilities(rows: int, classes: int, seed: int) -> None:
-    log_probs = torch.log_softmax(normal(seed, rows, classes), dim=1)
-    labels = torch.arange(rows) % classes
-    expected = sum(-float(log_probs[v, labels[v]]) for v in range(rows))
-    assert hard_label_loss(log_probs, labels).item() == pytest.approx(expected)
-
-
-def test_hard_label_loss_of_no_rows_is_zero() -> None:
-    assert hard_label_loss(torch.empty(0, 3), torch.empty(0, dtype=torch.int64)).item() == 0
-
-
-@given(sizes, sizes, seeds, temperatures)
-def test_distillation_loss_is_the_divergence_of_tempered_softmaxes(
-    rows: int, classes: int, seed: int, temperature: float
-) -> None:
-    student, teacher = 3 * normal(seed, rows, classes), 3 * normal(seed + 1, rows, classes)
-    loss = distillation_loss(student, teacher, temperature)
-    assert loss.shape == (rows,)
-    for v in range(rows):
-        p = softmax([float(z) / temperature for z in teacher[v]])
-        q = softmax([float(z) / temperature for z in student[v]])
-        expected = sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
-        assert loss[v].item() == pytest.approx(expected, abs=1e-9)
-
-
-def test_distillation_loss_is_shift_invariant_and_finite_for_one_hot_teachers() -> None:
-    logits = torch.tensor([[1.0, 2.0, -1.0]])
-    torch.testing.assert_close(distillation_loss(logits, logits + 7, 0.8), torch.zeros(1), atol=1e-6, rtol=0)
-    certain = torch.tensor([[0.0, -math.inf, -math.inf]])
-    torch.testing.assert_close(distillation_loss(logits, certain), -torch.log_softmax(logits, dim=1)[:, 0])
-
-
-def test_distillation_loss_has_no_gradient_for_the_teacher() -> None:
-    student, teacher = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
-    distillation_loss(student, teacher, 0.7).sum().backward()
-    assert teacher.grad is None
-    expected = (torch.softmax(student / 0.7, 1) - torch.softmax(teacher / 0.7, 1)) / 0.7
-    torch.testing.assert_close(student.grad, expected.detach())
-
-
-@given(sizes, sizes, seeds)
-def test_soft_cross_entropy_sums_over_rows_and_classes(rows: int, classes: int, seed: int) -> None:
-    log_probs = torch.log_softmax(normal(seed, rows, classes), dim=1)
-    targets = normal(seed + 1, rows, classes).abs()
-    expected = -sum(float(targets[v, c] * log_probs[v, c]) for v in range(rows) for c in range(classes))
-    assert soft_cross_entropy(log_probs, targets).item() == pytest.approx(expected)
 
 
 @given(sizes, sizes, seeds)

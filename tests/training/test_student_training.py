@@ -18,7 +18,7 @@ from dgl_rbm.runtime.checkpoint import CheckpointStore
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.tasks.selection import SelectBy
+from dgl_rbm.tasks.multiclass import SelectBy
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.student import StudentTraining, _StudentRun, fit_student
@@ -97,7 +97,7 @@ def reference_loss(
         teacher = torch.softmax(table.teacher_logits[row] / temperature, 0)
         for c in range(CLASSES):
             soft += float(teacher[c] * (teacher[c] / student[c]).log())
-    taught = len(table) if table.teaches_validation else len(table) - len(table.val_idx)
+    taught = len(table) if table.distill_on_validation else len(table) - len(table.val_idx)
     scale = taught / (len(rows) * len(table.train_idx))
     total = weight * scale * hard + (1 - weight) * soft / len(rows)
     if constant:
@@ -248,8 +248,8 @@ def test_terms_get_predictions_after_the_epochs_that_need_them() -> None:
 @pytest.mark.parametrize("kind", STUDENTS)
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: int | None) -> None:
-    table = replace(make_table(), teaches_validation=False)
-    assert table.taught_idx.tolist() == [*range(9), *range(18, 30)]
+    table = replace(make_table(), distill_on_validation=False)
+    assert table.distilled_rows.tolist() == [*range(9), *range(18, 30)]
     assert table.teacher_logits is not None
     others = table.teacher_logits.clone()
     others[table.val_idx] = others[table.val_idx].flip(1)
@@ -258,7 +258,7 @@ def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: i
     for student, logits, teaches in zip(
         students, (table.teacher_logits, others, others), (False, False, True), strict=True
     ):
-        changed = replace(table, teacher_logits=logits, teaches_validation=teaches)
+        changed = replace(table, teacher_logits=logits, distill_on_validation=teaches)
         fit_student(student, changed, RunContext(), training, terms=[ConstantTargets()])
     first, second, taught = (student.logits(table.inputs) for student in students)
     assert torch.equal(first, second)
@@ -266,12 +266,12 @@ def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: i
 
 
 def test_the_objective_of_taught_rows_equals_a_loop_over_them() -> None:
-    table = replace(make_table(), teaches_validation=False)
+    table = replace(make_table(), distill_on_validation=False)
     logits = torch.randn(21, CLASSES, generator=torch.Generator().manual_seed(4))
     config = ObjectiveConfig(hard_label_weight=0.4, temperature=2.0)
-    loss, _ = loss_of(StudentOutput([logits]), table, table.taught_idx, config)
+    loss, _ = loss_of(StudentOutput([logits]), table, table.distilled_rows, config)
     assert float(loss) == pytest.approx(
-        reference_loss(logits, table, table.taught_idx.tolist(), 0.4, 2.0, False), rel=1e-5
+        reference_loss(logits, table, table.distilled_rows.tolist(), 0.4, 2.0, False), rel=1e-5
     )
 
 
@@ -291,7 +291,7 @@ def test_a_validation_loss_that_is_never_finite_is_an_error() -> None:
     table = make_table()
     table.inputs[table.val_idx] = float("inf")
     with pytest.raises(TrainingError, match=r"validation rows was not finite.*\n.*training.lr=0.001"):
-        fit_student(build("mlp"), replace(table, teaches_validation=False), RunContext(), StudentTraining(epochs=3))
+        fit_student(build("mlp"), replace(table, distill_on_validation=False), RunContext(), StudentTraining(epochs=3))
 
 
 def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
@@ -304,6 +304,6 @@ def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no validation rows"):
         fit_student(build("mlp"), no_validation, RunContext())
     only = torch.arange(len(full))
-    only_validation = replace(make_table(), train_idx=empty, val_idx=only, teaches_validation=False)
+    only_validation = replace(make_table(), train_idx=empty, val_idx=only, distill_on_validation=False)
     with pytest.raises(ConfigError, match=r"Every row of the table is a validation row"):
         fit_student(build("mlp"), only_validation, RunContext())

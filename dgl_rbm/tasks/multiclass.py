@@ -1,0 +1,169 @@
+"""Multi-class classification: the meaning of logits as losses, probabilities, predictions and scores.
+
+B is the number of rows, C of classes. "The paper" is the RbM paper, Transactions on Machine Learning Research 10/2024.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dgl_rbm.errors import DataError
+
+__all__ = [
+    "SelectBy",
+    "accuracy",
+    "distillation_loss",
+    "hard_label_loss",
+    "macro_f1",
+    "predictions",
+    "probabilities",
+    "selection_score",
+    "soft_cross_entropy",
+    "validation_accuracy",
+    "validation_loss",
+]
+
+SelectBy = Literal["accuracy", "loss", "both"]
+
+_ACCURACY_PER_NAT = 0.3
+
+
+def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
+    r"""Return the cross-entropy with known labels, :math:`-\sum_v \log \hat y_{v, y_v}` (paper, eq. 9, CE).
+
+    Parameters
+    ----------
+    log_probs : Tensor
+        The student's log-probabilities, ``[B, C]``.
+    labels : Tensor
+        Classes in ``[0, C)``, int64 ``[B]``.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over rows: equation 9 divides by the number of *all* labelled nodes, which a batch
+        does not know. 0 for no rows.
+    """
+    return functional.nll_loss(log_probs, labels, reduction="sum")
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""Return the divergence of the student from the teacher (paper, eq. 9, KL).
+
+    .. math::
+        \mathrm{KL}(y'_v \,\|\, \hat y_v) = \sum_c y'_{vc} (\log y'_{vc} - \log \hat y_{vc}), \quad
+        y'_v = \mathrm{softmax}(z'_v / \tau), \; \hat y_v = \mathrm{softmax}(z_v / \tau)
+
+    The temperature is inside both softmaxes. Published code divides log-probabilities by it, which leaves
+    no distribution for any temperature but 1.
+
+    Parameters
+    ----------
+    student_logits : Tensor
+        :math:`z`, ``[B, C]``.
+    teacher_logits : Tensor
+        :math:`z'`, ``[B, C]``; gets no gradient.
+    temperature : float
+        :math:`\tau > 0`.
+
+    Returns
+    -------
+    Tensor
+        One value per row, ``[B]``.
+    """
+    log_student = torch.log_softmax(student_logits / temperature, dim=1)
+    teacher = torch.softmax(teacher_logits.detach() / temperature, dim=1)
+    return functional.kl_div(log_student, teacher, reduction="none").sum(dim=1)
+
+
+def soft_cross_entropy(log_probs: Tensor, targets: Tensor) -> Tensor:
+    r"""Return the cross-entropy with soft targets, :math:`-\sum_v t_v \cdot \log \hat y_v` (paper, eq. 12).
+
+    This is the part of the KRD loss that depends on the student; the entropies of the targets are constant.
+
+    Parameters
+    ----------
+    log_probs : Tensor
+        The student's log-probabilities, ``[B, C]``.
+    targets : Tensor
+        Non-negative, ``[B, C]``; a row of zeros adds nothing.
+
+    Returns
+    -------
+    Tensor
+        Scalar, summed over rows.
+    """
+    return -(targets * log_probs).sum()
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return class probabilities ``[B, C]`` of logits ``[B, C]``."""
+    return torch.softmax(logits, dim=1)
+
+
+def predictions(scores: Tensor) -> Tensor:
+    """Return the class with the largest logit or probability of each row ``[B, C]``, int64 ``[B]``."""
+    return scores.argmax(dim=1)
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Return the share of correct predictions, in ``[0, 1]``.
+
+    Parameters
+    ----------
+    predicted, labels : Tensor
+        Classes, int64 ``[B]``, B ≥ 1.
+
+    Raises
+    ------
+    DataError
+        If there are no rows.
+    """
+    if not len(labels):
+        raise DataError("There are no nodes to score.")
+    return float((predicted == labels).double().mean())
+
+
+def macro_f1(predicted: Tensor, labels: Tensor) -> float:
+    """Return the mean F1 over the classes in `labels` or `predicted`, in ``[0, 1]``; both int64 ``[B]``, B ≥ 1."""
+    # Slow to import, and predictions do not need it.
+    from sklearn.metrics import f1_score
+
+    of_classes = f1_score(labels.numpy(), predicted.numpy(), average=None).tolist()
+    return sum(of_classes) / len(of_classes)
+
+
+def validation_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share of correct predictions in float32, in which epochs are compared; `labels` int64 ``[B]``."""
+    return float((predictions(logits) == labels).float().mean())
+
+
+def validation_loss(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean cross-entropy in nats; `labels` int64 ``[B]``."""
+    return float(functional.cross_entropy(logits, labels))
+
+
+def selection_score(accuracy: float, loss: float, select_by: SelectBy) -> float:
+    """Return the validation score of an epoch; the largest is the best.
+
+    On a few hundred validation nodes many epochs have the same accuracy by chance, and the loss breaks the ties. The
+    loss alone would prefer an underconfident epoch over a more accurate one. ``"both"`` weights a nat of loss like 30
+    percentage points of accuracy.
+
+    Parameters
+    ----------
+    accuracy : float
+        On the validation nodes, in ``[0, 1]``.
+    loss : float
+        Mean cross-entropy there, in nats.
+    select_by : {"accuracy", "loss", "both"}
+    """
+    if select_by == "accuracy":
+        return accuracy
+    if select_by == "loss":
+        return -loss
+    return accuracy - _ACCURACY_PER_NAT * loss
