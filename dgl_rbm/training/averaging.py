@@ -14,13 +14,13 @@ __all__ = ["AveragedModule"]
 class AveragedModule:
     """An exponential moving average of a module's state, as a module of its own (Polyak and Juditsky, 1992).
 
-    Step t, counted from 1, keeps the share ``min(decay, t / (t + 9))`` of the average, so that the first steps, whose
-    weights are still nearly random, are soon forgotten. Buffers that are not floating point are copied.
+    Step t, counted from 1, has the decay ``min(decay, t / (t + 9))``, so that the nearly random weights of the first
+    steps soon lose their influence. Buffers that are not floating point are copied.
 
     Parameters
     ----------
     module : nn.Module
-        What is trained.
+        The trained module.
     decay : float
         In ``(0, 1)``.
 
@@ -37,7 +37,7 @@ class AveragedModule:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the module's state after a step."""
+        """Update the average with the module's state after a step."""
         self.steps += 1
         share = 1 - min(self.decay, self.steps / (self.steps + 9))
         averages: list[Tensor] = []
@@ -51,16 +51,16 @@ class AveragedModule:
         torch._foreach_lerp_(averages, values, share)
 
     def restart(self) -> None:
-        """Begin anew from the module as it is now."""
+        """Restart the average from the module's present state."""
         self.steps = 0
         self.average = copy.deepcopy(self.module).eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
+        """Return the state for a checkpoint."""
         return {"steps": self.steps, "average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.steps = state["steps"]
         self.average.load_state_dict(state["average"])
 

@@ -1,4 +1,4 @@
-"""The loop that teachers and students share: epochs, the best one on validation nodes, patience, checkpoints."""
+"""Training loop of teachers and students: epochs, best epoch on validation nodes, early stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 class EpochLoop(ABC):
-    """One training run; all of its state is in a checkpoint, so that a killed run resumes to the same result.
+    """Base class of a training run, whose checkpoints hold its whole state: a killed run resumes to the same result.
 
     Parameters
     ----------
     stage : str
-        Name of the stage of the run.
+        Name of the run's stage.
     module : nn.Module
         Trained in place and left in its best epoch.
     optimizer : torch.optim.Optimizer
@@ -33,18 +33,18 @@ class EpochLoop(ABC):
     context : RunContext
         Seed, callbacks and checkpoints.
     epochs : int
-        Most epochs.
+        Maximum number of epochs.
     patience : int
         Stop after this many epochs without a better validation score.
 
     Attributes
     ----------
     epoch : int
-        Epochs that are done.
+        Number of finished epochs.
     best_epoch : int
-        The first epoch of the best validation score, counted from 1; 0 before there is one.
+        The first epoch with the best validation score, counted from 1; 0 before any candidate.
     best_score : float
-        Its validation score, the more the better.
+        Its validation score; higher is better.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class EpochLoop(ABC):
 
     @abstractmethod
     def end_epoch(self) -> dict[str, float]:
-        """Evaluate where this epoch asks for it, passing the score to `note`; return values to record."""
+        """Evaluate the epoch if it is due and pass the score to `note`; return values to record."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides module, optimiser and generators."""
+        """Return the state for a checkpoint beyond module, optimiser and random generators."""
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what `extra_state` returned."""
+        """Restore what `extra_state` returned."""
 
     @property
     def patience_starts_at(self) -> int:
@@ -89,7 +89,7 @@ class EpochLoop(ABC):
         return 0
 
     def run(self) -> None:
-        """Train until the last epoch or until patience is lost."""
+        """Train until the last epoch or until early stopping."""
         with self.context.stage(self.stage, self.epochs) as stage:
             self._started = time.perf_counter()
             self._resume()
@@ -100,18 +100,18 @@ class EpochLoop(ABC):
                 try:
                     stage.step(self.epoch, **metrics)
                 except BaseException:
-                    # Between two epochs the state is whole, so whoever stops the run here loses nothing.
+                    # Between two epochs the state is complete, so a run that is stopped here loses nothing.
                     self._checkpoint()
                     raise
                 if time.monotonic() - self._last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
                     self._checkpoint()
-            # Kept even now: `RunContext.cached` drops it once the finished part is kept in its place.
+            # `RunContext.cached` deletes it once the finished part is saved.
             self._checkpoint()
         if self.best_epoch:
             self.module.load_state_dict(self._best_state)
 
     def note(self, score: float, *, candidate: bool = True) -> bool:
-        """Note this epoch's validation score; keep the module's state, and return True, where it is the best so far."""
+        """Record this epoch's validation score; if it is the best so far, keep the module's state and return True."""
         self._evaluated_epoch = self.epoch
         best = candidate and score > self.best_score
         if best:
@@ -120,7 +120,7 @@ class EpochLoop(ABC):
         return best
 
     def candidate(self) -> nn.Module:
-        """Return what is evaluated after an epoch, and kept where it is the best: `module`, or an average of it."""
+        """Return the module that is evaluated after an epoch and kept if it is the best: `module`, or its average."""
         return self.module
 
     @property

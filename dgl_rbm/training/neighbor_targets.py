@@ -1,8 +1,8 @@
 """Targets from each node's neighbourhood, weighted by reliability (KRD; paper, eqs. 11 and 12): torch without a graph.
 
-A neighbour u of v counts with :math:`p_u = 1 - (\\rho_u / \\rho_{max})^\\alpha`. Equation 12 takes the
-expectation of :math:`\\mathrm{KL}(y'_u \\| \\hat y_v)` over u drawn in proportion to p. Being linear in y', it is
-known without drawing:
+A neighbour u of v has the weight :math:`p_u = 1 - (\\rho_u / \\rho_{max})^\\alpha`. Equation 12 takes the
+expectation of :math:`\\mathrm{KL}(y'_u \\| \\hat y_v)` over u sampled in proportion to p. It is linear in y' up to a
+constant, so it has a closed form:
 
 .. math::
     E_u[\\mathrm{KL}(y'_u \\| \\hat y_v)] = -t_v \\cdot \\log \\hat y_v - \\bar H_v, \\quad
@@ -56,10 +56,10 @@ def predicted_entropy(logits: Tensor) -> Tensor:
 
 
 def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
-    r"""Return the α with which :math:`1 - x^\alpha` follows the agreement of student and teacher best.
+    r"""Fit :math:`1 - x^\alpha` to the agreement of student and teacher; return α.
 
-    Nodes are put in equal bins by x; the share of nodes on which student and teacher agree, scaled to [0, 1]
-    over the bins that hold any node, is fitted by least squares at the bins' centres.
+    Nodes are binned by x into bins of equal width. The share of nodes on which student and teacher agree, scaled to
+    [0, 1] over the bins with any node, is fitted by least squares at the bins' centres.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
     Returns
     -------
     float or None
-        In [0.01, 100]; None where there is no curve to fit: all nodes in one bin, or equal shares in all.
+        In [0.01, 100]; None if there is no curve to fit, since all nodes are in one bin or all shares are equal.
     """
     position = (ratio * bins).long().clamp(max=bins - 1)
     total = torch.bincount(position, minlength=bins).cpu().numpy()
@@ -93,7 +93,7 @@ def fit_power(ratio: Tensor, agrees: Tensor, bins: int) -> float | None:
 
 
 class ReliableNeighborTargets(SoftTargetTerm):
-    """Base of the two estimators: the reliabilities and their power α, which is fitted to the student.
+    """Base of the two estimators: reliabilities, and their power α, which is fitted to the student.
 
     Parameters
     ----------
@@ -102,15 +102,15 @@ class ReliableNeighborTargets(SoftTargetTerm):
     probs : Tensor
         The teacher's tempered probabilities y', float32 ``[N, C]``.
     reliability : Tensor
-        ρ ≥ 0, less being more reliable, float32 ``[N]``. Where all are 0, all neighbours count alike.
+        ρ ≥ 0, smaller for more reliable nodes, float32 ``[N]``. If all are 0, all neighbours have equal weight.
     power : float
-        α at the start.
+        Initial α.
     warmup_epochs : int
-        Epochs before α moves.
+        Epochs before α is fitted.
     momentum : float
-        Share of its old value that α keeps in an epoch.
+        Share of its value that α keeps per epoch.
     bins : int
-        Of the histogram that α is fitted to.
+        Bins of the histogram to which α is fitted.
     weight : float
         Multiplies the loss.
     """
@@ -143,7 +143,7 @@ class ReliableNeighborTargets(SoftTargetTerm):
         return self._power
 
     def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        """Begin a training with α as it is at the start."""
+        """Begin a training with the initial α."""
         super().bind(student, table, objective)
         # An update may cost a product over all edges.
         if self._power != self._initial_power:
@@ -171,7 +171,7 @@ class ReliableNeighborTargets(SoftTargetTerm):
         return moved
 
     def needs_predictions(self, epoch: int) -> bool:
-        """Whether α moves after this epoch: after the warm-up, unless all nodes are equally reliable."""
+        """Whether α is fitted after this epoch: after the warm-up, unless all nodes are equally reliable."""
         return epoch > self.warmup_epochs and self._ratio is not None
 
     def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
@@ -184,11 +184,11 @@ class ReliableNeighborTargets(SoftTargetTerm):
         return {"krd_power": self._power}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return α; all else is made anew from graph and teacher."""
+        """Return α; everything else follows from graph and teacher."""
         return {"power": torch.tensor(self._power, dtype=torch.float64)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._power = float(state["power"])
         self._update()
 
@@ -198,26 +198,26 @@ class ReliableNeighborTargets(SoftTargetTerm):
 
     @abstractmethod
     def _update(self) -> None:
-        """Compute what depends on α."""
+        """Recompute the values that depend on α."""
 
     @abstractmethod
     def _targets(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean targets ``[B, C]`` of `rows` and the mean entropies ``[B]`` of what they are made of."""
+        """Return the mean targets ``[B, C]`` of `rows` and the mean entropies ``[B]`` of the targets' summands."""
 
 
 class ExpectedNeighborTargets(ReliableNeighborTargets):
-    """The expectation over neighbours in closed form: one sparse product for all nodes when α moves."""
+    """Expectation over neighbours in closed form: one sparse product for all nodes whenever α changes."""
 
     def _update(self) -> None:
         weights = self._sampling_weights()[:, None]
         sums = matmul(self._neighbors, torch.cat([weights * self._entropies[:, None], weights], dim=1))
-        # Where the sum of the weights is 0 so are the other sums, and the row gets zeros.
+        # If the weights sum to 0, so do the products with them, and the row's targets are zeros.
         total = sums[:, 1:].clamp(min=torch.finfo(sums.dtype).tiny)
         self._mean_entropies = sums[:, 0] / total[:, 0]
-        # The old ones first go, unless `to` shares them with another.
+        # Frees the former targets first, unless another term shares them after `to`.
         self.__dict__.pop("_mean_probs", None)
         means = self._mean_probs = torch.empty_like(self._probs)
-        # A few columns at a time: of large graphs all of them are much memory.
+        # A few columns at a time, to bound the memory of large graphs.
         for into, probs in zip(means.split(_COLUMNS_AT_ONCE, 1), self._probs.split(_COLUMNS_AT_ONCE, 1), strict=True):
             torch.div(matmul(self._neighbors, weights * probs), total, out=into)
 
@@ -226,12 +226,12 @@ class ExpectedNeighborTargets(ReliableNeighborTargets):
 
 
 class SampledNeighborTargets(ReliableNeighborTargets):
-    """Neighbours drawn with replacement, in proportion to p, each time that the loss is asked for.
+    """Neighbours sampled with replacement, in proportion to p, in every call of the loss.
 
     Parameters
     ----------
     samples : int
-        Neighbours drawn for each row.
+        Number of neighbours sampled for each row.
     neighbors, probs, reliability, **options
         See `ReliableNeighborTargets`.
     """
@@ -245,7 +245,7 @@ class SampledNeighborTargets(ReliableNeighborTargets):
     def _update(self) -> None:
         csr = self._neighbors.csr
         edge_weights = csr.values() * self._sampling_weights()[csr.col_indices()]
-        # One running sum over all edges turns every draw into one search. Float64 keeps light edges apart.
+        # With a cumulative sum over all edges, every draw is one binary search. Float64 resolves small weights.
         start = torch.zeros(1, dtype=torch.float64, device=edge_weights.device)
         self._running = torch.cat([start, edge_weights.double().cumsum(0)])
 
@@ -254,7 +254,7 @@ class SampledNeighborTargets(ReliableNeighborTargets):
         low, high = self._running[pointers[rows]], self._running[pointers[rows + 1]]
         drawn = torch.rand(len(rows), self.samples, dtype=torch.float64).to(low.device)
         points = low[:, None] + drawn * (high - low)[:, None]
-        # Rounding may put a point on the upper end, which belongs to the next row.
+        # Rounding may put a point on the upper bound, which belongs to the next row.
         points = torch.minimum(points, torch.nextafter(high, low)[:, None])
         present = high > low
         edges = torch.searchsorted(self._running[1:], points[present], right=True)

@@ -1,4 +1,4 @@
-"""The optimiser that teachers and students share."""
+"""Adam for teachers and students."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _COUNTS_WRITES = hasattr(torch.autograd.graph, "increment_version")
 
 
 def make_adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.Adam:
-    """Return Adam with an L2 penalty, in torch's fused form where there is one.
+    """Return Adam with an L2 penalty, in torch's fused form if it is available.
 
-    The fused form passes over parameters, gradients and moments once instead of a dozen times; its result differs
-    from the plain form's by rounding.
+    The fused form reads parameters, gradients and moments once instead of a dozen times; its result differs from the
+    plain form's by rounding.
     """
     listed = list(parameters)
-    # The fused step takes moments for laid out as their parameter is, which those of a checkpoint are not always.
+    # The fused step assumes that moments have their parameter's memory layout, which those of a checkpoint may lack.
     fused = _COUNTS_WRITES and all(
         parameter.is_contiguous() and (parameter.device.type == "cuda" or _FUSED_ON_CPU) for parameter in listed
     )

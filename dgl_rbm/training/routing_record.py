@@ -1,4 +1,4 @@
-"""Records what routing does from epoch to epoch: how evenly and how steadily rows are sent to the experts."""
+"""Records of routing by epoch: expert utilisation, and stability of each row's top expert."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = [
     "top_experts",
 ]
 
-# Rows that an epoch's routing is recorded of; more of them would change the shares by less than the curves show.
+# Maximum number of rows for the record; more would change the shares by less than plots show.
 _MOST_ROWS = 20_000
 
 
 def top_experts(gates: Tensor) -> Tensor:
-    """Return the expert with the largest gate of each row; of equal ones the first.
+    """Return the expert with the largest gate of each row; ties go to the first.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def top_experts(gates: Tensor) -> Tensor:
     Tensor
         int64 ``[B]``.
     """
-    # A stable sort, since `argmax` leaves the choice among equal gates open.
+    # A stable sort, since `argmax` does not specify its choice among equal gates.
     return gates.sort(dim=1, descending=True, stable=True).indices[:, 0]
 
 
 def expert_utilisation(gates: Tensor) -> Tensor:
-    """Return the share of the gates that each expert gets, over all rows.
+    """Return each expert's share of the gates over all rows.
 
     Parameters
     ----------
@@ -52,34 +52,34 @@ def expert_utilisation(gates: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        float32 ``[E]``, which sums to one; 1/E everywhere under perfect balance.
+        float32 ``[E]``; sums to one, and is 1/E for every expert under perfect balance.
     """
     return gates.mean(dim=0)
 
 
 def routing_stability(before: Tensor, after: Tensor) -> float:
-    """Return the share of rows that have the same top expert before and after, in ``[0, 1]``; both int64 ``[B]``."""
+    """Return the share of rows with the same top expert in both, in ``[0, 1]``; both int64 ``[B]``."""
     return float((before == after).double().mean())
 
 
 class RoutingRecorder(Protocol):
-    """Records the routing of a student epoch by epoch."""
+    """Recorder of a student's routing by epoch."""
 
     def end_epoch(self, student: Student) -> dict[str, float]:
-        """Return values to record of the student as it is after an epoch."""
+        """Return the values to record of the student after an epoch."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold."""
+        """Return the state for a checkpoint."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         ...
 
 
 class NoRoutingRecord:
-    """Records nothing, and costs nothing."""
+    """Null object: records nothing."""
 
     def end_epoch(self, student: Student) -> dict[str, float]:
         """Return nothing."""
@@ -94,16 +94,16 @@ class NoRoutingRecord:
 
 
 class RoutingRecord:
-    """Records utilisation and stability of every layer's experts after each epoch past pre-training.
+    """Recorder of expert utilisation and routing stability of every layer after each epoch past pre-training.
 
-    Layers and experts are counted from 1 and 0: ``utilisation_2_0`` is the share of the second layer's gates that its
-    first expert gets, and ``stability_2`` the share of rows whose top expert there is the one of the epoch before.
-    Draws no random numbers, so that a run with it trains the same student as one without.
+    Layers are counted from 1 and experts from 0: ``utilisation_2_0`` is the first expert's share of the second layer's
+    gates, and ``stability_2`` is the share of rows that keep their top expert of the previous epoch in that layer. No
+    random numbers are drawn, so the record does not change the trained student.
 
     Parameters
     ----------
     x : Tensor or StructuredRows
-        The table's inputs, float32 ``[N, F + P]``; of more than 20,000 rows that many are taken, evenly spaced.
+        The table's inputs, float32 ``[N, F + P]``; beyond 20,000 rows they are subsampled at even spacing.
     """
 
     def __init__(self, x: Rows) -> None:
@@ -116,7 +116,7 @@ class RoutingRecord:
 
     @torch.no_grad()
     def end_epoch(self, student: Student) -> dict[str, float]:
-        """Return the values of the student as it is; nothing while it does not route."""
+        """Return the student's values; none if it does not route."""
         passes = student.routings(self._x)
         values: dict[str, float] = {}
         now = [top_experts(routing.gates) for _, routing in passes]
@@ -129,14 +129,14 @@ class RoutingRecord:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last epoch's top experts."""
+        """Return the top experts of the last epoch."""
         return {"before": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._before = [experts.to(self._x.device) for experts in state["before"]]
 
 
 def routing_recorder(x: Rows, *, enabled: bool) -> RoutingRecorder:
-    """Return a recorder of the routing of rows ``[N, F + P]``, or one that records nothing."""
+    """Return a recorder of the routing of rows ``[N, F + P]``, or the null object."""
     return RoutingRecord(x) if enabled else NoRoutingRecord()

@@ -1,4 +1,4 @@
-"""Trains a student on a distillation table; the epoch that is kept is chosen on the validation rows."""
+"""Training of a student on a distillation table, with the best epoch on the validation rows kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dgl_rbm.training.terms import Batch, LossTerm, StudentLoss
 
 __all__ = ["StudentFit", "StudentTraining", "fit_student"]
 
-# Up to this many rows one full-batch step an epoch is both fastest and steadiest.
+# Up to this many rows, one full-batch step per epoch is fastest and has the least noise.
 _FULL_BATCH_UP_TO = 32_768
 _DEFAULT_BATCH = 4096
 
@@ -39,57 +39,57 @@ class StudentTraining(StrictConfig):
 
     former_names: ClassVar = {"learn_validation": "distill_on_validation"}
 
-    epochs: int = Field(default=500, ge=1, description="Most epochs after any pre-training.")
+    epochs: int = Field(default=500, ge=1, description="Maximum number of epochs after any pre-training.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     schedule: Literal["constant", "cosine"] = Field(
         default="constant",
-        description="Learning rate over the epochs after any pre-training: constant, or from `lr` down to 0 along half "
-        "a cosine wave.",
+        description="Learning rate over the epochs after any pre-training: constant, or decayed from `lr` to 0 along "
+        "half a cosine wave.",
     )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     averaging: float = Field(
         default=0.98,
         ge=0,
         lt=1,
-        description="Share that a step keeps of the average of the weights; the average is validated and kept in place "
-        "of the last weights. 0 averages nothing.",
+        description="Decay of the moving average of the weights in a step; the average is validated and kept instead "
+        "of the last weights. 0 switches averaging off.",
     )
     batch_size: int | None = Field(
-        default=None, ge=1, description="Rows a step; null takes all rows up to 32768 and else 4096."
+        default=None, ge=1, description="Rows per step; null uses all rows up to 32768, and 4096 beyond."
     )
     patience: int = Field(
         default=50,
         ge=1,
         description="Stop after this many epochs without a better validation score, counted from the last round of "
-        "`pseudo_labels` at the earliest.",
+        "`pseudo_labels` or later.",
     )
     select_by: SelectBy = Field(
         default="both",
-        description="Validation score that chooses the epoch to keep: 'accuracy', 'loss', or 'both', which is the "
-        "accuracy less 0.3 times the mean cross-entropy in nats.",
+        description="Validation score that selects the epoch to keep: 'accuracy', 'loss', or 'both', the accuracy "
+        "minus 0.3 times the mean cross-entropy in nats.",
     )
     precision: Precision = Field(
         default="float32",
-        description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
-        "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
+        description="Precision of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under "
+        "autocast, on GPUs of compute capability 8.0 or higher. Everything else, predictions included, is in float32.",
     )
     distill_on_validation: bool | None = Field(
         default=None,
-        description="Whether the validation nodes are rows that the student is trained on, with the teacher's "
-        "predictions as targets, never their labels. null is yes in the transductive setting, where test nodes are "
-        "too, and no in the inductive one: the validation nodes then show what unseen nodes will get. Without a "
-        "teacher null is always yes.",
+        description="Whether the student is also trained on the validation nodes, with the teacher's predictions as "
+        "targets and never with their labels. null means yes in the transductive setting, as for test nodes, and no in "
+        "the inductive setting, where validation scores then estimate those of unseen nodes. Without a teacher null "
+        "always means yes.",
     )
     record_routing: bool = Field(
         default=False,
-        description="Whether the history says of every epoch of a student that routes how the gates are shared among "
-        "the experts, and how many rows keep their top expert.",
+        description="Whether the history records expert utilisation and routing stability of every epoch, for "
+        "students that route.",
     )
 
 
 @dataclass(frozen=True)
 class StudentFit:
-    """How a student's training went.
+    """Result of a student's training.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class StudentFit:
     val_accuracy : float
         Its accuracy on the validation rows, in ``[0, 1]``.
     epochs : int
-        How many were trained.
+        Number of trained epochs, including pre-training.
     """
 
     best_epoch: int
@@ -130,10 +130,10 @@ def fit_student(
     if table.teacher_logits is None and not len(table.train_idx):
         raise ConfigError("There is nothing to learn from: the table has neither teacher logits nor training labels.")
     if not len(table.val_idx):
-        raise ConfigError("The table has no validation rows, on which the epoch to keep is chosen.")
+        raise ConfigError("The table has no validation rows, which select the epoch to keep.")
     if not len(table.distilled_rows):
         raise ConfigError(
-            "Every row of the table is a validation row, and the student is not to learn from these.",
+            "Every row of the table is a validation row, and validation rows are excluded from training.",
             hint="Set training.distill_on_validation to true.",
         )
     training = training or StudentTraining()
@@ -177,7 +177,7 @@ class _StudentRun(EpochLoop):
         self.rows = table.distilled_rows
         count = len(self.rows)
         self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
-        # Picked once where every step takes all of them.
+        # Full batches share one copy of the rows.
         self.inputs = take(table.inputs, self.rows) if self.batch_size >= count < len(table) else table.inputs
 
     def train_epoch(self) -> dict[str, float]:
@@ -275,9 +275,9 @@ class _StudentRun(EpochLoop):
 
 
 def _means_over_rows(noted: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """Return the means of named values of steps, each of so many rows.
+    """Return the means over rows of the values of all steps, each given with its number of rows.
 
-    They are read at once, after the last step, which a GPU answers sooner than one by one.
+    All values are read at once after the last step: reading them one by one would synchronise a GPU every time.
     """
     values = iter(torch.stack([value for _, parts in noted for value in parts.values()]).tolist())
     total = sum(rows for rows, _ in noted)

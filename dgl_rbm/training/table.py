@@ -1,4 +1,4 @@
-"""The distillation table: all that a student is trained on, as plain tensors without a graph."""
+"""Distillation table: a student's training data as plain tensors, without a graph."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["DistillationTable"]
 
 @dataclass(frozen=True)
 class DistillationTable:
-    """One row per observed node; every tensor lies on the same device.
+    """One row per observed node; all tensors are on the same device.
 
     Attributes
     ----------
     inputs : Tensor or SparseRows
         Student inputs, features beside encodings, float32 ``[N, F + P]``.
     labels : Tensor
-        int64 ``[N]``; −1 wherever the node is neither a training nor a validation node.
+        int64 ``[N]``; −1 for nodes that are neither training nor validation nodes.
     train_idx, val_idx : Tensor
-        Rows with a label to learn from and to select on, int64.
+        Training rows and validation rows, int64.
     teacher_logits : Tensor or None
-        float32 ``[N, C]``; None where the method has no teacher.
+        float32 ``[N, C]``; None without a teacher.
     num_classes : int
         C.
     distill_on_validation : bool
-        Whether the student also learns from the targets of the validation rows.
+        Whether the student is also trained on the validation rows, without their labels.
     """
 
     inputs: Rows
@@ -53,13 +53,13 @@ class DistillationTable:
 
     @cached_property
     def distilled_rows(self) -> Tensor:
-        """The rows that a student is trained on, int64, ascending."""
-        taught = torch.ones(len(self), dtype=torch.bool, device=self.device)
+        """Rows on which the student is trained, int64, ascending."""
+        mask = torch.ones(len(self), dtype=torch.bool, device=self.device)
         if not self.distill_on_validation:
-            taught[self.val_idx] = False
-        return taught.nonzero().squeeze(1)
+            mask[self.val_idx] = False
+        return mask.nonzero().squeeze(1)
 
     @property
     def device(self) -> torch.device:
-        """Where the table lies."""
+        """Device of the tensors."""
         return self.inputs.device
