@@ -1,4 +1,4 @@
-"""Normalisation between the layers of teachers and students."""
+"""Normalisation layers of teachers and students."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ NormName: TypeAlias = Literal["none", "batch", "layer"]
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one row by its running statistics."""
+    """Batch normalisation that uses its running statistics for a batch of one row."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and len(input) < 2:
-            # One row has no variance; torch raises.
+            # The variance of one row is undefined, and torch raises an error.
             return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(input)
 
 
 def make_norm(norm: NormName, dim: int) -> nn.Module:
-    """Return the normalisation of rows ``[B, dim]`` that goes by this name."""
+    """Make the normalisation layer of this name for rows ``[B, dim]``."""
     if norm == "batch":
         return _BatchNorm(dim)
     return nn.LayerNorm(dim) if norm == "layer" else nn.Identity()

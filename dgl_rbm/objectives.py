@@ -1,7 +1,7 @@
-"""Loss functions: pure torch, no state, each naming its paper and equation.
+"""Loss functions of hidden states, memories and gates, with their papers and equations: stateless, in torch.
 
-"The paper" is the RbM paper, Transactions on Machine Learning Research 10/2024; its equation numbers are
-used. B is the number of rows, C of classes, E of experts.
+"The paper" is the RbM paper, Transactions on Machine Learning Research 10/2024. B is the number of rows, C of classes,
+E of experts. Losses on logits are in `dgl_rbm.tasks`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ __all__ = [
 ]
 
 
-def commitment_loss(cosines: Tensor, gates: Tensor) -> Tensor:
-    r"""Return minus the gate-weighted cosine of rows with memories (paper, eq. 6).
+def commitment_loss(scores: Tensor, gates: Tensor) -> Tensor:
+    r"""Return the negative gate-weighted cosine of rows with memories (paper, eq. 6).
 
     .. math::
         -\frac{1}{B} \sum_{i=1}^B \sum_{j=1}^E G(h_i)_j \cos(h_i, \mathrm{sg}[Q_j])
 
-    It pulls hidden representations towards the memories they are routed to.
+    It pulls hidden states towards the memories to which they are routed.
 
     Parameters
     ----------
-    cosines : Tensor
-        Cosines of rows with memories, computed without gradient into the memories, ``[B, E]``.
+    scores : Tensor
+        Cosines of rows with memories, or other routing scores, without gradient for the memories, ``[B, E]``.
     gates : Tensor
-        Routing weights, zero for experts that are not used, ``[B, E]``.
+        Gates, 0 for unused experts, ``[B, E]``.
 
     Returns
     -------
     Tensor
         Scalar, the mean over rows; 0 for no rows.
     """
-    return -(gates * cosines).sum() / max(1, len(cosines))
+    return -(gates * scores).sum() / max(1, len(scores))
 
 
 def self_similarity_loss(memory: Tensor) -> Tensor:
@@ -50,18 +50,18 @@ def self_similarity_loss(memory: Tensor) -> Tensor:
     .. math::
         \frac{1}{E^2} \sum_{i=1}^E \sum_{j=1}^E \cos(Q_i, \mathrm{sg}[Q_j])
 
-    It spreads the memories over the sphere. Only :math:`Q_i` gets a gradient; the paper stops the other one
-    to prevent instability.
+    It spreads the memories over the sphere. Only :math:`Q_i` gets a gradient; the paper stops the gradient of
+    :math:`Q_j` for stability.
 
     Parameters
     ----------
     memory : Tensor
-        :math:`Q`, ``[E, D]``; of any length per row.
+        :math:`Q`, ``[E, D]``; rows of any length.
 
     Returns
     -------
     Tensor
-        Scalar in [-1, 1]; the E terms with i = j are part of the mean.
+        Scalar in [-1, 1]; the mean includes the E terms with i = j.
     """
     directions = functional.normalize(memory, dim=1)
     return (directions @ directions.detach().t()).mean()
@@ -76,13 +76,12 @@ def load_balance_loss(gates: Tensor) -> Tensor:
     Parameters
     ----------
     gates : Tensor
-        Routing weights, ``[B, E]``.
+        Gates, ``[B, E]``.
 
     Returns
     -------
     Tensor
-        Scalar, with the population variance: 0 where all experts carry the same load, E − 1 where one
-        carries everything.
+        Scalar, with the population variance: 0 if all experts have the same load, E − 1 if one expert has it all.
     """
     load = gates.sum(dim=0)
     smallest = torch.finfo(load.dtype).tiny
@@ -90,12 +89,12 @@ def load_balance_loss(gates: Tensor) -> Tensor:
 
 
 def representational_similarity_loss(student: Tensor, teacher: Tensor, *, normalize: bool = False) -> Tensor:
-    r"""Return the squared difference of the similarities between rows (NOSMOG, Tian et al., 2022).
+    r"""Return the mean squared difference of the similarities between rows (NOSMOG, Tian et al., 2022).
 
     .. math::
         \frac{1}{B^2} \sum_{u=1}^B \sum_{v=1}^B \big(h_u \cdot h_v - h'_u \cdot h'_v\big)^2
 
-    The two kinds of states need not have the same number of columns.
+    Student and teacher may have different numbers of columns.
 
     Parameters
     ----------
@@ -104,7 +103,7 @@ def representational_similarity_loss(student: Tensor, teacher: Tensor, *, normal
     teacher : Tensor
         :math:`h'`, hidden states of the teacher, ``[B, H']``; gets no gradient.
     normalize : bool
-        Whether rows are scaled to length one first, so that cosines are compared and the loss lies in [0, 4].
+        Whether to scale rows to length one first, which compares cosines and bounds the loss by 4.
 
     Returns
     -------
@@ -122,24 +121,24 @@ def representational_similarity_loss(student: Tensor, teacher: Tensor, *, normal
 def perturbed_by_gradient(
     loss: Callable[[Tensor], Tensor], rows: Tensor, *, radius: float, steps: int, step_size: float
 ) -> Tensor:
-    r"""Return rows moved to where a loss is larger, each number by at most `radius` (Madry et al., 2018).
+    r"""Perturb rows to increase a loss, each number by at most `radius` (Madry et al., 2018).
 
     .. math::
         \delta_{i+1} = \mathrm{clip}\big(\delta_i + \alpha \, \mathrm{sign} \nabla_\delta L(x + \delta_i),
         -\epsilon, \epsilon\big)
 
-    The start is drawn uniformly from the box by torch's generator.
+    The initial δ is drawn uniformly from the box by torch's generator.
 
     Parameters
     ----------
     loss : callable
-        Returns a scalar of rows ``[B, F]``; it is differentiated by the rows alone, parameters get no gradient.
+        Returns a scalar of rows ``[B, F]``; parameters get no gradient.
     rows : Tensor
         x, float32 ``[B, F]``.
     radius : float
         :math:`\epsilon`.
     steps : int
-        Gradient steps.
+        Number of gradient steps.
     step_size : float
         :math:`\alpha`.
 

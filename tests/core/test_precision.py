@@ -13,7 +13,7 @@ from dgl_rbm import Distiller
 from dgl_rbm.config import validated
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.objectives import self_similarity_loss
-from dgl_rbm.precision import check_precision, in_float32, lowered, mixed_precision
+from dgl_rbm.precision import autocast_inputs, check_precision, in_float32, mixed_precision
 from dgl_rbm.registry import students
 from dgl_rbm.rows.sparse import Rows, SparseRows, matmul
 from dgl_rbm.rows.stacked import StackedRows
@@ -61,14 +61,14 @@ def test_contexts_enter_and_leave_bfloat16() -> None:
     x = torch.randn(4, 4)
     with mixed_precision("float32", CPU):
         assert (x @ x).dtype == torch.float32
-        assert lowered(x) == (x,)
+        assert autocast_inputs(x) == (x,)
     with mixed_precision("bf16", CPU):
         assert (x @ x).dtype == torch.bfloat16
-        assert [part.dtype for part in lowered(x, x)] == [torch.bfloat16] * 2
+        assert [part.dtype for part in autocast_inputs(x, x)] == [torch.bfloat16] * 2
         with in_float32(CPU):
             assert torch.equal(x @ x, torch.mm(x, x))
             assert (x @ x).dtype == torch.float32
-            assert lowered(x) == (x,)
+            assert autocast_inputs(x) == (x,)
         assert (x @ x).dtype == torch.bfloat16
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from dgl_rbm.precision import in_float32, lowered
+from dgl_rbm.precision import autocast_inputs, in_float32
 from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows
 from dgl_rbm.rows.stacked import StackedRows
 
@@ -64,7 +64,7 @@ def mix(x: Rows, gates: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         with in_float32(x.device):
             return _SparseMix.apply(gates.float(), weights.float(), bias.float(), x)
     mix_rows = _StackedMix if _stacks_experts(x.device, len(x), weights.shape) else _DenseMix
-    return mix_rows.apply(*lowered(x, gates, weights, bias))
+    return mix_rows.apply(*autocast_inputs(x, gates, weights, bias))
 
 
 def _stacks_experts(device: torch.device, rows: int, shape: torch.Size) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from dgl_rbm.precision import autocasts
+from dgl_rbm.precision import autocast_enabled
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.layers.columns import select_columns
 from dgl_rbm.students.layers.experts import PackedExperts
@@ -55,7 +55,7 @@ class MixtureLayer(nn.Module):
 
     def output(self, x: Rows) -> Tensor:
         """Return the mixed outputs ``[B, N]`` alone; faster than `forward` for a single row in serving mode."""
-        if x.shape[0] == 1 and self.experts.serving and not autocasts(x.device):
+        if x.shape[0] == 1 and self.experts.serving and not autocast_enabled(x.device):
             return self.experts.mix_one(select_columns(x, self.columns), self.router.route_one(x))
         return self(x)[0]
 
