@@ -1,4 +1,4 @@
-"""In-neighbours of every node, and means over them."""
+"""In-neighbours of nodes, and means over them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from dgl_rbm.data.structure import compressed, row_windows
 from dgl_rbm.rows.sparse import SparseRows, matmul, take, transpose_matmul
 
-__all__ = ["NeighborMean", "in_neighbors"]
+__all__ = ["NeighborMean", "gather_in_neighbors", "in_neighbors"]
 
 
 def in_neighbors(graph: Any) -> SparseRows:
@@ -43,6 +43,28 @@ def in_neighbors(graph: Any) -> SparseRows:
         indptr = np.concatenate([[0], degrees.cumsum()])
     ones = np.ones(len(sources), dtype=np.float32)
     return SparseRows.from_scipy(sp.csr_matrix((ones, sources, indptr), shape=(count, count)))
+
+
+def gather_in_neighbors(indptr: Tensor, sources: Tensor, node_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the in-neighbours of some nodes as a flat list.
+
+    Parameters
+    ----------
+    indptr, sources : Tensor
+        Edges compressed by destination, int64 ``[N + 1]`` and ``[E]``.
+    node_ids : Tensor
+        int64 ``[B]``.
+
+    Returns
+    -------
+    rows, neighbor_ids : Tensor
+        For each in-edge, self-loops included, the position of its destination in `node_ids`, ascending, and its
+        source; int64 ``[M]``.
+    """
+    starts, degrees = indptr[node_ids], indptr[node_ids + 1] - indptr[node_ids]
+    rows = torch.repeat_interleave(torch.arange(len(node_ids)), degrees)
+    within = torch.arange(len(rows)) - torch.repeat_interleave(degrees.cumsum(0) - degrees, degrees)
+    return rows, sources[torch.repeat_interleave(starts, degrees) + within]
 
 
 class NeighborMean:

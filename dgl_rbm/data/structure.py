@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
 __all__ = [
     "both_directions",
     "compressed",
     "from_compressed",
-    "in_neighbors",
     "induced",
     "row_windows",
     "structure",
@@ -101,27 +99,6 @@ def both_directions(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarra
     both = lower + upper
     both.sort_indices()
     return both.indptr.astype(np.int64), both.indices
-
-
-def in_neighbors(indptr: Tensor, sources: Tensor, node_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the in-neighbours of some nodes.
-
-    Parameters
-    ----------
-    indptr, sources : Tensor
-        Edges compressed by destination, int64 ``[N + 1]`` and ``[E]``.
-    node_ids : Tensor
-        int64 ``[B]``.
-
-    Returns
-    -------
-    rows, neighbor_ids : Tensor
-        For each in-edge the position of its destination in `node_ids`, ascending, and its source; int64 ``[M]``.
-    """
-    starts, degrees = indptr[node_ids], indptr[node_ids + 1] - indptr[node_ids]
-    rows = torch.repeat_interleave(torch.arange(len(node_ids)), degrees)
-    within = torch.arange(len(rows)) - torch.repeat_interleave(degrees.cumsum(0) - degrees, degrees)
-    return rows, sources[torch.repeat_interleave(starts, degrees) + within]
 
 
 def row_windows(indptr: np.ndarray, edges_at_once: int = _EDGES_AT_ONCE) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgl_rbm.data.structure import in_neighbors
+from dgl_rbm.data.neighbors import gather_in_neighbors
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig
 from dgl_rbm.rows.sparse import Rows, norms
@@ -132,5 +132,5 @@ def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tens
     parts = [torch.empty(0, encodings.dim)]
     # One vector per edge is gathered: so few nodes at once that hubs among them do no harm.
     for ids in node_ids.split(_NODES_AT_ONCE):
-        parts.append(encodings.unseen(len(ids), *in_neighbors(pointers, sources, ids)))
+        parts.append(encodings.unseen(len(ids), *gather_in_neighbors(pointers, sources, ids)))
     return torch.cat(parts)

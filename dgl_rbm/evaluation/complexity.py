@@ -14,8 +14,8 @@ from dgl_rbm.students.base import Student, StudentConfig
 
 __all__ = [
     "Complexity",
+    "column_shares",
     "complexity",
-    "entries_per_column",
     "multiply_adds",
     "skeleton",
     "width_for_active_parameters",
@@ -45,7 +45,7 @@ def _dense(width: int) -> Tensor:
     return torch.ones(width, dtype=torch.float64)
 
 
-def multiply_adds(student: Student, *, entries: Tensor | None = None) -> float:
+def multiply_adds(student: Student, *, shares: Tensor | None = None) -> float:
     """Return the multiply-adds of predicting one row, as in Table 9 of the RbM paper.
 
     Counts products of a row with a weight matrix and, for routers, with the expert embeddings. Ignores all terms that
@@ -56,19 +56,19 @@ def multiply_adds(student: Student, *, entries: Tensor | None = None) -> float:
     ----------
     student : Student
         Counted in its current phase: during pre-training a mixture passes every row through one expert.
-    entries : Tensor, optional
+    shares : Tensor, optional
         Share of the rows in which each input column is multiplied, float ``[F + P]``, as returned by
-        `entries_per_column`; 1 for every column by default.
+        `column_shares`; 1 for every column by default.
 
     Raises
     ------
     ConfigError
         If the student's class does not count them.
     """
-    return student.multiply_adds(_dense(student.in_dim) if entries is None else entries.double())
+    return student.multiply_adds(_dense(student.in_dim) if shares is None else shares.double())
 
 
-def entries_per_column(rows: Rows) -> Tensor:
+def column_shares(rows: Rows) -> Tensor:
     """Return the share of rows in which each column is multiplied: 1 if dense, the share of stored entries if sparse.
 
     Parameters
@@ -82,18 +82,16 @@ def entries_per_column(rows: Rows) -> Tensor:
         float64 ``[D]``, on the CPU; the sum is the mean number of entries per row.
     """
     if isinstance(rows, StackedRows):
-        return torch.cat([entries_per_column(part) for part in rows.parts])
+        return torch.cat([column_shares(part) for part in rows.parts])
     if isinstance(rows, SparseRows):
         stored = torch.bincount(rows.csr.col_indices().cpu(), minlength=rows.shape[1])
         return stored.double() / max(1, len(rows))
     return _dense(rows.shape[1])
 
 
-def complexity(student: Student, *, entries: Tensor | None = None) -> Complexity:
-    """Return parameter counts and multiply-adds of a student; `entries` as for `multiply_adds`."""
-    return Complexity(
-        student.num_parameters(), student.num_active_parameters(), multiply_adds(student, entries=entries)
-    )
+def complexity(student: Student, *, shares: Tensor | None = None) -> Complexity:
+    """Return parameter counts and multiply-adds of a student; `shares` as for `multiply_adds`."""
+    return Complexity(student.num_parameters(), student.num_active_parameters(), multiply_adds(student, shares=shares))
 
 
 def skeleton(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm.data.structure import in_neighbors
+from dgl_rbm.data.neighbors import gather_in_neighbors
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.evaluation.timing import single_thread
 from dgl_rbm.rows.sparse import Rows, take
@@ -63,7 +63,7 @@ def unseen_inputs(encodings: Encodings, view: GraphView) -> Callable[[Tensor], R
         rows = take(view.features, ids)
         if not encodings.dim:
             return rows
-        return hstack(rows, encodings.unseen(len(ids), *in_neighbors(indptr, sources, ids)))
+        return hstack(rows, encodings.unseen(len(ids), *gather_in_neighbors(indptr, sources, ids)))
 
     return inputs
 

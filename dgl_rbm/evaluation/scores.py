@@ -1,4 +1,4 @@
-"""Final scores of teacher and student; the only module that reads test labels."""
+"""Final scores of teacher and student; the test labels are read here, once for both."""
 
 from __future__ import annotations
 

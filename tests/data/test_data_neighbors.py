@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.data.neighbors import NeighborMean, in_neighbors
+from dgl_rbm.data.neighbors import NeighborMean, gather_in_neighbors, in_neighbors
+from dgl_rbm.data.structure import compressed
 
 NODES = 6
 some_edges = st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=20)
@@ -66,3 +67,13 @@ def test_in_neighbors_counts_edges_and_does_not_change_the_graph(edges: list[tup
 def test_in_neighbors_accepts_graphs_with_int32_ids() -> None:
     graph = graph_of([(0, 1), (2, 1), (1, 1)], 3)
     assert torch.equal(in_neighbors(graph.int()).to_dense(), in_neighbors(graph).to_dense())
+
+
+@given(some_edges, st.lists(st.integers(0, NODES - 1), max_size=4))
+def test_gathered_in_neighbors_are_the_sources_of_each_nodes_edges(
+    edges: list[tuple[int, int]], node_ids: list[int]
+) -> None:
+    indptr, sources = (torch.from_numpy(part).long() for part in compressed(graph_of(edges)))
+    rows, neighbor_ids = gather_in_neighbors(indptr, sources, torch.tensor(node_ids, dtype=torch.int64))
+    expected = [(i, u) for i, node in enumerate(node_ids) for u, v in sorted(edges) if v == node]
+    assert list(zip(rows.tolist(), neighbor_ids.tolist(), strict=True)) == expected

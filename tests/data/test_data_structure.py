@@ -14,7 +14,6 @@ from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import (
     compressed,
     from_compressed,
-    in_neighbors,
     induced,
     row_windows,
     structure,
@@ -130,13 +129,3 @@ def test_windows_cover_the_rows_in_bounded_parts(degrees, at_once):
     assert [row for first, last in windows for row in range(first, last)] == list(range(len(degrees)))
     for first, last in windows:
         assert last == first + 1 or sum(degrees[first:last]) <= at_once
-
-
-@given(edge_lists(), st.data())
-def test_in_neighbors_against_the_list_of_edges(graph, data):
-    count, edges = graph
-    node_ids = data.draw(st.lists(st.integers(0, count - 1), max_size=6))
-    indptr, sources = (torch.from_numpy(part).long() for part in compressed(made(count, edges)))
-    rows, neighbor_ids = in_neighbors(indptr, sources, torch.tensor(node_ids, dtype=torch.int64))
-    expected = [(i, u) for i, v in enumerate(node_ids) for u, w in by_destination(edges) if w == v]
-    assert list(zip(rows.tolist(), neighbor_ids.tolist(), strict=True)) == expected

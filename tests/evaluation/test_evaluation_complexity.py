@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.evaluation.complexity import (
+    column_shares,
     complexity,
-    entries_per_column,
     multiply_adds,
     skeleton,
     width_for_active_parameters,
@@ -114,7 +114,7 @@ def test_multiply_adds_equal_those_counted_by_hooks(
         x[0, 1:] = 0
         again = LinearTwin(made)
         again(x)
-        assert multiply_adds(made, entries=torch.eye(in_dim)[0]) == again.counted
+        assert multiply_adds(made, shares=torch.eye(in_dim)[0]) == again.counted
 
 
 def test_multiply_adds_by_hand() -> None:
@@ -127,7 +127,7 @@ def test_multiply_adds_by_hand() -> None:
     assert multiply_adds(rbm) == 10 * 6 + 3 * 10 * 4 + 4 * 6 + 3 * 4 * 3
     # 2 stored entries per row of 10 columns; the second layer stays dense.
     stored = torch.tensor([0.5] * 3 + [0.0] * 6 + [0.5])
-    assert multiply_adds(rbm, entries=stored) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
+    assert multiply_adds(rbm, shares=stored) == 2 * 6 + 3 * 2 * 4 + 4 * 6 + 3 * 4 * 3
     moe = config_of("moe", routing_dim=5, **mixture).build(10, 3, **sizes)
     assert multiply_adds(moe) == (10 * 5 + 5 * 6) + 3 * 10 * 4 + (4 * 5 + 5 * 6) + 3 * 4 * 3
     before = config_of("rbm", num_experts=6, pretrain_epochs=2).build(10, 3, **sizes)
@@ -143,13 +143,13 @@ def test_parameters_by_hand() -> None:
     assert found.multiply_adds == multiply_adds(made)
 
 
-def test_entries_per_column_of_every_row_format() -> None:
+def test_column_shares_of_every_row_format() -> None:
     dense = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
     sparse = SparseRows.from_scipy(csr_matrix(dense.numpy()))
-    assert entries_per_column(dense).tolist() == [1, 1, 1]
-    assert entries_per_column(sparse).tolist() == [0, 0.5, 1]
-    assert entries_per_column(hstack(sparse, torch.zeros(2, 4))).tolist() == [0, 0.5, 1, 1, 1, 1, 1]
-    assert entries_per_column(SparseRows.from_scipy(csr_matrix((0, 3), dtype="float32"))).tolist() == [0, 0, 0]
+    assert column_shares(dense).tolist() == [1, 1, 1]
+    assert column_shares(sparse).tolist() == [0, 0.5, 1]
+    assert column_shares(hstack(sparse, torch.zeros(2, 4))).tolist() == [0, 0.5, 1, 1, 1, 1, 1]
+    assert column_shares(SparseRows.from_scipy(csr_matrix((0, 3), dtype="float32"))).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("router_inputs", ["all", "encoding", "features"])
@@ -165,10 +165,10 @@ def test_only_the_columns_that_a_layer_reads_count(router_inputs: str, expert_in
         stored = features[row].nnz
         read = {"all": stored + 3, "encoding": 3, "features": stored}
         total += 4 * read[router_inputs] + 2 * 5 * read[expert_inputs]
-    assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(total / 20)
+    assert multiply_adds(made, shares=column_shares(rows)) == pytest.approx(total / 20)
     made.routed.fill_(False)
     fed = features.nnz / 20 + (3 if expert_inputs == "all" else 0)
-    assert multiply_adds(made, entries=entries_per_column(rows)) == pytest.approx(5 * fed)
+    assert multiply_adds(made, shares=column_shares(rows)) == pytest.approx(5 * fed)
 
 
 def test_the_error_names_a_student_that_does_not_count() -> None:

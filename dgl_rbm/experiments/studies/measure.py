@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.load import load_task
-from dgl_rbm.evaluation.complexity import Complexity, complexity, entries_per_column
+from dgl_rbm.evaluation.complexity import Complexity, column_shares, complexity
 from dgl_rbm.evaluation.latency import student_server
 from dgl_rbm.evaluation.timing import PredictionTime, interleaved_times
 from dgl_rbm.run.config import DistillConfig
@@ -94,7 +94,7 @@ class Bench:
     def complexity(self, config: DistillConfig, student: Student) -> Complexity:
         """Return a student's size and work for a row of this graph."""
         encoded = torch.ones(self.encodings(config).dim, dtype=torch.float64)
-        return complexity(student, entries=torch.cat([entries_per_column(self.task.features), encoded]))
+        return complexity(student, shares=torch.cat([column_shares(self.task.features), encoded]))
 
     def server(self, config: DistillConfig, student: Student) -> Callable[[Tensor], Tensor]:
         """Return what answers requests for nodes as if they were unseen: fetches, averages and predicts."""
