@@ -1,4 +1,4 @@
-"""Accuracy–cost trade-off: Pareto front, and the most accurate method within a budget."""
+"""Accuracy–cost trade-off: the most accurate method within a budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ParetoPoint", "Verdict", "best_within", "pareto_front", "verdicts"]
+__all__ = ["ParetoPoint", "Verdict", "best_within", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,6 @@ class Verdict:
     gap: float
     on_front: bool
     within_std: bool | None
-
-
-def pareto_front(points: Iterable[ParetoPoint]) -> list[ParetoPoint]:
-    """Return the points that no other point dominates, by increasing cost.
-
-    A point dominates another if it is at least as accurate at no higher cost and strictly better in one of the two.
-    """
-    front: list[ParetoPoint] = []
-    for point in sorted(points, key=lambda point: (point.cost, -point.test)):
-        if not front or point.test > front[-1].test or (point.cost, point.test) == (front[-1].cost, front[-1].test):
-            front.append(point)
-    return front
 
 
 def best_within(points: Iterable[ParetoPoint], budget: float) -> ParetoPoint | None:

@@ -1,4 +1,4 @@
-"""Pareto fronts and verdicts against slow references."""
+"""Verdicts against slow references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgl_rbm.evaluation.pareto import ParetoPoint, best_within, pareto_front, verdicts
+from dgl_rbm.evaluation.pareto import ParetoPoint, best_within, verdicts
 
 numbers = st.integers(0, 5)
 drawn_points = st.lists(
@@ -22,21 +22,6 @@ drawn_points = st.lists(
     min_size=1,
     max_size=8,
 )
-
-
-@given(drawn_points)
-def test_the_front_contains_all_points_that_are_not_dominated(points: list[ParetoPoint]) -> None:
-    def dominated(point: ParetoPoint) -> bool:
-        return any(
-            other.cost <= point.cost
-            and other.test >= point.test
-            and (other.cost < point.cost or other.test > point.test)
-            for other in points
-        )
-
-    front = pareto_front(points)
-    assert sorted(front, key=repr) == sorted((point for point in points if not dominated(point)), key=repr)
-    assert [point.cost for point in front] == sorted(point.cost for point in front)
 
 
 @given(drawn_points, numbers)
