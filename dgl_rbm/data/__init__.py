@@ -1,6 +1,6 @@
-"""Graphs to classify the nodes of: datasets, splits, checks and the task that training reads.
+"""Node classification graphs: datasets, splits, checks, and the tasks that models are trained on.
 
-The names below are loaded on first use, so that what needs no DGL, such as `normalize`, imports none.
+The names below are imported on first use, so that modules that need no DGL import none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Folders of arrays that were computed once: written whole or not at all, and read without loading them.
+"""Cache of arrays on disk: folders that are written atomically and read by memory mapping.
 
-Such a folder holds one ``.npy`` file per array and a ``key.json``, which says what the arrays were computed from, and
-the checksums of their files. It is made anew where the key is another or a file is damaged. Several processes may make
-the same one at once: each writes a folder of its own, and the first that is whole is kept.
+A folder contains one ``.npy`` file per array and a ``key.json`` with the options that the arrays were computed from
+and the checksums of the files. If the key differs or a file is damaged, the arrays are computed again. Several
+processes may write the same folder at once: each writes its own copy, and the first complete one is kept.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ __all__ = ["MemoryMap", "kept_arrays", "maps", "read_arrays"]
 MemoryMap = Literal["auto", "always", "never"]
 
 _KEY = "key.json"
-# Features of this many bytes and more lie in a file unless an option says otherwise.
+# With memory_map: auto, features of at least this many bytes are kept in a file.
 _MAPPED_FROM = 256 * 2**20
-# A file's checksums are of parts of so many bytes. All are compared up to 4 GiB, and of longer files as many parts,
-# evenly spaced, so that opening one that is larger than memory does not mean reading it.
+# Each checksum covers a part of this many bytes. Files up to 4 GiB are compared in full, longer ones in as many evenly
+# spaced parts: opening a file larger than memory must not read all of it.
 _PART = 16 * 2**20
 _MOST_PARTS = 256
-# Looks at a folder that another process is replacing, and the seconds between them.
-_LOOKS = 5
+# Attempts to read a folder that another process is replacing, and the seconds between them.
+_ATTEMPTS = 5
 _PAUSE = 0.05
 
 
 def maps(option: MemoryMap, nbytes: int) -> bool:
-    """Whether features of so many bytes are to be kept in a file and read from there."""
+    """Whether features of `nbytes` bytes are kept in a file and mapped from it."""
     return option == "always" or (option == "auto" and nbytes >= _MAPPED_FROM)
 
 
 def kept_arrays(
     folder: Path, key: Mapping[str, Any], names: Collection[str], make: Callable[[Path], None]
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of `folder` by name, mapped copy-on-write; make them first where need be.
+    """Return the arrays of `folder` by name, mapped copy-on-write; compute them if they are missing or damaged.
 
     Parameters
     ----------
     folder : Path
-        Need not exist.
+        Created if it is missing.
     key : mapping
-        What the arrays depend on, as JSON can hold it.
+        Options that the arrays depend on, as JSON values.
     names : collection of str
-        Of the arrays.
+        Names of the arrays.
     make : callable
-        Writes ``NAME.npy`` of each name into the folder that it is given; called only where `folder` holds no whole
-        arrays of this key.
+        Writes ``NAME.npy`` for each name into the folder passed to it; called only if `folder` does not contain
+        undamaged arrays of this key.
 
     Raises
     ------
     OSError
-        Where `folder` cannot be written.
+        If `folder` cannot be written.
     """
     arrays = read_arrays(folder, key, names)
     if arrays is not None:
         return arrays
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # What is put aside goes with the temporary folder.
+    # A folder that is moved aside is removed with the temporary one.
     with tempfile.TemporaryDirectory(
         prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
     ) as temporary:
@@ -79,18 +79,18 @@ def kept_arrays(
         about = {"key": dict(key), "arrays": {name: _checksums(finished / f"{name}.npy") for name in names}}
         (finished / _KEY).write_text(json.dumps(about), encoding="utf-8")
         for path in (*finished.iterdir(), finished):
-            _reach_the_disk(path)
+            _flush_to_disk(path)
         return _publish(finished, folder, key, names)
 
 
 def read_arrays(folder: Path, key: Mapping[str, Any], names: Collection[str]) -> dict[str, np.ndarray] | None:
-    """Return the arrays of `folder`, mapped copy-on-write; None where it holds no whole ones of this key and names."""
-    for look in range(_LOOKS):
+    """Return the arrays of `folder`, mapped copy-on-write; None if they are missing, damaged or of another key."""
+    for attempt in range(_ATTEMPTS):
         try:
             return _read(folder, key, names)
         except OSError as error:
-            # One that lacks a file may be about to be replaced; without a folder there is nothing to wait for.
-            if look == _LOOKS - 1 or str(error.filename) == str(folder / _KEY):
+            # A folder that lacks a file may be in replacement; without a key there is no folder to wait for.
+            if attempt == _ATTEMPTS - 1 or str(error.filename) == str(folder / _KEY):
                 return None
         except NPY_DAMAGE:
             return None
@@ -100,14 +100,14 @@ def read_arrays(folder: Path, key: Mapping[str, Any], names: Collection[str]) ->
 
 def _read(folder: Path, key: Mapping[str, Any], names: Collection[str]) -> dict[str, np.ndarray] | None:
     about = json.loads((folder / _KEY).read_text(encoding="utf-8"))
-    # Through JSON, which knows neither tuples nor paths.
+    # Compared as JSON, which has neither tuples nor paths.
     if about["key"] != json.loads(json.dumps(dict(key))) or set(about["arrays"]) != set(names):
         return None
     arrays: dict[str, np.ndarray] = {}
     for name in names:
-        # Mapped from the file that was checked, whatever the name stands for by then.
+        # Mapped from the open file, because the name may refer to another file by then.
         with (folder / f"{name}.npy").open("rb") as file:
-            if not _is_whole(file, about["arrays"][name]):
+            if not _is_undamaged(file, about["arrays"][name]):
                 return None
             file.seek(0)
             arrays[name] = map_npy(file)
@@ -115,29 +115,29 @@ def _read(folder: Path, key: Mapping[str, Any], names: Collection[str]) -> dict[
 
 
 def _publish(finished: Path, folder: Path, key: Mapping[str, Any], names: Collection[str]) -> dict[str, np.ndarray]:
-    """Move a finished folder to its place, unless another process put a whole one there; return what is there."""
-    # Mapped before they are moved: what becomes of their names later is then of no matter.
+    """Move a finished folder to its place, unless another process was first; return the arrays of that place."""
+    # Mapped before the move, so that a later replacement has no effect.
     ours = _read(finished, key, names)
     if ours is None:
         raise OSError(f"the arrays written to '{finished}' cannot be read back")
-    for look in range(_LOOKS):
+    for attempt in range(_ATTEMPTS):
         theirs = read_arrays(folder, key, names)
         if theirs is not None:
             return theirs
         if folder.is_dir():
-            # Another process may do the same at this moment.
+            # Another process may move it at the same time.
             with suppress(FileNotFoundError):
-                os.replace(folder, finished.with_name(f"aside-{look}"))
+                os.replace(folder, finished.with_name(f"aside-{attempt}"))
         try:
             os.replace(finished, folder)
         except OSError as error:
-            # Another one came between.
+            # Another process was faster.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             continue
-        _reach_the_disk(folder.parent)
+        _flush_to_disk(folder.parent)
         return ours
-    raise OSError(f"'{folder}' is being replaced by other processes again and again")
+    raise OSError(f"'{folder}' is replaced by other processes over and over")
 
 
 def _checksums(path: Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _checksums(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "crc32": parts}
 
 
-def _is_whole(file: BinaryIO, about: Mapping[str, Any]) -> bool:
+def _is_undamaged(file: BinaryIO, about: Mapping[str, Any]) -> bool:
     expected = about["crc32"]
     if os.fstat(file.fileno()).st_size != about["size"] or len(expected) != -(-about["size"] // _PART):
         return False
@@ -158,8 +158,8 @@ def _is_whole(file: BinaryIO, about: Mapping[str, Any]) -> bool:
     return True
 
 
-def _reach_the_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a loss of power; folders where the system can."""
+def _flush_to_disk(path: Path) -> None:
+    """Flush a file, or the entries of a folder if the system supports that, to disk."""
     if path.is_dir():
         with suppress(OSError):
             _synchronize(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What every dataset is: a config that loads a `LabeledGraph`."""
+"""Base of the datasets' configs, and the `LabeledGraph` that they load."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ DEFAULT_UNSEEN_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class LabeledGraph:
-    """What a dataset or a user hands over, not checked yet; `dgl_rbm.data.build.build_task` checks it.
+    """Graph with features and labels, before the checks of `dgl_rbm.data.build.build_task`.
 
     Attributes
     ----------
     name : str
         The dataset's name.
     graph : dgl.DGLGraph
-        Homogeneous; its node and edge data are not looked at.
+        Homogeneous; its node and edge data are ignored.
     features : array-like
         Numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
     labels : array-like
-        Class numbers ``[N]``; −1 or NaN where a node has none.
+        Class numbers ``[N]``; −1 or NaN for a node without label.
     num_classes : int or None
-        C; None where it is one more than the largest label.
+        C; None for one more than the largest label.
     train_idx, val_idx, test_idx : array-like or None
-        The dataset's own split, as masks ``[N]`` or node ids; None where it fixes none.
+        The dataset's own split, as masks ``[N]`` or node ids; None if it has none.
     default_split : str or None
-        The split to draw where the dataset fixes none, such as ``"20/30"``.
+        The split to draw if the dataset has no own split, such as ``"20/30"``.
     unseen_fraction : float
         Share of the test nodes of the dataset's own or default split that the inductive setting hides.
     normalize : {"none", "row", "standard"}
-        How the features are normalised unless an option says otherwise.
+        Feature normalisation, unless an option overrides it.
     allow_missing_classes : bool
         Whether the dataset's own split may leave a class without a training node.
     problems : tuple of str
-        Found while reading; reported together with those that the checks find.
+        Problems found while reading; reported together with those that the checks find.
     """
 
     name: str
@@ -61,12 +61,12 @@ class LabeledGraph:
     normalize: NormalizationKind = "none"
     allow_missing_classes: bool = False
     problems: tuple[str, ...] = ()
-    # Whether nobody else holds the graph's arrays, so that a task may keep them and not a copy.
+    # Whether nothing else refers to the graph's arrays, so that a task may keep them without a copy.
     _owns_graph: bool = field(default=False, repr=False)
 
 
 class DatasetConfig(ComponentConfig):
-    """Base of the datasets' configs: the options that all of them share."""
+    """Base of the datasets' configs, with the options that all of them share."""
 
     split: str | None = Field(
         None,
@@ -88,12 +88,12 @@ class DatasetConfig(ComponentConfig):
     )
     rescale: bool = Field(
         True,
-        description="Lengthen normalised features, all by one factor, to a root mean square length of 1 of the "
-        "observed rows where it is below 0.5, as it is of row-normalised bags of words.",
+        description="Scale the normalised features by one factor to a root mean square length of 1 over the "
+        "observed rows, if it is below 0.5, as for row-normalised bags of words.",
     )
     symmetrize: bool = Field(
         False,
-        description="Add the reverse of every edge and drop repeated edges, for graphs given as directed.",
+        description="Add the reverse of every edge and drop repeated edges, for graphs stored as directed.",
     )
 
     @field_validator("split")
@@ -103,7 +103,7 @@ class DatasetConfig(ComponentConfig):
             parse_split(text)
         return text
 
-    # Options that say where files are and how they are read: another value of them gives the same graph.
+    # Options that set where files are and how they are read; they do not change the graph.
     access: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -116,16 +116,16 @@ class DatasetConfig(ComponentConfig):
         return {name: getattr(self, name) for name in DatasetConfig.model_fields if name != "kind"}
 
     def files(self) -> list[Path]:
-        """Return the files on disk that `load` reads; none of a graph that is generated, or whose files are missing."""
+        """Return the files on disk that `load` reads; an empty list for generated graphs and missing files."""
         return []
 
     def fetch(self) -> None:
-        """Download what `load` reads, where it is not on disk and there is a place to have it from.
+        """Download the files that `load` reads, if they are missing and the dataset can download them.
 
         Raises
         ------
         DatasetNotFoundError
-            Where the download fails.
+            If the download fails.
         """
 
     def load(self, seed: int) -> LabeledGraph:
@@ -134,13 +134,13 @@ class DatasetConfig(ComponentConfig):
         Parameters
         ----------
         seed : int
-            For a dataset that draws anything of its own; the split is drawn later, by `build_task`.
+            Seed for datasets that draw anything themselves; `build_task` draws the split.
 
         Raises
         ------
         DatasetNotFoundError
-            Where the files are neither on disk nor to be downloaded.
+            If the files are missing and cannot be downloaded.
         DataError
-            Where they are damaged or hold something else.
+            If they are damaged or have another content.
         """
         raise NotImplementedError

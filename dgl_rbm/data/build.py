@@ -1,4 +1,4 @@
-"""From a `LabeledGraph` to a checked `NodeTask`: checks, split, unseen nodes, normalisation and layout."""
+"""Construction of a `NodeTask` from a `LabeledGraph`: checks, split, unseen nodes, normalisation, layout."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def build_task(
     rescale: bool = True,
     symmetrize: bool = False,
 ) -> NodeTask:
-    """Check a labelled graph, draw what its split leaves open, and normalise its features.
+    """Check a labelled graph, draw its split if it has none, and normalise its features.
 
     Parameters
     ----------
     source : LabeledGraph
-        What a dataset loaded.
+        Graph of a dataset or a user.
     setting, seed, split, unseen_fraction, normalize, rescale, symmetrize
-        As for `make_task`; where None, the dataset's own.
+        As for `make_task`; None for the dataset's own value.
 
     Raises
     ------
@@ -54,27 +54,27 @@ def build_task(
         parse_split(split)
 
     problems = list(source.problems)
-    # What a reader found missing it has said already; what a caller passes as None is reported here.
-    unsaid = not problems
+    # A reader has already reported missing parts; parts that a caller passes as None are reported here.
+    report_missing = not problems
     features = labels = num_nodes = None
-    if source.graph is not None or unsaid:
+    if source.graph is not None or report_missing:
         found = graph_problems(source.graph)
         problems += found
         num_nodes = None if found else source.graph.num_nodes()
-    if source.features is not None or unsaid:
+    if source.features is not None or report_missing:
         features = check_features(source.features, num_nodes, problems)
-    if source.labels is not None or unsaid:
+    if source.labels is not None or report_missing:
         labels = check_labels(source.labels, num_nodes, source.num_classes, problems)
     num_classes = source.num_classes
     if num_classes is None and labels is not None:
         num_classes = int(labels.max()) + 1
     given = {"training": source.train_idx, "validation": source.val_idx, "test": source.test_idx}
     drawn = split or (source.default_split if all(part is None for part in given.values()) else None)
-    parts = {} if drawn else _read_parts(given, num_nodes, problems, unsaid)
+    parts = {} if drawn else _read_parts(given, num_nodes, problems, report_missing)
     check_split(parts, labels, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
     raise_problems(problems, DataError, f"The graph '{source.name}'")
 
-    # Whatever is None has a problem that was raised.
+    # For a part that is None, a problem was raised above.
     assert features is not None
     assert labels is not None
     assert num_classes is not None
@@ -111,14 +111,14 @@ def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _read_parts(
-    given: dict[str, Any], num_nodes: int | None, problems: list[str], unsaid: bool
+    given: dict[str, Any], num_nodes: int | None, problems: list[str], report_missing: bool
 ) -> dict[str, Tensor | None]:
     parts: dict[str, Tensor | None] = dict.fromkeys(given)
     for part, values in given.items():
         if values is not None and num_nodes is not None:
             parts[part] = check_nodes(values, part, num_nodes, problems)
     absent = [part for part, values in given.items() if values is None]
-    if absent and unsaid:
+    if absent and report_missing:
         problems.append(
             f"the {', '.join(absent)} nodes are not given; pass all three masks, or a split such as '20/30'."
         )
@@ -143,12 +143,12 @@ def _draw(split: str, labels: Tensor, num_classes: int, seed: int, source: Label
 def _normalized(
     kind: NormalizationKind, rescale: bool, features: Rows, unseen: Tensor
 ) -> tuple[FeatureNormalization, Rows]:
-    """Normalise, and pick the layout; unseen rows have no say in either."""
+    """Normalise and choose the layout, both from the statistics of the observed rows alone."""
     seen = torch.ones(len(features), dtype=torch.bool)
     seen[unseen] = False
-    # Only these statistics ask for the observed rows alone, which are a copy where any node is unseen.
-    picks = kind == "standard" and len(unseen)
-    normalization = FeatureNormalization.fit(kind, take(features, seen.nonzero().squeeze(1)) if picks else features)
+    # Only these statistics need the observed rows; with unseen nodes, selecting them makes a copy.
+    selects = kind == "standard" and len(unseen)
+    normalization = FeatureNormalization.fit(kind, take(features, seen.nonzero().squeeze(1)) if selects else features)
     rows = normalization.apply(features)
     if rescale:
         normalization = normalization.rescaled(norms(rows)[seen])
@@ -158,7 +158,7 @@ def _normalized(
 
 
 def compact(rows: Rows, density: float) -> Rows:
-    """Return `rows` in the layout whose products are faster at this share of non-zeros."""
+    """Return `rows` in the layout, dense or sparse, that multiplies faster at this share of non-zeros."""
     if density >= SPARSE_BELOW_DENSITY:
         return rows if isinstance(rows, Tensor) else rows.to_dense()
     return SparseRows.from_scipy(sp.csr_matrix(rows.numpy())) if isinstance(rows, Tensor) else rows
@@ -167,7 +167,7 @@ def compact(rows: Rows, density: float) -> Rows:
 def _nonzeros(rows: Rows) -> Tensor:
     """Return the number of non-zeros in each row, int64 ``[N]``."""
     if isinstance(rows, Tensor):
-        # Piece by piece, for they may lie on disk.
+        # In blocks, since they may be mapped from a file.
         return torch.cat([torch.count_nonzero(part, dim=1) for part in rows.split(_ROWS_AT_ONCE)])
     assert isinstance(rows, SparseRows), "features are stacked with encodings after the checks"
     pointers = rows.csr.crow_indices()

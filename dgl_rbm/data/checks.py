@@ -1,4 +1,4 @@
-"""Checks of graphs, features, labels and splits; all that they find is reported at once."""
+"""Checks of graphs, features, labels and splits; all problems are collected and reported at once."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SHOWN = 5
 
 
 def name_nodes(ids: Tensor) -> str:
-    """Return the first few of the node ids in words: ``"nodes 3, 5 and 2 more"``."""
+    """Format the first few node ids for a message: ``"nodes 3, 5 and 2 more"``."""
     shown = ", ".join(str(node) for node in ids[:_SHOWN].tolist())
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return f"node{'s' if len(ids) > 1 else ''} {shown}{more}"
 
 
 def graph_problems(graph: Any) -> list[str]:
-    """Return why `graph` is no homogeneous DGL graph with nodes; nothing where it is one."""
+    """Return why `graph` is not a homogeneous DGL graph with nodes; an empty list if it is one."""
     if not isinstance(graph, dgl.DGLGraph):
         return [
             f"the graph is a {type(graph).__name__}, not a dgl.DGLGraph; `dgl.graph((source, destination))` makes one."
@@ -50,7 +50,7 @@ def graph_problems(graph: Any) -> list[str]:
 
 
 def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor | None:
-    """Return ``graph.ndata[field]``; None where the homogeneous graph has no such field."""
+    """Return ``graph.ndata[field]``; None, and a problem, if the homogeneous graph has no such field."""
     if field in graph.ndata:
         return graph.ndata[field]
     known = sorted(graph.ndata)
@@ -63,7 +63,7 @@ def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor
 
 
 def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> Rows | None:
-    """Return the features as float32 rows on the CPU; None where they are no finite numbers ``[N, F]``."""
+    """Return the features as float32 rows on the CPU; None if they are not finite numbers ``[N, F]``."""
     if _is_complex(values):
         problems.append("the features are complex numbers; expected real ones.")
         return None
@@ -89,13 +89,13 @@ def _is_complex(values: Any) -> bool:
 
 
 def check_labels(values: Any, num_nodes: int | None, num_classes: int | None, problems: list[str]) -> Tensor | None:
-    """Return the labels as int64 ``[N]``, −1 where there is none; None where they are no class numbers.
+    """Return the labels as int64 ``[N]``, −1 for nodes without label; None if they are not class numbers.
 
-    Integers, booleans and whole floats are taken; −1 and NaN both mean that a node has no label.
+    Integers, booleans and whole floats are accepted; −1 and NaN both mean that a node has no label.
     """
     labels = _as_tensor(values)
     if labels is None or labels.is_complex():
-        problems.append("the labels are not numbers; expected class numbers from 0, −1 where a node has none.")
+        problems.append("the labels are not numbers; expected class numbers from 0, and −1 for nodes without label.")
         return None
     if labels.dim() == 2 and labels.shape[1] == 1:
         labels = labels.squeeze(1)
@@ -136,12 +136,12 @@ def check_labels(values: Any, num_nodes: int | None, num_classes: int | None, pr
 def _as_tensor(values: Any) -> Tensor | None:
     if isinstance(values, Tensor):
         return values.detach().cpu()
-    # A copy, since torch warns of arrays that it may not write to.
+    # A copy, since torch warns about read-only arrays.
     array = np.array(values)
-    # torch knows the machine's byte order alone.
+    # torch supports only the machine's byte order.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "u" and array.itemsize > 1:
-        # torch before 2.3 knows no unsigned integers but bytes.
+        # torch before 2.3 supports no unsigned integers but bytes.
         array = array.astype(np.int64)
     try:
         return torch.as_tensor(array)
@@ -150,9 +150,9 @@ def _as_tensor(values: Any) -> Tensor | None:
 
 
 def check_nodes(values: Any, part: str, num_nodes: int, problems: list[str]) -> Tensor | None:
-    """Return the ascending node ids that a mask ``[N]`` or an array of ids names.
+    """Return the node ids given by a mask ``[N]`` or an array of ids, ascending; None if there is a problem.
 
-    Booleans and bytes are masks; so are other integers where there are N of them, all 0 or 1.
+    Booleans and bytes are masks; so are N other integers that are all 0 or 1.
     """
     tensor = _as_tensor(values)
     if tensor is None or tensor.is_floating_point() or tensor.is_complex():
@@ -162,7 +162,7 @@ def check_nodes(values: Any, part: str, num_nodes: int, problems: list[str]) -> 
     if tensor.dim() != 1:
         problems.append(
             f"the {part} nodes have shape {tuple(tensor.shape)}; expected a mask [{num_nodes}] or a vector of node "
-            "ids. Of several splits side by side pass one column."
+            "ids. If there are several splits, pass one column."
         )
         return None
     ids = _mask_to_ids(tensor, part, num_nodes, problems)
@@ -183,11 +183,13 @@ def _mask_to_ids(tensor: Tensor, part: str, num_nodes: int, problems: list[str])
         return ids.nonzero().squeeze(1)
     outside = ids[(ids < 0) | (ids >= num_nodes)]
     if len(outside):
-        problems.append(f"the {part} nodes name {name_nodes(outside)}, but the graph's nodes are 0 to {num_nodes - 1}.")
+        problems.append(
+            f"the {part} nodes contain {name_nodes(outside)}, but the graph's nodes are 0 to {num_nodes - 1}."
+        )
         return None
     unique, counts = torch.unique(ids, return_counts=True)
     if len(unique) < len(ids):
-        problems.append(f"the {part} nodes name {name_nodes(unique[counts > 1])} more than once.")
+        problems.append(f"the {part} nodes contain {name_nodes(unique[counts > 1])} more than once.")
         return None
     return unique
 
@@ -205,7 +207,7 @@ def check_split(
     Parameters
     ----------
     parts : mapping of str to Tensor or None
-        Node ids by part; the part ``"training"`` is the one to learn from. None marks a part already found wrong.
+        Node ids by part, ``"training"`` among them; None for a part with a problem that is already reported.
     """
     found = [(name, ids) for name, ids in parts.items() if ids is not None]
     for position, (name, ids) in enumerate(found):

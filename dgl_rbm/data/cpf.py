@@ -1,4 +1,4 @@
-"""The graphs of the "CPF" protocol: compressed NumPy files with adjacency, attributes and labels."""
+"""Datasets of the CPF protocol: citation, co-purchase and co-author graphs from ``.npz`` files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILES = {
 
 @datasets.register
 class CpfConfig(DatasetConfig):
-    """Largest component of a citation, co-purchase or co-author graph; 20 training nodes per class.
+    """Largest connected component of a citation, co-purchase or co-author graph; 20 training nodes per class.
 
     Files by Shchur et al. 2018, "Pitfalls of Graph Neural Network Evaluation"; protocol by Yang et al. 2021,
     "Extract the Knowledge of Graph Neural Networks and Go Beyond it" (CPF): edges in both directions and without
@@ -50,13 +50,13 @@ class CpfConfig(DatasetConfig):
     ]
     url: str = Field(
         "https://raw.githubusercontent.com/shchur/gnn-benchmark/master/data/npz/",
-        description="Where files that are not on disk are fetched from, up to the file's name.",
+        description="URL of the folder from which missing files are downloaded.",
     )
 
     access: ClassVar[tuple[str, ...]] = ("url",)
 
     def load(self, seed: int) -> LabeledGraph:
-        """Read the file; nothing is drawn at random."""
+        """Read the graph from its file; the seed is not used."""
         self.fetch()
         (path,) = self.files()
         adjacency, attributes, labels = _read(path)
@@ -82,7 +82,7 @@ class CpfConfig(DatasetConfig):
         )
 
     def files(self) -> list[Path]:
-        """Return the file, where it is on disk."""
+        """Return the file of the graph, if it is on disk."""
         name = _FILES[self.kind]
         given = data_folder()
         target = cache_folder() / "cpf" / name
@@ -90,7 +90,7 @@ class CpfConfig(DatasetConfig):
         return [path for path in places if path.is_file()][:1]
 
     def fetch(self) -> None:
-        """Download the file, where it is not on disk; raise a DatasetNotFoundError where that fails."""
+        """Download the file if it is missing; raise a DatasetNotFoundError if that fails."""
         if self.files():
             return
         name = _FILES[self.kind]
@@ -115,13 +115,13 @@ def _read(path: Path) -> tuple[sp.csr_matrix, Any, np.ndarray]:
         raise
     except DAMAGE as error:
         raise DataError(
-            f"The file '{path}' is damaged or no NumPy archive: {error}.",
-            hint="Remove it to have it downloaded anew.",
+            f"The file '{path}' is damaged or not a NumPy archive: {error}.",
+            hint="Remove it; the next run downloads it again.",
         ) from None
     count = len(labels)
     if adjacency.shape != (count, count) or attributes.shape[0] != count or labels.ndim != 1:
         raise DataError(
-            f"The parts of '{path}' do not fit together: adjacency {adjacency.shape}, attributes "
+            f"The arrays of '{path}' do not match: adjacency {adjacency.shape}, attributes "
             f"{attributes.shape}, labels {labels.shape}."
         )
     return adjacency, attributes, labels
@@ -142,7 +142,7 @@ def _matrix(arrays: Any, prefix: str, path: Path) -> sp.csr_matrix:
 
 
 def _lacks(name: str, arrays: Any, path: Path) -> DataError:
-    return DataError(f"The file '{path}' lacks the array '{name}'; it holds {', '.join(sorted(arrays))}.")
+    return DataError(f"The file '{path}' lacks the array '{name}'; it contains {', '.join(sorted(arrays))}.")
 
 
 def _largest_component(adjacency: sp.csr_matrix) -> np.ndarray:

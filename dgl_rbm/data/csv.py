@@ -1,4 +1,4 @@
-"""A user's graph in DGL's CSV format: a folder of tables and a `meta.yaml` that names them."""
+"""Dataset `csv`: a user's graph in DGL's CSV format, a folder of tables and a `meta.yaml`."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ _HINT = "https://docs.dgl.ai/guide/data-loadcsv.html describes the format."
 
 @datasets.register
 class CsvConfig(FieldsConfig):
-    """A folder in DGL's CSV format holding one graph; the tables' columns are its node fields."""
+    """A graph in DGL's CSV format; the columns of its tables are node fields."""
 
     kind: Literal["csv"] = "csv"
 
     def graph_files(self, path: Path) -> list[Path]:
-        """Return the description of the graph in the folder `path` and the tables that it names."""
+        """Return the `meta.yaml` of the folder `path` and the tables listed in it."""
         described = path / "meta.yaml"
         try:
             content = yaml.safe_load(described.read_text(encoding="utf-8"))
             parts = [part for name in _TABLES for part in _listed(content.get(name))]
             return [described, *(path / str(part["file_name"]) for part in parts)]
         except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, AttributeError):
-            # What is wrong with it is said where the graph is read.
+            # `read_graph` reports the problem.
             return [described]
 
     def read_graph(self, path: Path) -> Any:
         """Return the graph in the folder `path`."""
         if not (path / "meta.yaml").is_file():
             raise DatasetNotFoundError(f"There is no 'meta.yaml' in the folder '{path}'.", hint=_HINT)
-        said = io.StringIO()
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said), warnings.catch_warnings():
+            with contextlib.redirect_stdout(output), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 graphs = _Reader(path).graphs
         except (*DAMAGE, dgl.DGLError, yaml.YAMLError) as error:
-            details = " ".join([f"{type(error).__name__}: {error}", *said.getvalue().split()])
+            details = " ".join([f"{type(error).__name__}: {error}", *output.getvalue().split()])
             raise DataError(f"The tables in '{path}' cannot be read: {details}", hint=_HINT) from None
         if len(graphs) != 1:
-            raise DataError(f"The tables in '{path}' hold {len(graphs)} graphs; expected one.", hint=_HINT)
+            raise DataError(f"The tables in '{path}' contain {len(graphs)} graphs; expected one.", hint=_HINT)
         return graphs[0]
 
 
@@ -61,7 +61,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 class _Reader(dgl.data.CSVDataset):
-    """DGL's reader, kept from writing its cache into the user's folder and from reading an old one there."""
+    """DGL's reader without its cache, which would be written into the user's folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), verbose=False)

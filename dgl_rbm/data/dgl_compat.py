@@ -1,12 +1,10 @@
-"""The only place that knows the quirks of a DGL installation.
-
-Modules that need DGL write ``from dgl_rbm.data.dgl_compat import dgl``.
+"""Import of DGL beside any supported torch; every other module writes ``from dgl_rbm.data.dgl_compat import dgl``.
 
 DGL 2.1.0, the newest wheel on the Python package index, ships GraphBolt binaries for a few releases of
 torch (2.0.0 to 2.2.1) and fails to import beside any other (dmlc/dgl issues 7157, 7247, 7822 and 7835),
-although nothing but `dgl.graphbolt` itself, and `dgl.distributed` when asked for it, needs the binary. Where
-the matching binary or the `torchdata` it was written for is absent, a stand-in takes the place of
-`dgl.graphbolt` before DGL is imported, and any use of it raises a clear error.
+although only `dgl.graphbolt` itself, and `dgl.distributed`, which is imported on demand, need the binary. If
+the matching binary or the `torchdata` it was written for is missing, this module replaces `dgl.graphbolt` by a
+stand-in before it imports DGL; any use of the stand-in raises a clear error.
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ from dgl_rbm.errors import MissingDependencyError
 
 __all__ = ["DglBuild", "describe_build", "dgl", "without_update_check"]
 
-# Without it DGL writes a file to the home directory and prints two lines about its choice of backend.
+# Otherwise DGL writes a file to the home directory and prints two lines about its choice of backend.
 os.environ.setdefault("DGLBACKEND", "pytorch")
 
 
 class _GraphBoltStandIn(types.ModuleType):
-    """Takes the place of `dgl.graphbolt` where its binary cannot be loaded."""
+    """Replacement of `dgl.graphbolt` if its binary cannot be loaded."""
 
     def __init__(self, why: str) -> None:
         super().__init__("dgl.graphbolt", f"Stand-in: {why}")
@@ -44,13 +42,13 @@ class _GraphBoltStandIn(types.ModuleType):
             raise AttributeError(name)
         raise MissingDependencyError(
             f"dgl.graphbolt.{name} was used, but GraphBolt cannot be loaded here: {self.why}",
-            hint="Use dgl.dataloading instead, or a DGL build made for this torch; `dgl-rbm doctor` says more.",
+            hint="Use dgl.dataloading instead, or a DGL build made for this torch; see `dgl-rbm doctor`.",
         )
 
 
 @dataclass(frozen=True)
 class DglBuild:
-    """What `doctor` reports of the DGL installation."""
+    """Version and capabilities of the DGL installation."""
 
     version: str
     cuda: bool
@@ -59,7 +57,7 @@ class DglBuild:
 
 
 def _graphbolt_obstacle() -> str | None:
-    """Return why the real GraphBolt cannot be imported, or None where it can."""
+    """Return why GraphBolt cannot be imported, or None if it can."""
     spec = importlib.util.find_spec("dgl")
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError("DGL is not installed.", hint="Install it with `pip install 'dgl>=2.1'`.")
@@ -70,7 +68,7 @@ def _graphbolt_obstacle() -> str | None:
     if not binary.exists():
         made_for = sorted(path.stem.rsplit("_", 1)[-1] for path in folder.glob("*graphbolt_pytorch_*"))
         return f"this DGL has GraphBolt binaries for torch {', '.join(made_for) or '(none)'}, not for torch {version}."
-    # Only DGL before 2.3 builds GraphBolt on the data pipes that torchdata dropped in 0.10.
+    # Only DGL before 2.3 uses the data pipes, which torchdata removed in 0.10.
     uses_datapipes = "torchdata" in (folder / "base.py").read_text(encoding="utf-8")
     if uses_datapipes and not _can_find("torchdata.datapipes"):
         return "this DGL needs torchdata.datapipes, which torchdata 0.10 removed: install 'torchdata<0.10'."
@@ -92,13 +90,13 @@ def _install_stand_in() -> None:
 
 @contextmanager
 def without_update_check() -> Iterator[None]:
-    """Keep `ogb`, which DGL imports too, from asking the network at import whether it is out of date.
+    """Disable the update check that `ogb`, which DGL imports too, runs at import.
 
-    It asks on a thread without a time limit, so that a dead network holds up the end of the process.
+    Its request has no timeout and runs on a thread, so that a dead network delays the exit of the process.
     """
     hidden = sys.modules.get("outdated")
     variable = os.environ.get("OUTDATED_IGNORE")
-    # None makes `import outdated` fail, which `ogb` takes as "not installed".
+    # None makes `import outdated` fail, as if it were not installed.
     sys.modules["outdated"] = None  # type: ignore[assignment]
     try:
         yield
@@ -117,7 +115,7 @@ with without_update_check():
 
 
 def describe_build() -> DglBuild:
-    """Return the version of DGL and what this build of it can do."""
+    """Return the version of DGL and the capabilities of this build."""
     stand_in = sys.modules.get("dgl.graphbolt")
     reason = stand_in.why if isinstance(stand_in, _GraphBoltStandIn) else ""
     return DglBuild(
@@ -135,6 +133,6 @@ def _built_with_cuda() -> bool:
     try:
         dgl.graph(([0], [0])).to("cuda")
     except Exception:
-        # A CPU-only build answers with its own DGLError; its class differs between releases.
+        # A CPU-only build raises DGLError, whose class differs between releases.
         return False
     return True

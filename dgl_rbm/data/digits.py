@@ -1,4 +1,4 @@
-"""Handwritten digits as a graph: always at hand, since scikit-learn ships the images."""
+"""Dataset `digits`: a similarity graph of handwritten digits that ship with scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["DigitsConfig"]
 
 @datasets.register
 class DigitsConfig(DatasetConfig):
-    """1,797 images of 8 × 8 pixels, each linked to those most like it in either direction; ten classes.
+    """Similarity graph of 1,797 images of 8 × 8 pixels, each linked to its nearest neighbours; ten classes.
 
     The images are the test part of the UCI "Optical Recognition of Handwritten Digits" data.
     """
 
     kind: Literal["digits"] = "digits"
-    num_neighbors: int = Field(6, ge=1, le=1796, description="Number of most similar images linked to each.")
+    num_neighbors: int = Field(6, ge=1, le=1796, description="Number of nearest neighbours linked to each image.")
 
     def load(self, seed: int) -> LabeledGraph:
-        """Return the graph; nothing is drawn at random."""
+        """Return the graph; the seed is not used."""
         from sklearn.datasets import load_digits
         from sklearn.neighbors import kneighbors_graph
 

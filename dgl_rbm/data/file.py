@@ -1,4 +1,4 @@
-"""A user's graph, saved by `dgl.save_graphs`."""
+"""Dataset `file`: a user's graph saved by `dgl.save_graphs`, and the base of datasets with node fields."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["FieldsConfig", "FileConfig"]
 
 
 class FieldsConfig(DatasetConfig):
-    """Base of the datasets that are graphs with features, labels and masks as node fields."""
+    """Base of the datasets with features, labels and masks as node fields."""
 
-    path: str = Field(description="Where the graph is saved.")
+    path: str = Field(description="File or folder of the graph.")
     features: str = Field("feat", description="Node field of the features.")
     features_path: str | None = Field(
         None,
-        description="A .npy file with one row of features per node, read in place of the node field; float32 ones stay "
-        "on disk and are read as they are needed.",
+        description="A .npy file with one row of features per node, which replaces the node field; a float32 file is "
+        "mapped and may be larger than memory.",
     )
-    labels: str = Field("label", description="Node field of the class numbers; −1 where a node has none.")
+    labels: str = Field("label", description="Node field of the class numbers; −1 for a node without label.")
     train_mask: str = Field("train_mask", description="Node field of the training mask.")
     val_mask: str = Field("val_mask", description="Node field of the validation mask.")
     test_mask: str = Field("test_mask", description="Node field of the test mask.")
@@ -40,7 +40,7 @@ class FieldsConfig(DatasetConfig):
         return Path(self.path).expanduser().stem
 
     def load(self, seed: int) -> LabeledGraph:
-        """Read the graph; the masks are not looked at where the option `split` is set."""
+        """Read the graph; the masks are ignored if the option `split` is set."""
         features: Any = self.features
         if self.features_path is not None:
             features = map_features(Path(self.features_path).expanduser())
@@ -54,12 +54,12 @@ class FieldsConfig(DatasetConfig):
         )
 
     def files(self) -> list[Path]:
-        """Return the files of the graph and of its features that are on disk."""
+        """Return the existing files of the graph and its features."""
         features = [] if self.features_path is None else [Path(self.features_path).expanduser()]
         return [path for path in (*self.graph_files(Path(self.path).expanduser()), *features) if path.is_file()]
 
     def graph_files(self, path: Path) -> list[Path]:
-        """Return the files that the graph at `path` is read from."""
+        """Return the files of the graph at `path`."""
         return [path]
 
     def read_graph(self, path: Path) -> Any:
@@ -72,7 +72,7 @@ class FileConfig(FieldsConfig):
     """A graph saved by `dgl.save_graphs`, with features, labels and masks as node fields."""
 
     kind: Literal["file"] = "file"
-    index: int = Field(0, ge=0, description="Which of the file's graphs.")
+    index: int = Field(0, ge=0, description="Index of the graph in the file.")
 
     def read_graph(self, path: Path) -> Any:
         """Return the graph at `path`."""
@@ -88,10 +88,10 @@ class FileConfig(FieldsConfig):
                 hint=f"`dgl.save_graphs('{path}', [graph])` writes such a file.",
             ) from None
         if self.index >= len(graphs):
-            raise DataError(f"The file '{path}' holds {len(graphs)} graphs; there is none of index {self.index}.")
+            raise DataError(f"The file '{path}' contains {len(graphs)} graphs; there is none of index {self.index}.")
         return graphs[self.index]
 
 
 def _first_line(error: Exception) -> str:
-    """Return what DGL says, without the stack trace of its C++ code that follows."""
+    """Return the message of an error by DGL without the C++ stack trace that follows."""
     return str(error).strip().split("\n", maxsplit=1)[0]

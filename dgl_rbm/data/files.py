@@ -1,4 +1,4 @@
-"""Where the files of datasets lie, and how they get there."""
+"""Files of datasets: folders, downloads, and features mapped from files."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
 __all__ = [
     "DAMAGE",
     "DATA_VARIABLE",
+    "atomic_path",
     "cache_folder",
     "data_folder",
     "download",
     "download_folder",
     "map_features",
-    "whole_or_nothing",
 ]
 
 DATA_VARIABLE = "DGL_RBM_DATA"
 
-# What the readers of truncated or foreign files raise, by format and by where the damage is.
+# Raised by the readers for truncated or foreign files, depending on the format and the place of the damage.
 DAMAGE = (*NPY_DAMAGE, ImportError, pickle.UnpicklingError)
 
 # First bytes of zip archives, .npz files among them.
 _ARCHIVE = b"PK\x03\x04"
 
-# Seconds without an answer, or without a byte, after which a download is given up.
+# Seconds without a response, or without a byte, after which a download fails.
 _TIMEOUT = 20
 
 
 def data_folder() -> Path | None:
-    """Return the folder that ``DGL_RBM_DATA`` names, None where it is not set.
+    """Return the folder set by ``DGL_RBM_DATA``, or None if it is not set.
 
     Raises
     ------
     DatasetNotFoundError
-        Where it is set to something else than a folder.
+        If it is not a folder.
     """
     named = os.environ.get(DATA_VARIABLE)
     if not named:
@@ -55,7 +55,7 @@ def data_folder() -> Path | None:
     folder = Path(named).expanduser()
     if not folder.is_dir():
         raise DatasetNotFoundError(
-            f"{DATA_VARIABLE} is '{named}', which is no folder.", hint="Set it to a folder of datasets, or unset it."
+            f"{DATA_VARIABLE} is '{named}', which is not a folder.", hint="Set it to a folder of datasets, or unset it."
         )
     return folder
 
@@ -67,15 +67,15 @@ def cache_folder() -> Path:
 
 
 def download(url: str, target: Path, *, hint: str) -> None:
-    """Fetch `url` to the file `target`, which appears whole or not at all.
+    """Download `url` to the file `target` atomically.
 
     Raises
     ------
     DatasetNotFoundError
-        Where it cannot be fetched whole, or `target` cannot be written; ends with `hint`.
+        If the download fails or is incomplete, or `target` cannot be written; carries `hint`.
     """
     try:
-        with whole_or_nothing(target) as partial:
+        with atomic_path(target) as partial:
             _fetch(url, partial)
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
@@ -86,39 +86,39 @@ def download(url: str, target: Path, *, hint: str) -> None:
 
 
 def _fetch(url: str, target: Path) -> None:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, target.open("wb") as file:
-        shutil.copyfileobj(answer, file, 1 << 20)
-        announced = answer.headers.get("Content-Length")
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, target.open("wb") as file:
+        shutil.copyfileobj(response, file, 1 << 20)
+        expected = response.headers.get("Content-Length")
     received = target.stat().st_size
-    if announced is not None and int(announced) != received:
-        raise OSError(f"the connection ended after {received} of {announced} bytes")
+    if expected is not None and int(expected) != received:
+        raise OSError(f"the connection ended after {received} of {expected} bytes")
 
 
 def download_folder(url: str, target: Path, *, inner: str | None = None, hint: str) -> None:
-    """Fetch a zip archive and unpack it as the folder `target`, which appears whole or not at all.
+    """Download a zip archive and unpack it to the folder `target` atomically.
 
     Parameters
     ----------
     url : str
-        The archive.
+        URL of the archive.
     target : Path
         A folder that does not exist yet.
     inner : str, optional
-        The folder inside the archive that becomes `target`; the archive's top by default.
+        Folder inside the archive that becomes `target`; the top of the archive by default.
     hint : str
-        What the user can do where it fails.
+        Hint for the user if it fails.
 
     Raises
     ------
     DatasetNotFoundError
-        Where the archive cannot be fetched whole, or `target` cannot be written.
+        If the download fails or is incomplete, or `target` cannot be written.
     DataError
-        Where it is no zip archive, or lacks `inner`.
+        If it is not a zip archive, or lacks `inner`.
     """
     archive = target.with_name(f"{target.name}.zip")
     download(url, archive, hint=hint)
     try:
-        with whole_or_nothing(target) as partial:
+        with atomic_path(target) as partial:
             unpacked = partial.with_name(f"{partial.name}.unpacked")
             try:
                 with zipfile.ZipFile(archive) as content:
@@ -127,14 +127,14 @@ def download_folder(url: str, target: Path, *, inner: str | None = None, hint: s
             finally:
                 shutil.rmtree(unpacked, ignore_errors=True)
     except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"What {url} sent cannot be unpacked to '{target}': {error}.", hint=hint) from None
+        raise DataError(f"The archive of {url} cannot be unpacked to '{target}': {error}.", hint=hint) from None
     finally:
         archive.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_or_nothing(target: Path) -> Iterator[Path]:
-    """Give a path to write a file or folder to, beside `target`, and move it there once all went well."""
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` for a file or folder, and move it to `target` if no exception was raised."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         partial = Path(folder) / target.name

@@ -1,4 +1,4 @@
-"""Hides a part of the validation nodes, to judge by it what unseen nodes would get."""
+"""Hold-out of validation nodes, to estimate the accuracy on unseen nodes."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ __all__ = ["hide_validation"]
 
 
 def hide_validation(task: NodeTask, share: float, seed: int) -> NodeTask:
-    """Return a task whose test nodes are a part of this one's validation nodes; its own test labels are out of reach.
+    """Return a task whose test nodes are a share of the validation nodes of `task`, without its test labels.
 
-    Validation nodes are observed: teacher and encoders see them with their edges, and epochs are chosen on them. So
-    they do not quite show what a node that nobody has seen will get. Here a part of them is hidden as the inductive
-    setting hides test nodes, with their edges, from all training, beside those that are hidden already; in the
-    transductive setting they are observed nodes without a label.
+    Accuracy on validation nodes is an optimistic estimate for unseen nodes: teacher and encoders read their features
+    and edges, and epochs are selected on them. In the inductive setting, the held-out nodes are therefore hidden from
+    all training with their edges, in addition to the unseen nodes of `task`. In the transductive setting they are
+    observed nodes without a label.
 
     Parameters
     ----------
     task : NodeTask
-        At least two validation nodes.
+        Has at least two validation nodes.
     share : float
-        How many of the validation nodes, in ``(0, 1)``; one at least is hidden and one at least is left.
+        Share of the validation nodes to hide, in ``(0, 1)``; at least one is hidden and at least one is kept.
     seed : int
-        Draws them.
+        Seed of the draw.
 
     Raises
     ------
     ConfigError
-        Where the share is not in ``(0, 1)``, or there are fewer than two validation nodes.
+        If the share is not in ``(0, 1)``, or there are fewer than two validation nodes.
     """
     if not 0 < share < 1:
         raise ConfigError(f"The share of validation nodes to hide is {share}; expected a number between 0 and 1.")
     total = len(task.val_idx)
     if total < 2:
-        raise ConfigError(f"There is {total} validation node, of which none can be hidden.", hint="Hide none.")
+        raise ConfigError(
+            f"Hiding validation nodes needs at least 2 of them; this task has {total}.", hint="Hide none."
+        )
     count = min(max(1, round(share * total)), total - 1)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed(seed, "hidden validation")))
     hidden = task.val_idx[order[:count]].sort().values

@@ -1,4 +1,4 @@
-"""From a dataset's name or config to a checked `NodeTask`."""
+"""Loading of a dataset as a checked `NodeTask`."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["load_task"]
 def load_task(
     dataset: str | Mapping[str, Any] | ComponentConfig, setting: Setting = "transductive", seed: int = 0
 ) -> NodeTask:
-    """Load a dataset and make a task of it.
+    """Load a dataset as a task.
 
     Parameters
     ----------
     dataset : str, mapping or config
         A name such as ``"cora"``, a mapping with ``kind``, or a config.
     setting : {"transductive", "inductive"}
-        Whether some test nodes are hidden, with their edges, from all training.
+        ``"inductive"`` hides a share of the test nodes, with their edges, from all training.
     seed : int
-        For drawing the split and the unseen nodes, where the dataset fixes none.
+        Seed for the split, if the dataset has none, and for the unseen nodes.
 
     Raises
     ------
     DatasetNotFoundError
-        Where the dataset's files are neither on disk nor to be downloaded.
+        If the dataset's files are missing and cannot be downloaded.
     DataError
-        Where they are damaged, or the graph cannot be used; names everything that is wrong.
+        If they are damaged, or the graph is invalid; lists every problem.
     ConfigError
-        Where there is no such dataset, or an option has a value that it cannot have.
+        If there is no such dataset, or an option has an invalid value.
     """
     config: DatasetConfig = datasets.resolve(dataset)
     return build_task(config.load(seed), setting=setting, seed=seed, **config.task_options())

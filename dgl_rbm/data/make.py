@@ -1,4 +1,4 @@
-"""Tasks from a user's own graph: from arrays beside it, or from its node fields."""
+"""Tasks from a user's graph, with features and labels as arrays or as node fields."""
 
 from __future__ import annotations
 
@@ -32,46 +32,46 @@ def make_task(
     seed: int = 0,
     num_classes: int | None = None,
 ) -> NodeTask:
-    """Make a task of a graph and arrays.
+    """Make a task from a graph and arrays.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
-        Homogeneous; messages flow along its edges. It is neither changed nor kept: the task holds a copy of its
-        structure, repeated edges and self-loops included.
+        Homogeneous; messages flow along its edges. It is not changed: the task has a copy of its structure, with
+        repeated edges and self-loops.
     features : array-like or path
         Real numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix, `SparseRows`, or the path of a
         ``.npy`` file. A float32 file is mapped copy-on-write and may be larger than memory; so is an array of
         ``numpy.load(path, mmap_mode="c")``, up to the size of memory. Arrays of other ``mmap_mode`` are copied.
     labels : array-like
-        Class numbers ``[N]``; −1 or NaN where a node has none.
+        Class numbers ``[N]``; −1 or NaN for a node without label.
     name : str
-        What to call it in messages and reports.
+        Name in messages and reports.
     train, val, test : array-like, optional
-        Masks ``[N]`` or node ids; disjoint, not empty, labelled.
+        Masks ``[N]`` or node ids; disjoint and not empty, all nodes labelled.
     split : str, optional
-        In place of the three: ``"0.6/0.2/0.2"`` or ``"20/30"``, see `dgl_rbm.data.splits.parse_split`.
+        Replaces the three: ``"0.6/0.2/0.2"`` or ``"20/30"``, see `dgl_rbm.data.splits.parse_split`.
     setting : {"transductive", "inductive"}
-        Whether some test nodes are hidden, with their edges, from all training.
+        ``"inductive"`` hides a share of the test nodes, with their edges, from all training.
     unseen_fraction : float, optional
-        Their share of the test nodes; 0.2 unless given.
+        Share of the test nodes that is hidden; 0.2 by default.
     normalize : {"none", "row", "standard"}
         See `FeatureNormalization`; ``"standard"`` is fitted on the observed nodes alone.
     rescale : bool
-        Lengthen short features, all by one factor; see `FeatureNormalization.rescaled`.
+        Rescale short features by one factor; see `FeatureNormalization.rescaled`.
     symmetrize : bool
         Add the reverse of every edge and drop repeated edges.
     seed : int
-        For drawing the split and the unseen nodes.
+        Seed for the split and the unseen nodes.
     num_classes : int, optional
-        C; one more than the largest label unless given.
+        C; one more than the largest label by default.
 
     Raises
     ------
     DataError
         If anything in the graph, features, labels or split cannot be used; lists every problem.
     ConfigError
-        Where an option has a value that it cannot have.
+        If an option has an invalid value.
     """
     return build_task(
         LabeledGraph(
@@ -112,21 +112,21 @@ def task_from_graph(
     symmetrize: bool = False,
     num_classes: int | None = None,
 ) -> NodeTask:
-    """Make a task of a graph that carries features, labels and masks as node fields.
+    """Make a task from a graph with features, labels and masks as node fields.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
-        Homogeneous; it is left as it is.
+        Homogeneous; it is not changed.
     features, labels, train_mask, val_mask, test_mask : str
-        Names of its node fields; the masks are not looked at where `split` is given.
+        Names of its node fields; the masks are ignored if `split` is given.
     split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes
         As for `make_task`.
 
     Raises
     ------
     DataError, ConfigError
-        As `make_task` does, missing fields among the reasons.
+        As for `make_task`; missing fields are problems too.
     """
     source = labeled_graph(
         graph,
@@ -158,9 +158,9 @@ def labeled_graph(
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
 ) -> LabeledGraph:
-    """Pick the named node fields of a graph; what is missing becomes one of `LabeledGraph.problems`.
+    """Return a graph with its node fields as features, labels and masks; missing ones are added to `problems`.
 
-    `features` may be an array ``[N, F]`` in place of a field's name.
+    `features` is the name of a node field or an array ``[N, F]``.
     """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5

@@ -1,7 +1,7 @@
-"""Node classification graphs of the Open Graph Benchmark, parsed by the `ogb` package's own readers.
+"""Dataset `ogb`: node classification graphs of the Open Graph Benchmark.
 
-Of `ogb` nothing but the parsers of the raw files is used. Its dataset class asks questions on standard input,
-writes beside the files, and keeps them as pickles that torch 2.6 and later refuse to load.
+Uses only the parsers of raw files of the `ogb` package. Its dataset class prompts on standard input, writes beside the
+files, and caches graphs as pickles, which torch 2.6 and later refuse to load.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["OgbConfig"]
 
 _PARTS = ("train", "valid", "test")
 _KEPT = ("indptr", "sources", "features", "labels", *_PARTS)
-# Raised when the same files are read as other arrays, so that no older ones are taken for them.
+# Increment it if the same files give other arrays, so that older caches are not used.
 _RECIPE = 1
 
 
@@ -42,19 +42,17 @@ class OgbConfig(DatasetConfig):
     """
 
     kind: Literal["ogb"] = "ogb"
-    name: str = Field("ogbn-arxiv", description="The benchmark's name of the graph.")
+    name: str = Field("ogbn-arxiv", description="Name of the graph in the benchmark.")
     root: str | None = Field(
         None,
         description=f"Folder of the benchmark's files; null for 'ogb' in ${DATA_VARIABLE} or in the cache folder.",
     )
-    download: bool = Field(
-        False, description="Whether to fetch files that are not on disk; some graphs take many gigabytes."
-    )
+    download: bool = Field(False, description="Whether to download missing files; some graphs take many gigabytes.")
     symmetrize: bool = Field(True, description="Add the reverse of every edge and drop repeated edges.")
     memory_map: MemoryMap = Field(
         "auto",
-        description="Whether what was read is kept in the folder 'dgl_rbm' beside the benchmark's files, from where it "
-        "is loaded in seconds the next time, and features not at all; 'auto' does so where they take 256 MiB or more.",
+        description="Whether to cache the parsed graph in the folder 'dgl_rbm' beside the benchmark's files and to map "
+        "its features from there, which takes seconds; 'auto' does so if they take 256 MiB or more.",
     )
 
     access: ClassVar[tuple[str, ...]] = ("root", "download", "memory_map")
@@ -64,7 +62,7 @@ class OgbConfig(DatasetConfig):
         return self.name
 
     def load(self, seed: int) -> LabeledGraph:
-        """Read the raw files; nothing is drawn at random."""
+        """Read the raw files, or the cached arrays; the seed is not used."""
         facts = self._facts()
         folder = self._folder(facts)
         kept, key = folder / "dgl_rbm", {"files": _states(folder), "recipe": _RECIPE}
@@ -87,11 +85,11 @@ class OgbConfig(DatasetConfig):
         )
 
     def files(self) -> list[Path]:
-        """Return the raw files that are on disk."""
+        """Return the existing raw files."""
         return _raw_files(self._place())
 
     def fetch(self) -> None:
-        """Download the graph, where it is not on disk and the option `download` is set."""
+        """Download the graph, if it is missing and the option `download` is set."""
         if self.download:
             self._folder(self._facts())
 
@@ -109,10 +107,10 @@ class OgbConfig(DatasetConfig):
         except DAMAGE as error:
             raise DataError(
                 f"The files of '{self.name}' in '{folder}' cannot be read: {type(error).__name__}: {error}.",
-                hint="Remove the folder and set the option `download` to fetch it anew.",
+                hint="Remove the folder and set the option `download` to download it again.",
             ) from None
         if content["node_feat"] is None:
-            raise DataError(f"The files of '{self.name}' in '{folder}' hold no node features.")
+            raise DataError(f"The files of '{self.name}' in '{folder}' contain no node features.")
         source, destination = torch.from_numpy(content["edge_index"])
         indptr, sources = compressed(dgl.graph((source, destination), num_nodes=int(content["num_nodes"])))
         return {
@@ -136,7 +134,7 @@ class OgbConfig(DatasetConfig):
                     f"'{self.name}' cannot be kept in '{kept}': {error.strerror or error}.",
                     hint="Set the option `memory_map` to 'never' to hold it in memory.",
                 ) from None
-            # A folder that may only be read from costs time, not the result.
+            # Without a writable folder, the files are parsed at every load.
             return arrays
 
     def _check_kind(self, facts: dict[str, str]) -> None:
@@ -158,7 +156,7 @@ class OgbConfig(DatasetConfig):
         return [cache_folder() / "ogb"] if given is None else [given / "ogb", cache_folder() / "ogb"]
 
     def _place(self) -> Path:
-        """Return the graph's folder, or where it would be put."""
+        """Return the folder of the graph, existing or not."""
         stem = self.name.replace("-", "_")
         places = [root / stem for root in self._roots()]
         return next(filter(Path.is_dir, places), places[-1])
@@ -179,13 +177,13 @@ class OgbConfig(DatasetConfig):
         if not (folder / release).is_file():
             raise DataError(
                 f"The folder '{folder}' is not of release {facts['version']} of '{self.name}': it lacks '{release}'.",
-                hint="Remove the folder and set the option `download` to fetch it anew.",
+                hint="Remove the folder and set the option `download` to download it again.",
             )
         return folder
 
 
 def _import_ogb(name: str) -> ModuleType:
-    """Import a module of `ogb`, which asks the network whether it is out of date unless it is kept from it."""
+    """Import a module of `ogb` without its update check."""
     try:
         with without_update_check():
             return importlib.import_module(name)
@@ -196,7 +194,7 @@ def _import_ogb(name: str) -> ModuleType:
 
 
 def _facts(name: str, table: Path) -> dict[str, str]:
-    """Return what the package's table, one column per graph, says of a graph."""
+    """Return the column of a graph in the table of the package, as a mapping."""
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     names = rows[0][1:]
@@ -225,7 +223,7 @@ def _raw_files(folder: Path) -> list[Path]:
 
 
 def _states(folder: Path) -> dict[str, list[int]]:
-    """Return size and time of change of every raw file, by which a changed one is known."""
+    """Return size and modification time of every raw file, to detect changes."""
     states = {path: path.stat() for path in _raw_files(folder)}
     return {str(path.relative_to(folder)): [state.st_size, state.st_mtime_ns] for path, state in states.items()}
 

@@ -1,4 +1,4 @@
-"""Cora, Citeseer and PubMed with the public Planetoid split, read by DGL."""
+"""Datasets `cora`, `citeseer` and `pubmed` with the public Planetoid split, read by DGL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dgl_rbm.registry import datasets
 
 __all__ = ["PlanetoidConfig"]
 
-# The names that DGL gives to files and archives.
+# DGL's names of the files and archives.
 _STEMS = {"cora": "cora_v2", "citeseer": "citeseer", "pubmed": "pubmed"}
 _PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 
@@ -27,17 +27,17 @@ _PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 class PlanetoidConfig(DatasetConfig):
     """Citation graphs with 20 training nodes per class, 500 for validation and 1,000 for testing.
 
-    Yang, Cohen and Salakhutdinov 2016, "Revisiting Semi-Supervised Learning with Graph Embeddings". DGL delivers
-    the features with rows divided by their sum. The files are pickles: read them from sources you trust.
+    Yang, Cohen and Salakhutdinov 2016, "Revisiting Semi-Supervised Learning with Graph Embeddings". DGL divides
+    each row of features by its sum. The files are pickles: use only trusted sources.
     """
 
     kind: Literal["cora", "citeseer", "pubmed"]
-    url: str | None = Field(None, description="Where to fetch the zip archive of the files; null for DGL's own place.")
+    url: str | None = Field(None, description="URL of the zip archive of the files; null for DGL's server.")
 
     access: ClassVar[tuple[str, ...]] = ("url",)
 
     def load(self, seed: int) -> LabeledGraph:
-        """Read the files; nothing is drawn at random."""
+        """Read the graph from its files; the seed is not used."""
         stem = _STEMS[self.kind]
         self.fetch()
         folder = self._folder() or cache_folder() / stem
@@ -45,14 +45,14 @@ class PlanetoidConfig(DatasetConfig):
         if missing:
             raise DatasetNotFoundError(
                 f"The folder '{folder}' of the dataset '{self.kind}' lacks {', '.join(missing)}.",
-                hint="Remove the folder to have it downloaded anew, or complete it.",
+                hint="Complete the folder, or remove it; the next run downloads it again.",
             )
         graph = _read(self.kind, folder)
         labels, test = graph.ndata["label"].clone(), graph.ndata["test_mask"]
-        # Where the test index has gaps, DGL fills in nodes without features and calls them class 0.
-        filled_in = ~test
-        filled_in[: int(test.nonzero()[0])] = False
-        labels[filled_in] = -1
+        # At gaps of the test index, DGL inserts nodes without features, labelled as class 0.
+        inserted = ~test
+        inserted[: int(test.nonzero()[0])] = False
+        labels[inserted] = -1
         return LabeledGraph(
             name=self.graph_name,
             graph=graph,
@@ -66,13 +66,13 @@ class PlanetoidConfig(DatasetConfig):
         )
 
     def files(self) -> list[Path]:
-        """Return the files that are on disk."""
+        """Return the existing files."""
         folder = self._folder()
         paths = [] if folder is None else [folder / name for name in _file_names(_STEMS[self.kind])]
         return [path for path in paths if path.is_file()]
 
     def fetch(self) -> None:
-        """Download the files, where there is no folder of them; raise a DatasetNotFoundError where that fails."""
+        """Download the files if their folder is missing; raise a DatasetNotFoundError if that fails."""
         if self._folder() is not None:
             return
         stem = _STEMS[self.kind]
@@ -99,7 +99,7 @@ def _file_names(stem: str) -> list[str]:
 
 
 class _Reader(dgl.data.CitationGraphDataset):
-    """DGL's reader, kept from writing its cache beside the files, which may be shared or not its to write."""
+    """DGL's reader without its cache, which would be written beside the files, possibly into a read-only folder."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._folder = str(folder)
@@ -119,14 +119,14 @@ class _Reader(dgl.data.CitationGraphDataset):
 def _read(kind: str, folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # The files name modules that NumPy and SciPy have renamed since; rows of zeros divide by zero.
+            # The pickles use former module names of NumPy and SciPy; rows of zeros divide by zero.
             warnings.simplefilter("ignore")
             graph = _Reader(kind, folder)[0]
     except (*DAMAGE, dgl.DGLError) as error:
         raise DataError(
             f"The files of the dataset '{kind}' in '{folder}' cannot be read: {type(error).__name__}: {error}.",
-            hint="Remove the folder to have it downloaded anew, or replace the damaged file.",
+            hint="Replace the damaged file, or remove the folder; the next run downloads it again.",
         ) from None
     if not torch.any(graph.ndata["test_mask"]):
-        raise DataError(f"The file '{folder / f'ind.{_STEMS[kind]}.test.index'}' names no test node.")
+        raise DataError(f"The file '{folder / f'ind.{_STEMS[kind]}.test.index'}' contains no test node.")
     return graph

@@ -1,4 +1,4 @@
-"""Rows to predict, from files, and predictions, to files."""
+"""Reading of rows to predict from files, and writing of predictions."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from dgl_rbm.serving.predictor import Predictor
 __all__ = ["Request", "predictions_table", "read_request", "write_predictions"]
 
 ID_COLUMN, NEIGHBORS_COLUMN = "node_id", "neighbors"
-# Up to here float64, which pandas makes of a column with gaps, holds every whole number.
+# pandas reads a column with missing values as float64, which represents every integer up to here.
 _LARGEST_ID = 2**53
 
 
 @dataclass(frozen=True)
 class Request:
-    """Rows to predict and where their encodings come from.
+    """Rows to predict, and the source of their encodings.
 
     Attributes
     ----------
     features : array
         Raw features ``[B, F]``.
     node_ids : Tensor or None
-        Of observed nodes, int64 ``[B]``.
+        Ids of observed nodes, int64 ``[B]``.
     neighbors : list of list of int or None
-        Of unseen nodes.
+        Ids of the neighbours of each unseen node.
     encodings : Tensor or None
-        Ready encodings, float32 ``[B, P]``.
+        Precomputed encodings, float32 ``[B, P]``.
     """
 
     features: Any
@@ -49,7 +49,7 @@ class Request:
 
     @property
     def has_structure(self) -> bool:
-        """Whether it says anything about the rows' place in the graph."""
+        """Whether node ids, neighbours or encodings are given."""
         return any(part is not None for part in (self.node_ids, self.neighbors, self.encodings))
 
     def inputs(self, predictor: Predictor) -> Rows:
@@ -66,20 +66,20 @@ def read_request(path: Path, predictor: Predictor, *, features: str = "feat") ->
     ----------
     path : Path
         ``.npy`` (features), ``.npz`` (a SciPy sparse matrix), ``.csv`` or ``.parquet`` (feature columns in
-        training order; a column ``node_id`` names observed nodes, a column ``neighbors`` holds the ids of an
-        unseen node's neighbours, separated by spaces), or ``.bin`` (a graph saved by ``dgl.save_graphs``).
+        training order; an optional column ``node_id`` of observed nodes, or ``neighbors`` with the ids of an unseen
+        node's neighbours, separated by spaces), or ``.bin`` (a graph saved by ``dgl.save_graphs``).
     predictor : Predictor
-        Knows which nodes were observed.
+        Its encodings contain the ids of the observed nodes.
     features : str
-        Name of the feature field of a graph.
+        Node field of the features of a graph.
 
     Raises
     ------
     DataError
-        Where the file is missing, of another form, or holds what is not a number (column and row are named).
+        If the file is missing, has another format, or contains a value that is not a number; names column and row.
     """
     if not path.is_file():
-        raise DataError(f"There is no file '{path}' to predict.", hint="Forms: .npy, .npz, .csv, .parquet, .bin.")
+        raise DataError(f"There is no file '{path}' to predict.", hint="Formats: .npy, .npz, .csv, .parquet, .bin.")
     readers = {
         ".npy": lambda: Request(_load_numpy(path)),
         ".npz": lambda: Request(_load_sparse(path)),
@@ -88,7 +88,7 @@ def read_request(path: Path, predictor: Predictor, *, features: str = "feat") ->
         ".bin": lambda: _from_graph(path, predictor, features),
     }
     if path.suffix.lower() not in readers:
-        raise DataError(f"'{path}' has the ending '{path.suffix}'.", hint=f"Forms: {', '.join(readers)}.")
+        raise DataError(f"'{path}' has the unsupported suffix '{path.suffix}'.", hint=f"Formats: {', '.join(readers)}.")
     return readers[path.suffix.lower()]()
 
 
@@ -113,7 +113,7 @@ def _load_csv(path: Path) -> pd.DataFrame:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
         if not all(_is_number(cell) for cell in first) or _counts_up(first):
             return pd.read_csv(path)
-        # A first line of numbers is a row, not the names of columns.
+        # A first line of numbers is a row, not a header.
         frame = pd.read_csv(path, header=None)
     except (ValueError, OSError) as error:
         raise DataError(f"'{path}' is not a CSV table: {error}") from None
@@ -122,7 +122,7 @@ def _load_csv(path: Path) -> pd.DataFrame:
 
 
 def _counts_up(cells: list[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... in any order: the names that pandas gives to columns without names."""
+    """Whether the cells are 0, 1, 2, ... in any order, the names that pandas gives to unnamed columns."""
     return len(cells) > 1 and sorted(cells) == sorted(str(i) for i in range(len(cells)))
 
 
@@ -154,13 +154,13 @@ def _from_frame(frame: pd.DataFrame, path: Path) -> Request:
             row = int(np.flatnonzero(wrong[name])[0])
             raise DataError(
                 f"'{path}', column '{name}', row {row}: {frame[name].iloc[row]!r} is not a number.",
-                hint=f"Feature columns hold numbers; '{ID_COLUMN}' and '{NEIGHBORS_COLUMN}' may stand beside them.",
+                hint=f"All columns but '{ID_COLUMN}' and '{NEIGHBORS_COLUMN}' are features and must be numbers.",
             )
     values = numbers.to_numpy(dtype=np.float32)
     if NEIGHBORS_COLUMN in frame and ID_COLUMN in frame:
         raise DataError(
             f"'{path}' has both a column '{ID_COLUMN}' and a column '{NEIGHBORS_COLUMN}'.",
-            hint=f"Give '{ID_COLUMN}' for nodes that were observed, or '{NEIGHBORS_COLUMN}' for nodes that were not.",
+            hint=f"Use '{ID_COLUMN}' for observed nodes, or '{NEIGHBORS_COLUMN}' for unseen ones.",
         )
     if NEIGHBORS_COLUMN in frame:
         return Request(values, neighbors=[_ids(cell, path, row) for row, cell in enumerate(frame[NEIGHBORS_COLUMN])])
@@ -175,7 +175,7 @@ def _node_ids(column: pd.Series, path: Path) -> Tensor:
     if len(wrong):
         raise DataError(
             f"'{path}', column '{ID_COLUMN}', row {wrong[0]}: {column.iloc[wrong[0]]} is not a node id.",
-            hint="Ids are whole numbers; leave the column out for nodes that were not observed.",
+            hint="Ids are whole numbers; omit the column for unseen nodes.",
         )
     return torch.from_numpy(ids.astype(np.int64))
 
@@ -188,13 +188,13 @@ def _ids(cell: object, path: Path, row: int) -> list[int]:
     if any(not np.isfinite(number) or abs(number) > _LARGEST_ID for number in numbers):
         raise DataError(
             f"'{path}', column '{NEIGHBORS_COLUMN}', row {row}: {cell!r} is not a list of node ids.",
-            hint="Ids are separated by spaces; an empty cell is a node without neighbours.",
+            hint="Separate ids by spaces; leave the cell empty for a node without neighbours.",
         )
     return [int(number) for number in numbers]
 
 
 def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
-    """Read a graph whose node ids are those of training; nodes beyond them, or hidden then, are unseen."""
+    """Read a graph with the node ids of training; nodes that were not observed then are unseen."""
     from dgl_rbm.data.checks import graph_problems
     from dgl_rbm.data.file import FileConfig
 
@@ -203,7 +203,7 @@ def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
     if features not in graph.ndata:
         raise DataError(
             f"The graph in '{path}' has no node field '{features}'; it has {sorted(graph.ndata) or 'none'}.",
-            hint="Name the field with --features.",
+            hint="Set the field with --features.",
         )
     store = predictor.encodings
     count = graph.num_nodes()
@@ -221,7 +221,7 @@ def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
 
 
 def predictions_table(probabilities: Tensor) -> pd.DataFrame:
-    """Return one row per node: ``label``, then ``p0`` to ``p{C-1}``."""
+    """Return a table with one row per node and the columns ``label``, ``p0`` to ``p{C-1}``."""
     frame = pd.DataFrame(probabilities.numpy(), columns=[f"p{c}" for c in range(probabilities.shape[1])])
     frame.insert(0, "label", probabilities.argmax(dim=1).numpy())
     return frame
@@ -243,5 +243,5 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
                 "Writing Parquet files needs pyarrow.", hint="Install it with `pip install 'dgl-rbm[parquet]'`."
             ) from None
     else:
-        raise DataError(f"Predictions cannot be written to '{path}'.", hint="Endings: .csv, .parquet, .npy.")
+        raise DataError(f"Predictions cannot be written to '{path}'.", hint="Formats: .csv, .parquet, .npy.")
     write_atomic(path, buffer.getvalue())

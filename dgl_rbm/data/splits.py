@@ -1,4 +1,4 @@
-"""Splits of the labelled nodes, drawn per class, and the choice of the nodes that the inductive setting hides."""
+"""Stratified random splits of the labelled nodes, and the choice of unseen nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Fractions:
-    """Shares of each class's labelled nodes; the rest is for testing."""
+    """Split by shares of the labelled nodes of each class; the rest is for testing."""
 
     train: float
     val: float
@@ -28,7 +28,7 @@ class Fractions:
 
 @dataclass(frozen=True)
 class PerClass:
-    """Numbers of nodes of each class; the rest is for testing."""
+    """Split by numbers of nodes of each class; the rest is for testing."""
 
     train: int
     val: int
@@ -44,12 +44,12 @@ class NodeSplit:
 
 
 def parse_split(text: str) -> Fractions | PerClass:
-    """Read a split such as ``"0.6/0.2/0.2"`` or ``"20/30"``.
+    """Parse a split such as ``"0.6/0.2/0.2"`` or ``"20/30"``.
 
     Raises
     ------
     ConfigError
-        Where the text is neither, a number is not above zero, or fractions do not add up to 1.
+        If the text is neither, a number is not above 0, or the fractions do not add up to 1.
     """
     parts = [part.strip() for part in text.split("/")]
     if len(parts) == 2 and all(part.isdecimal() for part in parts):
@@ -71,14 +71,14 @@ def parse_split(text: str) -> Fractions | PerClass:
 
 
 def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSplit:
-    """Draw a split at random, class by class.
+    """Draw a random split, stratified by class.
 
     Parameters
     ----------
     text : str
         See `parse_split`.
     labels : Tensor
-        int64 ``[N]``; nodes labelled −1 are in no part.
+        int64 ``[N]``; nodes of label −1 are in no part.
     num_classes : int
         C.
     seed : int
@@ -87,9 +87,9 @@ def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSp
     Raises
     ------
     ConfigError
-        Where `text` is no split.
+        If `text` is not a split.
     DataError
-        Where a class has too few labelled nodes for it.
+        If a class has too few labelled nodes.
     """
     split = parse_split(text)
     generator = torch.Generator().manual_seed(derive_seed(seed, "split"))
@@ -102,7 +102,7 @@ def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSp
         train_end = torch.full_like(sizes, split.train)
         val_end = train_end + split.val
     else:
-        # Training comes first: a class of one node is learnt from rather than tested on.
+        # At least one: the only node of a class is for training.
         train_end = (sizes * split.train).round().long().clamp(min=1)
         val_end = (sizes * (split.train + split.val)).round().long()
     rank = torch.arange(len(nodes)) - (sizes.cumsum(0) - sizes)[labels[nodes]]
@@ -129,7 +129,7 @@ def _check_class_sizes(text: str, sizes: Tensor, needed: int) -> None:
 
 
 def choose_unseen(test_idx: Tensor, fraction: float, seed: int) -> Tensor:
-    """Draw the test nodes that the inductive setting hides.
+    """Draw the test nodes that the inductive setting hides from training.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def choose_unseen(test_idx: Tensor, fraction: float, seed: int) -> Tensor:
     Raises
     ------
     ConfigError
-        Where the fraction is not in (0, 1], or so small that no node is hidden.
+        If the fraction is not in (0, 1], or so small that no node is hidden.
     """
     if not 0 < fraction <= 1:
         raise ConfigError(f"unseen_fraction is {fraction}; expected a number above 0 and up to 1.")

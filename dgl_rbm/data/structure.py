@@ -1,8 +1,8 @@
-"""A graph's edges in the one form that a task keeps: compressed by destination, sources ascending, nothing else.
+"""Structure of a task's graph: edges in CSC format only, with ascending sources.
 
-DGL makes other forms of a graph when asked and keeps them: a list of edges costs another 16 bytes an edge, and as
-many again where edges have ids. What is here reads and writes the compressed form alone (CSC: where the in-edges of
-each node start, and their sources), 8 bytes an edge in DGL and 4 elsewhere, and needs no ids.
+DGL creates other sparse formats of a graph on demand and caches them: COO takes another 16 bytes per edge, and as many
+again for edge ids. The functions here use CSC alone (offsets of each node's in-edges, and their sources), which takes
+8 bytes per edge in DGL and 4 elsewhere, and needs no edge ids.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _EDGES_AT_ONCE = 2**23
 
 
 def structure(graph: Any, *, share: bool = False) -> Any:
-    """Return a new graph with the same nodes and edges alone, compressed by destination, on the CPU with int64 ids.
+    """Return a new graph with only the nodes and edges of `graph`, in CSC format, on the CPU with int64 ids.
 
-    Repeated edges and self-loops are kept; the order in which the edges came is not. `share` allows to share the
-    arrays of a graph that has that form already, which is right where nobody else holds it.
+    Repeated edges and self-loops are kept; the order of the edges is not. With `share`, a graph that already has this
+    format shares its arrays with the result, which is safe if nothing else refers to it.
     """
     if graph.formats()["created"] == ["csc"] and graph.idtype == torch.int64 and graph.device.type == "cpu":
         pointers, sources, _ = (part.numpy() for part in graph.adj_tensors("csc"))
@@ -41,10 +41,9 @@ def structure(graph: Any, *, share: bool = False) -> Any:
 
 
 def compressed(graph: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each node's in-edges start, int64 ``[N + 1]``, and their sources, ascending, ``[E]``.
+    """Return the offsets of each node's in-edges, int64 ``[N + 1]``, and their ascending sources ``[E]``.
 
-    The sources are int32 where the number of nodes allows it. `graph` is left as it is: no other form of it is made
-    inside it.
+    The sources are int32 if the number of nodes allows it. `graph` is not changed: no other format is cached in it.
     """
     count, created = graph.num_nodes(), graph.formats()["created"]
     if "csc" in created:
@@ -59,7 +58,7 @@ def compressed(graph: Any) -> tuple[np.ndarray, np.ndarray]:
         keys = destination.astype(np.int64)
     indptr = np.zeros(count + 1, dtype=np.int64)
     np.cumsum(np.bincount(destination, minlength=count), out=indptr[1:])
-    # One number an edge, destination first, so that one sort in place does it all.
+    # One number per edge, destination first, so that a single in-place sort suffices.
     keys *= count
     keys += source
     keys.sort()
@@ -67,30 +66,30 @@ def compressed(graph: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_compressed(indptr: np.ndarray, sources: np.ndarray) -> Any:
-    """Return the graph with these in-edges, in no other form than this one, int64."""
+    """Return the graph with these in-edges, int64, in CSC format only."""
     # Here and not above: the configs' base classes, which annotate with the task, must import without DGL.
     from dgl_rbm.data.dgl_compat import dgl
 
     parts = [np.asarray(part, dtype=np.int64) for part in (indptr, sources)]
-    # torch takes no array that may not be written to, such as one that is mapped from a file.
+    # torch does not accept read-only arrays.
     tensors = [torch.from_numpy(part if part.flags.writeable else part.copy()) for part in parts]
     return dgl.graph(("csc", (*tensors, torch.empty(0, dtype=torch.int64))), num_nodes=len(indptr) - 1)
 
 
 def both_directions(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the compressed form of an undirected graph, each edge given once.
+    """Return the CSC arrays of an undirected graph from edges that are given once.
 
     Parameters
     ----------
     keys : ndarray
-        ``smaller end * count + larger end`` of each edge, int64, ascending, none twice.
+        ``smaller end * count + larger end`` of each edge, int64, strictly ascending.
     count : int
         Number of nodes.
 
     Returns
     -------
     tuple of ndarray
-        Where each node's neighbours start, int64 ``[count + 1]``, and the neighbours, ascending.
+        Offsets of each node's neighbours, int64 ``[count + 1]``, and the ascending neighbours.
     """
     larger = _sources_of(keys, count)
     pointers = np.searchsorted(keys, np.arange(count + 1, dtype=np.int64) * count)
@@ -102,21 +101,21 @@ def both_directions(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarra
 
 
 def row_windows(indptr: np.ndarray, edges_at_once: int = _EDGES_AT_ONCE) -> Iterator[tuple[int, int]]:
-    """Yield ranges ``(first, last)`` of rows that follow each other, each of about `edges_at_once` entries at most."""
+    """Yield consecutive ranges ``(first, last)`` of rows, each with at most about `edges_at_once` entries."""
     first, count = 0, len(indptr) - 1
     while first < count:
         last = int(np.searchsorted(indptr, indptr[first] + edges_at_once, side="right")) - 1
-        # A row that is longer by itself has a window of its own.
+        # A longer row has its own window.
         last = min(max(last, first + 1), count)
         yield first, last
         first = last
 
 
 def symmetrized(graph: Any) -> Any:
-    """Return `graph` with the reverse of every edge, each edge once."""
+    """Return `graph` with the reverse of every edge and without repeated edges."""
     indptr, sources = compressed(graph)
     count = len(indptr) - 1
-    # One byte an edge, which SciPy asks for; the numbers themselves mean nothing.
+    # SciPy needs values; one byte per edge.
     matrix = sp.csr_matrix((np.ones(len(sources), np.int8), sources, indptr), shape=(count, count))
     matrix.has_sorted_indices = True
     matrix.sum_duplicates()
@@ -127,7 +126,7 @@ def symmetrized(graph: Any) -> Any:
 
 
 def induced(graph: Any, seen: np.ndarray) -> Any:
-    """Return the part of `graph` on the nodes of the mask `seen`, bool ``[N]``, numbered in their order from 0."""
+    """Return the subgraph induced by the mask `seen`, bool ``[N]``, with nodes renumbered from 0 in order."""
     indptr, sources = compressed(graph)
     local = np.cumsum(seen, dtype=sources.dtype) - 1
     degrees = np.zeros(len(seen), dtype=np.int64)
@@ -144,7 +143,7 @@ def induced(graph: Any, seen: np.ndarray) -> Any:
 def _ascends(indptr: np.ndarray, sources: np.ndarray, first: int, last: int) -> bool:
     near = sources[indptr[first] : indptr[last]]
     falls = near[1:] < near[:-1]
-    # Where the next row starts, sources may fall.
+    # Sources may descend where the next row starts.
     starts = indptr[first + 1 : last] - indptr[first]
     falls[starts[(starts > 0) & (starts <= len(falls))] - 1] = False
     return not falls.any()

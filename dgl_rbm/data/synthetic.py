@@ -1,4 +1,4 @@
-"""Random graphs of any size with communities, hubs and noisy features."""
+"""Dataset `synthetic`: random graphs with communities, hubs and noisy features, of any size."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["SyntheticConfig", "block_model_edges"]
 
-# Draws that are held at once. What a seed gives depends on it.
+# Draws per block. The graph of a seed depends on it.
 _EDGES_AT_ONCE = 4 * 2**20
 _ROWS_AT_ONCE = 65_536
 _STEPS_BEFORE_SEARCHING = 6
-# Raised when the same options give another graph, so that no file of the old one is taken for it.
+# Increment it if the same options give another graph, so that older caches are not used.
 _RECIPE = 1
 
 
@@ -34,38 +34,38 @@ _RECIPE = 1
 class SyntheticConfig(DatasetConfig):
     """A degree-corrected contextual stochastic block model.
 
-    Nodes of one class link to each other more often, expected degrees follow a power law, and features are the
-    mean of the class plus noise (Karrer and Newman 2011, "Stochastic blockmodels and community structure in
-    networks"; Deshpande et al. 2018, "Contextual Stochastic Block Models"). Time and memory grow with the number
-    of nodes and edges alone.
+    Nodes of one class are linked more often, expected degrees follow a power law, and features are the mean of
+    the class plus noise (Karrer and Newman 2011, "Stochastic blockmodels and community structure in
+    networks"; Deshpande et al. 2018, "Contextual Stochastic Block Models"). Time and memory are
+    linear in the number of nodes and edges.
     """
 
     kind: Literal["synthetic"] = "synthetic"
     num_nodes: int = Field(2000, ge=10, description="Number of nodes.")
-    num_classes: int = Field(5, ge=2, description="Number of classes, of equal size up to one node.")
+    num_classes: int = Field(5, ge=2, description="Number of classes, whose sizes differ by at most one node.")
     num_features: int = Field(64, ge=1, description="Number of features.")
     average_degree: float = Field(
         10.0, ge=0, description="Mean number of neighbours before repeated edges and self-loops are dropped."
     )
     homophily: float = Field(0.8, ge=0, le=1, description="Share of edges that link two nodes of the same class.")
     feature_signal: float = Field(
-        1.5, ge=0, description="Length of the class means; the noise of each feature has deviation 1."
+        1.5, ge=0, description="Norm of the class means; the noise of each feature has standard deviation 1."
     )
     degree_exponent: float | None = Field(
         2.5,
         gt=2,
         description="Exponent of the power law of the expected degrees; null for equal expected degrees.",
     )
-    graph_seed: int = Field(0, ge=0, description="Seed of the graph itself; the run's seed draws the split.")
+    graph_seed: int = Field(0, ge=0, description="Seed of the graph; the run's seed draws the split.")
 
     memory_map: MemoryMap = Field(
         "auto",
-        description="Whether the graph is kept in the cache folder, to be read from there the next time, its features "
-        "without being loaded; 'auto' does so where the features take 256 MiB or more.",
+        description="Whether to cache the graph on disk and to map its features from there; 'auto' does so if they "
+        "take 256 MiB or more.",
     )
 
     def load(self, seed: int) -> LabeledGraph:
-        """Generate the graph from `graph_seed`, or read it back from the cache folder."""
+        """Generate the graph from `graph_seed`, or read it from the cache folder."""
         if maps(self.memory_map, 4 * self.num_nodes * self.num_features):
             arrays = self._kept()
             indptr, sources, labels = arrays["indptr"], arrays["sources"], np.array(arrays["labels"])
@@ -89,7 +89,7 @@ class SyntheticConfig(DatasetConfig):
         def make(folder: Path) -> None:
             indptr, sources, labels, generator = self._graph()
             about = {"descr": "<f4", "fortran_order": False, "shape": (self.num_nodes, self.num_features)}
-            # Written and not mapped: where the disk is full, writing fails, while a mapping ends the process.
+            # Written, not mapped: on a full disk a write raises an error, a mapping ends the process.
             with (folder / "features.npy").open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, about)
                 for block in self._blocks(labels, generator):
@@ -106,25 +106,25 @@ class SyntheticConfig(DatasetConfig):
         except OSError as error:
             raise DatasetNotFoundError(
                 f"The synthetic graph cannot be kept in '{folder.parent}': {error.strerror or error}.",
-                hint="Name another place with XDG_CACHE_HOME, or set the option `memory_map` to 'never' to hold it "
+                hint="Set another folder with XDG_CACHE_HOME, or set the option `memory_map` to 'never' to hold it "
                 "in memory.",
             ) from None
 
     def _graph(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
-        """Return the edges compressed by destination, the labels, and the generator for the features."""
+        """Return the CSC arrays of the edges, the labels, and the generator for the features."""
         generator = np.random.default_rng(derive_seed(self.graph_seed, "synthetic"))
         labels = generator.permutation(np.arange(self.num_nodes) % self.num_classes)
         weights = np.ones(self.num_nodes)
         if self.degree_exponent is not None:
             weights = (1 - generator.random(self.num_nodes)) ** (-1 / (self.degree_exponent - 1))
-            # A structural cut-off: beyond it most edges of a hub would repeat each other.
+            # Structural cut-off: beyond it most edges of a hub would be repeated.
             weights = np.minimum(weights, np.sqrt(self.num_nodes))
         count = round(self.num_nodes * self.average_degree / 2)
         keys = block_model_edges(labels, weights, count, self.homophily, generator)
         return *both_directions(keys, self.num_nodes), labels, generator
 
     def _blocks(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield the features, float32, `_ROWS_AT_ONCE` rows each time."""
+        """Yield the features, float32, in blocks of `_ROWS_AT_ONCE` rows."""
         means = generator.standard_normal((self.num_classes, self.num_features), dtype=np.float32)
         means *= self.feature_signal / np.linalg.norm(means, axis=1, keepdims=True)
         for start in range(0, self.num_nodes, _ROWS_AT_ONCE):
@@ -137,27 +137,27 @@ class SyntheticConfig(DatasetConfig):
 def block_model_edges(
     labels: np.ndarray, weights: np.ndarray, count: int, homophily: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draw undirected edges; one end by weight, the other by weight inside or outside the first one's class.
+    """Draw undirected edges: one end by weight, the other by weight within or outside the class of the first.
 
     Parameters
     ----------
     labels : ndarray
-        int64 ``[N]``, classes from 0, at least two of them.
+        int64 ``[N]``, at least two classes, numbered from 0.
     weights : ndarray
-        Expected degrees up to a factor, ``[N]``, positive.
+        Expected degrees up to a common factor, ``[N]``, positive.
     count : int
         Number of draws.
     homophily : float
-        Probability that both ends are of one class.
+        Probability that both ends have the same class.
 
     Returns
     -------
     ndarray
-        Each edge as one number, ``smaller end * N + larger end``, int64, ascending; without self-loops and repeated
-        edges, so somewhat fewer than `count`.
+        ``smaller end * N + larger end`` of each edge, int64, ascending; self-loops and repeated edges are dropped,
+        so there are fewer than `count`.
     """
     order = np.argsort(labels, kind="stable")
-    # Nodes lie on a line, class by class, each as an interval as long as its weight.
+    # Each node is an interval on a line, as long as its weight; classes are contiguous.
     ends = np.cumsum(weights[order])
     class_ends = ends[np.cumsum(np.bincount(labels)) - 1]
     class_starts = np.concatenate([[0.0], class_ends[:-1]])
@@ -183,17 +183,17 @@ def block_model_edges(
 
 
 def _starting_points(ends: np.ndarray) -> np.ndarray:
-    """Return for each of as many equal parts of the line as there are intervals one that is not past its start."""
-    # A little to the left, for a position may be rounded into the part that follows its own.
+    """Divide the line into as many equal parts as intervals; return an interval at or before the start of each."""
+    # Slightly to the left, since rounding may move a position into the next part.
     starts = np.arange(len(ends)) * (ends[-1] / len(ends)) * (1 - 1e-12)
     return np.minimum(np.searchsorted(ends, starts, side="right"), len(ends) - 1)
 
 
 def _interval_at(ends: np.ndarray, table: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Return what ``searchsorted(ends, position, "right")`` does, the last interval at most.
+    """Return ``searchsorted(ends, position, "right")``, clipped to the last interval.
 
-    Starting near the place takes a few steps where a search takes one for each bit of the number of intervals, and
-    nearly each of them waits for memory.
+    From a nearby start this takes a few steps; a binary search takes one per bit of the number of intervals, and
+    almost every one is a cache miss.
     """
     last = len(ends) - 1
     part = np.minimum((position * (len(ends) / ends[-1])).astype(np.int64), last)

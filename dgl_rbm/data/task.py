@@ -1,7 +1,7 @@
 """Node classification tasks: a validated graph with features, labels, a split and a setting.
 
-What trains, encodes or regularises gets an `ObservedGraph`, which cannot leak: it lacks the unseen nodes of
-the inductive setting, their edges, and every label that is neither for training nor for validation.
+Training, encoders and regularizers receive an `ObservedGraph`, which prevents leaks: it lacks the unseen nodes of the
+inductive setting, their edges, and every label outside the training and validation nodes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Setting = Literal["transductive", "inductive"]
 
 @dataclass(frozen=True)
 class GraphView:
-    """A graph with node features and no labels.
+    """Graph with node features and without labels.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class GraphView:
     features : Tensor or SparseRows
         float32 ``[N, F]``.
     node_ids : Tensor
-        The nodes' ids in the graph that the task was made from, int64 ``[N]``.
+        Node ids in the task's whole graph, int64 ``[N]``.
     """
 
     graph: Any
@@ -44,12 +44,12 @@ class GraphView:
 
 @dataclass(frozen=True)
 class ObservedGraph(GraphView):
-    """The part of a task that may be learnt from.
+    """Part of a task that is available to training.
 
     Attributes
     ----------
     labels : Tensor
-        int64 ``[N]``; −1 wherever the node is neither a training nor a validation node.
+        int64 ``[N]``; −1 for nodes that are neither for training nor for validation.
     train_idx, val_idx : Tensor
         Local node ids, int64, ascending.
     num_classes : int
@@ -64,7 +64,7 @@ class ObservedGraph(GraphView):
 
 @dataclass(frozen=True)
 class NodeTask:
-    """A graph to classify the nodes of; build one with `dgl_rbm.data.make_task`, which checks it.
+    """Node classification task; `dgl_rbm.data.make_task` builds one and checks it.
 
     Attributes
     ----------
@@ -73,16 +73,16 @@ class NodeTask:
     graph : dgl.DGLGraph
         All nodes and edges, structure only.
     features : Tensor or SparseRows
-        float32 ``[N, F]``, normalised as the dataset asks.
+        float32 ``[N, F]``, normalised.
     train_idx, val_idx, test_idx : Tensor
         Node ids, int64, ascending, disjoint.
     unseen_idx : Tensor
-        The test nodes that the inductive setting hides from training; empty in the transductive one.
+        Test nodes that the inductive setting hides from training; empty in the transductive setting.
     setting : {"transductive", "inductive"}
     num_classes : int
         C.
     normalization : FeatureNormalization
-        What was done to the raw features, to be done to every row that is predicted later.
+        Normalisation of the raw features, to be applied to every row that is predicted later.
     """
 
     name: str
@@ -98,7 +98,7 @@ class NodeTask:
     _labels: Tensor = field(repr=False)
 
     def observed(self) -> ObservedGraph:
-        """Return what may be learnt from; in the inductive setting without the unseen nodes."""
+        """Return the part that is available to training: without the unseen nodes of the inductive setting."""
         labels = torch.full_like(self._labels, -1)
         for known in (self.train_idx, self.val_idx):
             labels[known] = self._labels[known]
@@ -137,5 +137,5 @@ class NodeTask:
         return self._labels[self.val_idx]
 
     def test_labels(self) -> Tensor:
-        """Return the labels of `test_idx`, int64; the evaluation calls this once, after all training."""
+        """Return the labels of `test_idx`, int64, for the evaluation after all training."""
         return self._labels[self.test_idx]

@@ -1,4 +1,4 @@
-"""Folders of kept arrays: made by several at once, damaged, written to, and cut short."""
+"""Cached arrays: concurrent writers, damaged files, and interrupted writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make(folder):
 
 
 def refuse(folder):
-    pytest.fail("whole arrays were made anew")
+    pytest.fail("undamaged arrays were computed again")
 
 
 def check(found):
@@ -39,7 +39,7 @@ def check(found):
 
 
 def check_folder(folder):
-    """Check that the folder is whole and that nothing lies beside it."""
+    """Check that the folder is undamaged and that nothing lies beside it."""
     check(kept_arrays(folder, KEY, NAMES, refuse))
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -49,14 +49,14 @@ def folder(tmp_path):
     return tmp_path / "cache" / "arrays"
 
 
-def test_made_once_and_read_from_then_on(folder):
+def test_arrays_are_computed_once_and_then_read(folder):
     assert read_arrays(folder, KEY, NAMES) is None
     check(kept_arrays(folder, KEY, NAMES, make))
     check_folder(folder)
     assert read_arrays(folder, {**KEY, "recipe": 2}, NAMES) is None
 
 
-def test_writing_to_an_array_leaves_its_file_alone(folder):
+def test_writing_to_an_array_does_not_change_its_file(folder):
     for _ in range(2):
         found = kept_arrays(folder, KEY, NAMES, make)
         found["features"] *= 2
@@ -64,7 +64,7 @@ def test_writing_to_an_array_leaves_its_file_alone(folder):
     check_folder(folder)
 
 
-def test_what_another_one_made_in_the_meantime_is_used(folder):
+def test_a_folder_of_a_faster_process_is_used(folder):
     inodes = []
 
     def slow(place):
@@ -78,7 +78,7 @@ def test_what_another_one_made_in_the_meantime_is_used(folder):
 
 
 @pytest.mark.parametrize("state", ["whole", "damaged"])
-def test_one_that_comes_between_putting_aside_and_publishing(folder, monkeypatch, state):
+def test_another_process_publishes_first(folder, monkeypatch, state):
     kept_arrays(folder, KEY, NAMES, make)
     (folder / "labels.npy").write_bytes(b"")
     replace, came = os.replace, []
@@ -101,7 +101,7 @@ def test_one_that_comes_between_putting_aside_and_publishing(folder, monkeypatch
     check_folder(folder)
 
 
-def test_a_folder_that_is_away_for_a_moment_is_looked_at_again(folder, monkeypatch):
+def test_a_folder_in_replacement_is_read_again(folder, monkeypatch):
     kept_arrays(folder, KEY, NAMES, make)
     away = folder.with_name("away")
     read_text = Path.read_text
@@ -119,7 +119,7 @@ def test_a_folder_that_is_away_for_a_moment_is_looked_at_again(folder, monkeypat
     check(kept_arrays(folder, KEY, NAMES, refuse))
 
 
-def test_threads_that_make_the_same_arrays_all_get_them(folder):
+def test_threads_that_write_the_same_folder_all_get_the_arrays(folder):
     count = 4
     with ThreadPoolExecutor(count) as pool:
         for attempt in range(15):
@@ -138,7 +138,7 @@ def test_threads_that_make_the_same_arrays_all_get_them(folder):
             check_folder(folder)
 
 
-def test_processes_that_make_the_same_graph_all_get_it(tmp_path):
+def test_processes_that_write_the_same_graph_all_get_it(tmp_path):
     code = """
 import sys
 from dgl_rbm.data.synthetic import SyntheticConfig
@@ -166,7 +166,7 @@ print(float(SyntheticConfig(num_nodes=20000, memory_map="always").load(0).featur
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("place", [0, 70, -1])
-def test_a_changed_byte_is_noticed(folder, name, place):
+def test_a_changed_byte_is_detected(folder, name, place):
     kept_arrays(folder, KEY, NAMES, make)
     content = bytearray((folder / f"{name}.npy").read_bytes())
     content[place] ^= 1
@@ -189,7 +189,7 @@ def test_a_changed_byte_is_noticed(folder, name, place):
         lambda about: about.pop("key"),
     ],
 )
-def test_a_key_file_that_says_too_little_or_too_much_is_made_anew(folder, change):
+def test_a_key_file_with_missing_or_extra_entries_is_replaced(folder, change):
     kept_arrays(folder, KEY, NAMES, make)
     about = json.loads((folder / "key.json").read_text())
     change(about)
@@ -199,14 +199,14 @@ def test_a_key_file_that_says_too_little_or_too_much_is_made_anew(folder, change
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", '"text"'])
-def test_a_key_file_of_another_kind_is_made_anew(folder, content):
+def test_a_damaged_key_file_is_replaced(folder, content):
     kept_arrays(folder, KEY, NAMES, make)
     (folder / "key.json").write_text(content)
     check(kept_arrays(folder, KEY, NAMES, make))
     check_folder(folder)
 
 
-def test_of_long_files_evenly_spaced_parts_are_compared(folder, monkeypatch):
+def test_long_files_are_compared_in_evenly_spaced_parts(folder, monkeypatch):
     monkeypatch.setattr(module, "_PART", 8)
     monkeypatch.setattr(module, "_MOST_PARTS", 3)
     kept_arrays(folder, KEY, NAMES, make)
@@ -223,7 +223,7 @@ def test_of_long_files_evenly_spaced_parts_are_compared(folder, monkeypatch):
     assert len(noticed) < parts
 
 
-def test_everything_has_reached_the_disk_before_it_is_published(folder, monkeypatch):
+def test_everything_is_flushed_to_disk_before_it_is_published(folder, monkeypatch):
     synchronized, fsync, replace = set(), os.fsync, os.replace
 
     def recorded(descriptor):
@@ -241,7 +241,7 @@ def test_everything_has_reached_the_disk_before_it_is_published(folder, monkeypa
     assert folder.parent.stat().st_ino in synchronized
 
 
-def test_a_file_in_the_way_is_left_there(folder):
+def test_a_file_in_place_of_the_folder_is_not_removed(folder):
     folder.parent.mkdir()
     folder.write_text("mine")
     with pytest.raises(OSError, match="Not a directory"):

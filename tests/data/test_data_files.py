@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dgl_rbm.data.files import cache_folder, data_folder, download, download_folder, whole_or_nothing
+from dgl_rbm.data.files import atomic_path, cache_folder, data_folder, download, download_folder
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 
 
@@ -45,7 +45,7 @@ def test_data_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("DGL_RBM_DATA")
     assert data_folder() is None
     monkeypatch.setenv("DGL_RBM_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DatasetNotFoundError, match=r"DGL_RBM_DATA is '.*nowhere', which is no folder"):
+    with pytest.raises(DatasetNotFoundError, match=r"DGL_RBM_DATA is '.*nowhere', which is not a folder"):
         data_folder()
 
 
@@ -57,7 +57,7 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "dgl-rbm"
 
 
-def test_a_whole_download(server, tmp_path):
+def test_a_complete_download(server, tmp_path):
     download(f"{server}/whole", tmp_path / "sub" / "file", hint="do this")
     assert (tmp_path / "sub" / "file").read_bytes() == b"x" * 100
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["file"]
@@ -76,7 +76,7 @@ def test_a_failed_download_leaves_nothing(server, tmp_path, path, reason):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_url_and_no_folder_to_write_to(tmp_path):
+def test_an_invalid_url_and_an_unwritable_folder(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="could not be downloaded"):
         download("not a url", tmp_path / "file", hint="do this")
     (tmp_path / "plain").write_text("a file")
@@ -118,7 +118,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     target.write_text("old")
 
     def interrupted():
-        with whole_or_nothing(target) as partial:
+        with atomic_path(target) as partial:
             partial.write_text("half")
             raise KeyboardInterrupt
 

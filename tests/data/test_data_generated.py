@@ -1,4 +1,4 @@
-"""Datasets that need no file: handwritten digits and the block model."""
+"""Datasets without files: handwritten digits and the block model."""
 
 from __future__ import annotations
 
@@ -145,14 +145,14 @@ def test_block_model_ends_follow_weights_and_classes(homophily):
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40), st.lists(st.floats(0, 1), max_size=30))
-def test_intervals_are_found_as_a_search_finds_them(weights, shares):
+def test_intervals_equal_those_of_a_search(weights, shares):
     ends = np.cumsum(weights)
     position = np.concatenate([np.array(shares) * ends[-1], ends, [0.0]])
     expected = np.minimum(np.searchsorted(ends, position, side="right"), len(ends) - 1)
     assert _interval_at(ends, _starting_points(ends), position).tolist() == expected.tolist()
 
 
-def test_a_graph_drawn_in_parts_is_a_graph(monkeypatch):
+def test_a_graph_drawn_in_blocks_is_valid(monkeypatch):
     monkeypatch.setattr(synthetic, "_EDGES_AT_ONCE", 500)
     monkeypatch.setattr(synthetic, "_ROWS_AT_ONCE", 100)
     whole = load_task(SMALL)
@@ -168,7 +168,7 @@ class TestKeptOnDisk:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         return tmp_path / "dgl-rbm" / "synthetic"
 
-    def test_it_is_the_graph_that_memory_would_hold(self, folder, monkeypatch):
+    def test_it_equals_the_graph_in_memory(self, folder, monkeypatch):
         held = SyntheticConfig(**SMALL, memory_map="never").load(0)
         assert not folder.exists()
         first = SyntheticConfig(**SMALL, memory_map="always").load(0)
@@ -179,21 +179,21 @@ class TestKeptOnDisk:
             assert torch.equal(source.labels, held.labels)
             assert pairs(source.graph) == pairs(held.graph)
 
-    def test_large_features_are_kept_there_unasked(self, folder, monkeypatch):
+    def test_large_features_are_cached_by_default(self, folder, monkeypatch):
         SyntheticConfig(**SMALL).load(0)
         assert not folder.exists()
         monkeypatch.setattr("dgl_rbm.data.arrays._MAPPED_FROM", 600 * 8 * 4)
         SyntheticConfig(**SMALL).load(0)
         assert len(list(folder.iterdir())) == 1
 
-    def test_other_options_are_another_folder_and_the_split_is_none(self, folder):
+    def test_graph_options_change_the_folder_and_the_split_does_not(self, folder):
         for change in ({}, {"split": "0.5/0.2/0.3"}, {"graph_seed": 1}, {"homophily": 0.7}):
             SyntheticConfig(**SMALL | change, memory_map="always").load(0)
         assert len(list(folder.iterdir())) == 3
 
     @pytest.mark.parametrize("name", ["features.npy", "sources.npy", "key.json"])
     @pytest.mark.parametrize("damage", ["cut", "gone"])
-    def test_damaged_files_are_made_anew(self, folder, name, damage):
+    def test_damaged_files_are_replaced(self, folder, name, damage):
         held = SyntheticConfig(**SMALL, memory_map="always").load(0)
         before = np.array(held.features)
         path = next(folder.iterdir()) / name
@@ -205,7 +205,7 @@ class TestKeptOnDisk:
         assert np.array_equal(again.features, before)
         assert [path.name for path in folder.iterdir()] == [next(folder.iterdir()).name], "litter was left"
 
-    def test_features_take_their_place_on_the_disk_as_they_are_drawn(self, folder, monkeypatch):
+    def test_features_are_written_as_they_are_drawn(self, folder, monkeypatch):
         monkeypatch.setattr(synthetic, "_ROWS_AT_ONCE", 100)
         sizes, blocks = [], SyntheticConfig._blocks
 
@@ -230,7 +230,7 @@ class TestKeptOnDisk:
         with pytest.raises(DatasetNotFoundError, match="No space left on device"):
             SyntheticConfig(**SMALL, memory_map="always").load(0)
 
-    def test_a_place_that_cannot_be_written_is_explained(self, folder):
+    def test_an_unwritable_folder_is_explained(self, folder):
         folder.parent.mkdir(parents=True)
         folder.write_text("in the way")
         with pytest.raises(DatasetNotFoundError, match="cannot be kept"):

@@ -33,7 +33,7 @@ def task_with(validation: int, setting: Setting = "inductive") -> NodeTask:
 
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
 @given(validation=st.integers(2, 10), share=st.floats(0.01, 0.99), seed=st.integers(0, 5))
-def test_the_hidden_part_is_judged_and_nothing_else_moves(
+def test_hidden_validation_nodes_become_the_test_nodes(
     setting: Setting, validation: int, share: float, seed: int
 ) -> None:
     task = task_with(validation, setting)
@@ -54,18 +54,18 @@ def test_the_hidden_part_is_judged_and_nothing_else_moves(
     assert torch.equal(held.test_idx, again.test_idx)
 
 
-def test_seeds_draw_different_parts() -> None:
+def test_seeds_draw_different_nodes() -> None:
     task = task_with(10)
     drawn = {tuple(hide_validation(task, 0.5, seed).test_idx.tolist()) for seed in range(10)}
     assert len(drawn) > 1
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         hide_validation(task_with(4), share, 0)
 
 
 def test_a_single_validation_node_cannot_be_hidden() -> None:
-    with pytest.raises(ConfigError, match="There is 1 validation node"):
+    with pytest.raises(ConfigError, match="needs at least 2 of them; this task has 1"):
         hide_validation(task_with(1), 0.5, 0)

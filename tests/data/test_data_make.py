@@ -1,4 +1,4 @@
-"""Tasks from a user's graph: what is taken, what is refused and how it is said, and that nothing leaks."""
+"""Tasks from a user's graph: accepted and refused inputs, messages, and the absence of leaks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_arrays_of_the_other_byte_order():
     assert task.train_idx.equal(PARTS["train"])
 
 
-def test_features_in_a_file_stay_there(tmp_path):
+def test_features_in_a_file_stay_on_disk(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, features().numpy())
     for name in (path, str(path)):
@@ -114,7 +114,7 @@ def test_other_field_names():
     assert task.train_idx.equal(PARTS["train"])
 
 
-def test_the_structure_is_kept_as_it_is():
+def test_the_structure_is_kept():
     g = dgl.graph(([0, 0, 1, 2, 2], [1, 1, 0, 2, 3]), num_nodes=N).int()
     g.edata["weight"] = torch.rand(5)
     kept = make(g).graph
@@ -197,7 +197,7 @@ def test_nodes_without_label():
         assert not {3, 11} & {*drawn.train_idx.tolist(), *drawn.val_idx.tolist(), *drawn.test_idx.tolist()}
 
 
-def test_the_callers_arrays_are_neither_changed_nor_shared_as_labels():
+def test_the_users_arrays_are_not_changed_and_labels_are_copied():
     labels, kept = LABELS.clone(), LABELS.clone()
     task = make(labels=labels)
     task.observed()
@@ -251,7 +251,7 @@ class TestRefusals:
         assert "heterogeneous" in refusal(make, dgl.to_block(ring(), torch.arange(3)))
         assert "has no nodes" in refusal(task_from_graph, dgl.graph(([], [])))
 
-    def test_missing_fields_are_all_named(self):
+    def test_all_missing_fields_are_named(self):
         g = ring()
         g.ndata["feats"] = features()
         g.ndata["label"] = LABELS
@@ -263,7 +263,7 @@ class TestRefusals:
         assert "give a split such as '20/30'" in message
         assert "'label' for" not in message
 
-    def test_a_missing_field_comes_with_all_other_problems(self):
+    def test_a_missing_field_is_reported_with_other_problems(self):
         g = user_graph()
         del g.ndata["val_mask"]
         g.ndata["feat"][5, 1] = float("nan")
@@ -312,8 +312,8 @@ class TestRefusals:
         assert "the training and the test nodes overlap in nodes 3, 7." in refusal(
             make, test=[3, 7, 8, 9], train=[0, 1, 2, 3, 7]
         )
-        assert "test nodes name nodes -1, 12" in refusal(make, test=[7, -1, 12])
-        assert "test nodes name node 8 more than once" in refusal(make, test=[7, 8, 8])
+        assert "test nodes contain nodes -1, 12" in refusal(make, test=[7, -1, 12])
+        assert "test nodes contain node 8 more than once" in refusal(make, test=[7, 8, 8])
         assert "training mask has 3 entries" in refusal(make, train=torch.ones(3, dtype=torch.bool))
         assert "shape (12, 10)" in refusal(make, train=torch.ones(N, 10, dtype=torch.bool))
         assert "of torch.float32" in refusal(make, train=torch.ones(N))
@@ -333,7 +333,7 @@ class TestRefusals:
             make, labels=labels, train=None, val=None, test=None, split="0.4/0.3/0.3"
         )
 
-    def test_a_split_that_leaves_a_part_empty(self):
+    def test_a_split_with_an_empty_part(self):
         message = refusal(make_task, ring(), features=features(), labels=LABELS, split="0.9/0.05/0.05")
         assert "leaves no validation nodes" in message or "leaves no test nodes" in message
 
@@ -375,7 +375,7 @@ def test_inductive_hides_a_seeded_share_of_the_test_nodes():
 
 @pytest.mark.parametrize("normalize", ["none", "row", "standard"])
 @pytest.mark.parametrize("thin", [False, True])
-def test_garbage_in_the_unseen_part_changes_nothing_observed(normalize, thin):
+def test_unseen_nodes_do_not_affect_the_observed_graph(normalize, thin):
     generator = torch.Generator().manual_seed(1)
     rows = torch.zeros(N, 60)
     rows[torch.arange(N), torch.arange(N)] = 1
@@ -397,7 +397,7 @@ def test_garbage_in_the_unseen_part_changes_nothing_observed(normalize, thin):
 
 
 @pytest.mark.parametrize("normalize", ["none", "row", "standard"])
-def test_the_lengths_of_observed_rows_alone_set_the_scale(normalize):
+def test_only_observed_rows_set_the_scale(normalize):
     rows = 0.01 * features(8)
     options = {"setting": "inductive", "unseen_fraction": 0.6, "normalize": normalize}
     plain, rescaled = make(features=rows, rescale=False, **options), make(features=rows, **options)
@@ -413,7 +413,7 @@ def test_the_lengths_of_observed_rows_alone_set_the_scale(normalize):
         torch.testing.assert_close(task.observed().features, plain.observed().features * expected)
 
 
-def test_features_are_not_copied_to_set_the_scale(monkeypatch):
+def test_setting_the_scale_does_not_copy_features(monkeypatch):
     """They may be mapped from a file larger than memory."""
 
     def copies(*_):
@@ -424,7 +424,7 @@ def test_features_are_not_copied_to_set_the_scale(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
-def test_corrupt_test_labels_change_nothing_observed(setting):
+def test_test_labels_do_not_affect_the_observed_graph(setting):
     corrupt = LABELS.clone()
     corrupt[PARTS["test"]] = (corrupt[PARTS["test"]] + 1) % 3
     clean, dirty = make(setting=setting), make(setting=setting, labels=corrupt)

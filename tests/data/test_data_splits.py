@@ -40,7 +40,7 @@ def test_parse(text, expected):
         ("20/30/50", "not between 0 and 1"),
     ],
 )
-def test_parse_says_what_is_wrong(text, reason):
+def test_parse_explains_errors(text, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         parse_split(text)
     assert "'20/30'" in str(caught.value)
@@ -78,7 +78,7 @@ def test_counts_per_class(values, seed):
     assert len({*nodes.train_idx.tolist(), *nodes.val_idx.tolist(), *nodes.test_idx.tolist()}) == 22
 
 
-def test_seed_decides():
+def test_the_split_depends_on_the_seed():
     labels = torch.arange(200) % 4
     first, again, other = (draw_split("5/5", labels, 4, seed) for seed in (1, 1, 2))
     assert first.train_idx.equal(again.train_idx)
@@ -86,7 +86,7 @@ def test_seed_decides():
     assert not first.train_idx.equal(other.train_idx)
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_drawing_does_not_use_the_global_generator():
     before = torch.get_rng_state()
     draw_split("0.6/0.2/0.2", torch.arange(50) % 4, 4, 0)
     choose_unseen(torch.arange(50), 0.5, 0)
@@ -99,7 +99,7 @@ def test_every_node_can_come_first():
     assert first == set(range(6))
 
 
-def test_small_classes_are_all_named():
+def test_all_small_classes_are_named():
     labels = torch.tensor([0] * 60 + [1] * 50 + [3] * 12)
     with pytest.raises(DataError) as caught:
         draw_split("20/30", labels, 4, 0)

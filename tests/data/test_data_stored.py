@@ -85,7 +85,7 @@ class TestPlanetoid:
         assert (task.graph.in_degrees()[[511, 514, 517, 518]] == 0).all()
         assert {(512, 0), (0, 512), (515, 512), (512, 515)} <= set(pairs(task.graph))
 
-    def test_a_drawn_split_leaves_the_gaps_out(self, places):
+    def test_a_drawn_split_excludes_the_gaps(self, places):
         self.write(places / "data" / "citeseer")
         task = load_task({"kind": "citeseer", "split": "0.6/0.2/0.2"}, "inductive")
         chosen = torch.cat([task.train_idx, task.val_idx, task.test_idx]).sort().values
@@ -214,9 +214,9 @@ class TestCpf:
         path = places / "data" / "citeseer.npz"
         parts, _ = self.arrays()
         for change, reason in (
-            ({"labels": None}, "lacks the array 'labels'; it holds adj_data"),
+            ({"labels": None}, "lacks the array 'labels'; it contains adj_data"),
             ({"attr_indptr": None}, "lacks the array 'attr_indptr'"),
-            ({"labels": np.zeros(5, int)}, "do not fit together"),
+            ({"labels": np.zeros(5, int)}, "do not match"),
             ({"adj_indices": parts["adj_indices"] + 100}, "is damaged"),
             ({"labels": np.array([{}] * 8)}, "is damaged"),
         ):
@@ -284,7 +284,7 @@ class TestOgb:
         directed = load_task({"kind": "ogb", "symmetrize": False})
         assert pairs(directed.graph) == sorted(self.EDGES)
 
-    def test_what_was_read_is_kept_and_mapped(self, places, monkeypatch):
+    def test_parsed_arrays_are_cached_and_mapped(self, places, monkeypatch):
         from dgl_rbm.data import ogb
 
         folder = places / "data" / "ogb" / "ogbn_arxiv"
@@ -300,20 +300,20 @@ class TestOgb:
             self.check(load_task("ogb"))
         with gzip.open(raw, "wt") as file:
             file.write("0\n1\n39\n2\n1\n")
-        assert load_task("ogb").test_labels().tolist() == [2, 1], "a changed file was not noticed"
+        assert load_task("ogb").test_labels().tolist() == [2, 1], "a changed file was not detected"
         (folder / "dgl_rbm" / "sources.npy").write_bytes(b"")
         assert load_task(spec).test_labels().tolist() == [2, 1]
         key_file = folder / "dgl_rbm" / "key.json"
         about = json.loads(key_file.read_text())
         del about["arrays"]["valid"]
         key_file.write_text(json.dumps(about))
-        assert load_task(spec).test_labels().tolist() == [2, 1], "kept arrays that lack one were not made anew"
+        assert load_task(spec).test_labels().tolist() == [2, 1], "cached arrays without one of the names were used"
         monkeypatch.setattr(ogb, "_RECIPE", ogb._RECIPE + 1)
         monkeypatch.setattr(ogb, "_read", lambda *_: pytest.fail("the raw files were read again"))
         with pytest.raises(pytest.fail.Exception, match="were read again"):
             load_task(spec)
 
-    def test_a_folder_that_cannot_be_written_is_read_each_time(self, places, monkeypatch):
+    def test_without_a_writable_folder_the_files_are_parsed_again(self, places, monkeypatch):
         folder = places / "data" / "ogb" / "ogbn_arxiv"
         self.write(folder)
         (folder / "dgl_rbm").write_text("in the way")
@@ -347,7 +347,7 @@ class TestOgb:
         assert task.observed().labels.tolist() == [-1, 171, 3, -1, -1]
         assert task.test_labels().tolist() == [2]
 
-    def test_another_release_asks_nothing(self, places, monkeypatch):
+    def test_another_release_does_not_prompt(self, places, monkeypatch):
         monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked a question"))
         self.write(places / "data" / "ogb" / "ogbn_arxiv", release=0)
         with pytest.raises(DataError, match=r"not of release 1 .* lacks 'RELEASE_v1\.txt'"):
@@ -362,7 +362,7 @@ class TestOgb:
         with pytest.raises(DataError, match="cannot be read"):
             load_task("ogb")
         path.unlink()
-        with pytest.raises(DataError, match="hold no node features"):
+        with pytest.raises(DataError, match="contain no node features"):
             load_task("ogb")
         path.write_bytes(content)
         (folder / "split" / "time" / "valid.csv.gz").unlink()
@@ -402,7 +402,7 @@ class TestOgb:
         with pytest.raises(UnknownNameError, match="Did you mean 'ogbn-arxiv'"):
             load_task({"kind": "ogb", "name": "ogbn-arxive"})
 
-    def test_importing_ogb_asks_nothing_of_the_network(self, places):
+    def test_importing_ogb_makes_no_request(self, places):
         self.write(places / "data" / "ogb" / "ogbn_arxiv")
         (places / "asks").mkdir()
         (places / "asks" / "outdated.py").write_text("import os\nos._exit(7)\n")

@@ -52,7 +52,7 @@ def _windows(request, monkeypatch):
 
 
 @given(edge_lists(), st.sampled_from(FORMS))
-def test_every_form_becomes_the_one(graph, form):
+def test_every_format_is_converted_to_csc(graph, form):
     count, edges = graph
     given_graph = made(count, edges, form)
     kept = structure(given_graph)
@@ -75,7 +75,7 @@ def test_the_order_of_sources_does_not_matter(graph, random):
     assert list(compressed(shuffled)[1]) == list(sources)
 
 
-def test_an_ordered_graph_is_copied_unless_it_may_be_shared():
+def test_a_sorted_graph_is_copied_unless_it_may_be_shared():
     graph = structure(made(3, [(0, 1), (1, 2), (2, 2)]))
     place = [part.data_ptr() for part in graph.adj_tensors("csc")[:2]]
     assert [part.data_ptr() for part in structure(graph, share=True).adj_tensors("csc")[:2]] == place
@@ -86,7 +86,7 @@ def test_an_ordered_graph_is_copied_unless_it_may_be_shared():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_task_does_not_follow_its_callers_arrays(form):
+def test_a_task_does_not_share_the_users_arrays(form):
     ring = torch.arange(6)
     parts = (ring, ring.roll(-1)) if form == "coo" else (torch.arange(7), ring.roll(-1))
     given_graph = dgl.graph(
@@ -102,12 +102,12 @@ def test_a_task_does_not_follow_its_callers_arrays(form):
 
 
 @given(edge_lists())
-def test_symmetrized_has_each_edge_both_ways_once(graph):
+def test_symmetrized_has_each_edge_once_in_both_directions(graph):
     count, edges = graph
     assert listed(symmetrized(made(count, edges))) == by_destination({*edges, *((v, u) for u, v in edges)})
 
 
-def test_many_repeats_of_an_edge_are_one():
+def test_repeated_edges_are_merged():
     assert listed(symmetrized(made(2, [(0, 1)] * 300))) == [(1, 0), (0, 1)]
 
 
@@ -123,7 +123,7 @@ def test_induced_keeps_the_edges_between_seen_nodes(graph, data):
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12))
-def test_windows_cover_the_rows_in_bounded_parts(degrees, at_once):
+def test_windows_cover_all_rows_and_are_bounded(degrees, at_once):
     indptr = np.concatenate([[0], np.cumsum(degrees, dtype=np.int64)]).astype(np.int64)
     windows = list(row_windows(indptr, at_once))
     assert [row for first, last in windows for row in range(first, last)] == list(range(len(degrees)))

@@ -62,7 +62,7 @@ class TestFile:
         names = {"features": "x", "labels": "y", "train_mask": "a", "val_mask": "b", "test_mask": "c"}
         spec = self.save(tmp_path, graph(), other)
         check(load_task(spec | {"index": 1} | names), "mine")
-        with pytest.raises(DataError, match="holds 2 graphs; there is none of index 2"):
+        with pytest.raises(DataError, match="contains 2 graphs; there is none of index 2"):
             load_task(spec | {"index": 2})
 
     def test_features_beside_the_graph(self, tmp_path):
@@ -154,7 +154,7 @@ class TestCsv:
         (folder / "nodes.csv").write_text("\n".join(["node_id,feat,label," + ",".join(fields), *lines]))
         return {"kind": "csv", "path": str(folder)}
 
-    def test_reading_writes_nothing(self, tmp_path, capsys):
+    def test_reading_writes_no_files(self, tmp_path, capsys):
         spec = self.write(tmp_path)
         check(load_task(spec), "mine")
         assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["edges.csv", "meta.yaml", "nodes.csv"]
