@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor
@@ -95,6 +96,10 @@ class EncoderConfig(ComponentConfig):
     def reads_teacher(self) -> bool:
         """Whether the encodings depend on the teacher; a subclass may override it with a `ClassVar`."""
         return False
+
+    def options(self, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return the keyword arguments of the encoder: all options but those that `WeightedEncoder` reads."""
+        return super().options(without={"standardize", "weight", *without})
 
     def build(self) -> Encoder:
         """Build the encoder."""

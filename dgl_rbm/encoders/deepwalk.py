@@ -214,4 +214,4 @@ class DeepWalkConfig(EncoderConfig):
 
     def build(self) -> DeepWalkEncoder:
         """Make the encoder."""
-        return DeepWalkEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))
+        return DeepWalkEncoder(**self.options())

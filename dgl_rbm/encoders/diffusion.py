@@ -166,4 +166,4 @@ class DiffusionConfig(EncoderConfig):
 
     def build(self) -> DiffusionEncoder:
         """Make the encoder."""
-        return DiffusionEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))
+        return DiffusionEncoder(**self.options())

@@ -81,4 +81,4 @@ class LabelHistogramConfig(EncoderConfig):
 
     def build(self) -> LabelHistogramEncoder:
         """Make the encoder."""
-        return LabelHistogramEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))
+        return LabelHistogramEncoder(**self.options())

@@ -91,4 +91,4 @@ class LabelPropagationConfig(EncoderConfig):
 
     def build(self) -> LabelPropagationEncoder:
         """Make the encoder."""
-        return LabelPropagationEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))
+        return LabelPropagationEncoder(**self.options())

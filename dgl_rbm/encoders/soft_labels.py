@@ -69,7 +69,7 @@ class SoftLabelEncoder(Encoder):
         return bound
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Take means of the predictions of the teacher that `reading` was told of.
+        """Take means of the predictions of the teacher that `bind_teacher` was given.
 
         Raises
         ------
@@ -168,4 +168,4 @@ class SoftLabelConfig(EncoderConfig):
 
     def build(self) -> SoftLabelEncoder:
         """Make the encoder."""
-        return SoftLabelEncoder(folds=self.folds)
+        return SoftLabelEncoder(**self.options(without=["consistent"]))

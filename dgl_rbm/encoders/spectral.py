@@ -174,4 +174,4 @@ class SpectralConfig(EncoderConfig):
 
     def build(self) -> SpectralEncoder:
         """Make the encoder."""
-        return SpectralEncoder(**self.model_dump(exclude={"kind", "standardize", "weight"}))
+        return SpectralEncoder(**self.options())

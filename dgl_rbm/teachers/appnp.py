@@ -249,14 +249,5 @@ class AppnpConfig(TeacherConfig):
 
     def build(self, in_dim: int, num_classes: int) -> AppnpTeacher:
         """Make the teacher."""
-        module = APPNP(
-            in_dim,
-            num_classes,
-            hidden_dim=self.hidden_dim,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            norm=self.norm,
-            steps=self.steps,
-            alpha=self.alpha,
-        )
+        module = APPNP(in_dim, num_classes, **self.options(without=["training"]))
         return AppnpTeacher(module, num_classes, self.training)

@@ -119,11 +119,4 @@ class GcnConfig(GNNConfig):
 
     def module(self, in_dim: int, num_classes: int) -> GCN:
         """Make the network."""
-        return GCN(
-            in_dim,
-            num_classes,
-            hidden_dim=self.hidden_dim,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            norm=self.norm,
-        )
+        return GCN(in_dim, num_classes, **self.options(without=["training"]))

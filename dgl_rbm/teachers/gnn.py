@@ -13,6 +13,7 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.teachers.csc import CSCGraph
+from dgl_rbm.teachers.traits import ModuleTraits
 
 __all__ = ["LayeredGNN", "annotation", "layer_widths"]
 
@@ -68,7 +69,7 @@ class LayeredGNN(nn.Module):
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in layers[:-1])
         self.dropout = nn.Dropout(dropout)
         self.activation = activation
-        self.reads_csc = all(getattr(layer, "reads_csc", False) for layer in layers)
+        self.reads_csc = all(ModuleTraits.of(layer).reads_csc for layer in layers)
 
     @staticmethod
     def annotate(graph: Any, target: Any) -> None:

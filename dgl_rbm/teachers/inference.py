@@ -16,13 +16,14 @@ from dgl_rbm.teachers.gnn import LayeredGNN, annotation
 from dgl_rbm.teachers.layerwise import layerwise_output
 from dgl_rbm.teachers.message_passing import Aggregation, laid_out
 from dgl_rbm.teachers.sampling import gather
+from dgl_rbm.teachers.traits import ModuleTraits
 
 __all__ = ["full_graph_output", "layerwise_output", "predict_nodes", "readable"]
 
 
 def readable(module: nn.Module, features: Rows) -> Rows:
     """Return the features in a form that `module` reads: sparse ones only if it says `reads_sparse`."""
-    if isinstance(features, SparseRows) and not getattr(module, "reads_sparse", False):
+    if isinstance(features, SparseRows) and not ModuleTraits.of(module).reads_sparse:
         return features.to_dense()
     return features
 
@@ -92,7 +93,7 @@ def predict_nodes(
     ConfigError
         Where the module does not say how many layers it has.
     """
-    num_layers = getattr(module, "num_layers", None)
+    num_layers = ModuleTraits.of(module).num_layers
     if num_layers is None:
         raise ConfigError(
             f"{type(module).__name__} does not say how far its neighbourhoods reach.",

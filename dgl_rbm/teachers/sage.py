@@ -98,12 +98,4 @@ class SageConfig(GNNConfig):
 
     def module(self, in_dim: int, num_classes: int) -> SAGE:
         """Make the network."""
-        return SAGE(
-            in_dim,
-            num_classes,
-            hidden_dim=self.hidden_dim,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            norm=self.norm,
-            aggregator=self.aggregator,
-        )
+        return SAGE(in_dim, num_classes, **self.options(without=["training"]))

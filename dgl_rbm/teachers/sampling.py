@@ -18,6 +18,7 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.rows.sparse import Rows, SparseRows, take
 from dgl_rbm.teachers.csc import CSCGraph
 from dgl_rbm.teachers.message_passing import Aggregation
+from dgl_rbm.teachers.traits import ModuleTraits
 
 __all__ = [
     "OrderedNeighborSampler",
@@ -131,7 +132,7 @@ def place(
         step_bytes=full_graph_bytes(module, view),
         graph_bytes=graph_bytes,
         gpu_bytes=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0,
-        reads_csc=getattr(module, "reads_csc", False),
+        reads_csc=ModuleTraits.of(module).reads_csc,
     )
 
 
@@ -141,9 +142,10 @@ def full_graph_bytes(module: nn.Module, view: GraphView) -> int:
     Four float32 values per node, layer and hidden column, and one per node and feature for what is computed
     from dense features.
     """
-    hidden_dim = getattr(module, "hidden_dim", None) or _GUESSED_HIDDEN_DIM
-    num_layers = getattr(module, "num_layers", None) or _GUESSED_NUM_LAYERS
-    stays_sparse = isinstance(view.features, SparseRows) and getattr(module, "reads_sparse", False)
+    traits = ModuleTraits.of(module)
+    hidden_dim = traits.hidden_dim or _GUESSED_HIDDEN_DIM
+    num_layers = traits.num_layers or _GUESSED_NUM_LAYERS
+    stays_sparse = isinstance(view.features, SparseRows) and traits.reads_sparse
     columns = _COPIES_PER_LAYER * hidden_dim * num_layers + (0 if stays_sparse else view.features.shape[1])
     return 4 * len(view) * columns
 

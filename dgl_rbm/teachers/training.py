@@ -21,6 +21,7 @@ from dgl_rbm.teachers.loop import TrainingRun, steps
 from dgl_rbm.teachers.message_passing import Aggregation
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import Placement, place
+from dgl_rbm.teachers.traits import ModuleTraits
 
 __all__ = ["GNNConfig", "GNNTeacher"]
 
@@ -65,8 +66,8 @@ class GNNTeacher(Teacher):
         self.num_classes = num_classes
         self.training = training or TeacherTraining()
         self.kind = kind
-        self.hidden_dim = getattr(module, "hidden_dim", None)
-        self.num_layers = getattr(module, "num_layers", None)
+        traits = ModuleTraits.of(module)
+        self.hidden_dim, self.num_layers = traits.hidden_dim, traits.num_layers
         self.predicts_single_nodes = isinstance(module, LayeredGNN)
         self.device = torch.device("cpu")
         self.aggregation: Aggregation = "dgl"
@@ -148,7 +149,7 @@ class GNNTeacher(Teacher):
 
     def _check_precision(self, placement: Placement) -> None:
         precision = self.training.precision
-        if precision != "float32" and not getattr(self.module, "reads_csc", False):
+        if precision != "float32" and not ModuleTraits.of(self.module).reads_csc:
             raise ConfigError(
                 f"teacher.training.precision is '{precision}', but {type(self.module).__name__} may use parts of DGL "
                 "that do not run under autocast.",
