@@ -213,5 +213,5 @@ class DeepWalkConfig(EncoderConfig):
     negative: int = Field(default=5, ge=1, description="Weight of noise nodes for each pair of nodes that meet.")
 
     def build(self) -> DeepWalkEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return DeepWalkEncoder(**self.options())

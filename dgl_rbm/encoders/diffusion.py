@@ -165,5 +165,5 @@ class DiffusionConfig(EncoderConfig):
     )
 
     def build(self) -> DiffusionEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return DiffusionEncoder(**self.options())

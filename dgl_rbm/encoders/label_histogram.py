@@ -80,5 +80,5 @@ class LabelHistogramConfig(EncoderConfig):
     )
 
     def build(self) -> LabelHistogramEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return LabelHistogramEncoder(**self.options())

@@ -90,5 +90,5 @@ class LabelPropagationConfig(EncoderConfig):
     )
 
     def build(self) -> LabelPropagationEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return LabelPropagationEncoder(**self.options())

@@ -32,5 +32,5 @@ class NoEncoderConfig(EncoderConfig):
     kind: Literal["none"] = "none"
 
     def build(self) -> NoEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return NoEncoder()

@@ -167,5 +167,5 @@ class SoftLabelConfig(EncoderConfig):
         return consistent
 
     def build(self) -> SoftLabelEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return SoftLabelEncoder(**self.options(without=["consistent"]))

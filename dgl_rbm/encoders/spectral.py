@@ -173,5 +173,5 @@ class SpectralConfig(EncoderConfig):
     negative: int = Field(default=1, ge=1, description="Noise nodes for each edge; more of them keep fewer edges.")
 
     def build(self) -> SpectralEncoder:
-        """Make the encoder."""
+        """Build the encoder."""
         return SpectralEncoder(**self.options())

@@ -248,6 +248,6 @@ class AppnpConfig(TeacherConfig):
         return training
 
     def build(self, in_dim: int, num_classes: int) -> AppnpTeacher:
-        """Make the teacher."""
+        """Build the teacher."""
         module = APPNP(in_dim, num_classes, **self.options(without=["training"]))
         return AppnpTeacher(module, num_classes, self.training)

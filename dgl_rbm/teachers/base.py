@@ -1,4 +1,4 @@
-"""What every teacher is: something that is fitted to an observed graph and predicts the nodes of another."""
+"""Base classes of teachers and of their configs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TeacherOutput:
     Attributes
     ----------
     logits : Tensor
-        float32 ``[N, C]``; ``[N, 0]`` where there is no teacher.
+        float32 ``[N, C]``; ``[N, 0]`` if there is no teacher.
     hidden : Tensor or None
-        The inputs of the teacher's last layer, float32 ``[N, H]``; None where it shows none or was not asked.
+        Inputs of the teacher's last layer, float32 ``[N, H]``; None if the teacher has none or they were not requested.
     """
 
     logits: Tensor
@@ -33,21 +33,21 @@ class TeacherOutput:
 
     @property
     def targets(self) -> Tensor | None:
-        """The logits, or None where they have no columns: where there is no teacher."""
+        """The logits, or None if they have no columns, that is, if there is no teacher."""
         return self.logits if self.logits.shape[1] else None
 
 
 class Teacher(ABC):
-    """A model that reads neighbourhoods.
+    """A model that is fitted to an observed graph and predicts the nodes of any graph.
 
     Attributes
     ----------
     kind : str
         The registry name.
     hidden_dim, num_layers : int or None
-        Width and depth, which students take as their defaults.
+        Width and depth, the defaults of students.
     predicts_single_nodes : bool
-        Whether `predict_nodes` works, so that its time can be measured.
+        Whether `predict_nodes` is implemented, so that its latency can be measured.
     """
 
     kind: str = "custom"
@@ -57,7 +57,7 @@ class Teacher(ABC):
 
     @abstractmethod
     def fit(self, observed: ObservedGraph, context: RunContext) -> None:
-        """Train on the observed graph inside the stage ``"teacher"``; the best validation epoch is kept."""
+        """Train on the observed graph inside the stage ``"teacher"`` and keep the best validation epoch."""
 
     @abstractmethod
     def predict(
@@ -70,16 +70,16 @@ class Teacher(ABC):
         view : GraphView
             The graph.
         features : Tensor or SparseRows, optional
-            In place of the view's own, of the same shape: KRD perturbs them.
+            Used in place of the view's own features, of the same shape; KRD perturbs them.
         return_hidden : bool
-            Whether to keep the inputs of the last layer, where the teacher has any. Only the similarity loss asks for
-            them; on a large graph they take as much memory as the features.
+            Whether to keep the inputs of the last layer, if the teacher has any. Only the similarity loss needs them;
+            on a large graph they take as much memory as the features.
         """
 
     def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
-        """Predict a few nodes as a server would, from the neighbourhoods of these alone.
+        """Predict a few nodes from their neighbourhoods alone, as a server would.
 
-        Only teachers with `predicts_single_nodes` can.
+        Implemented if `predicts_single_nodes` is true.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Teacher(ABC):
         logits : Tensor
             float32 ``[B, C]``.
         fetched : int
-            How many distinct feature rows were read.
+            Number of distinct feature rows read.
         """
         raise NotImplementedError(f"The teacher '{self.kind}' predicts whole graphs only.")
 
@@ -102,11 +102,11 @@ class Teacher(ABC):
         return 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` of a teacher built from the same config needs."""
+        """Return the state for `load_state_dict` of a teacher built from the same config."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Load a state that `state_dict` returned."""
 
 
 class TeacherConfig(ComponentConfig):
@@ -127,5 +127,5 @@ class TeacherConfig(ComponentConfig):
         return True
 
     def build(self, in_dim: int, num_classes: int) -> Teacher:
-        """Make the teacher; its random start is drawn from torch's generator."""
+        """Build the teacher; its random initial values is drawn from torch's generator."""
         raise NotImplementedError

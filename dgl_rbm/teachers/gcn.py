@@ -118,5 +118,5 @@ class GcnConfig(GNNConfig):
     kind: Literal["gcn"] = Field("gcn", description="Graph convolutional network.")
 
     def module(self, in_dim: int, num_classes: int) -> GCN:
-        """Make the network."""
+        """Build the network."""
         return GCN(in_dim, num_classes, **self.options(without=["training"]))

@@ -1,4 +1,4 @@
-"""What layered GNNs share: a stack of convolutions that runs on a graph, on sampled blocks, or one layer at a time."""
+"""Layered GNN: a stack of convolutions that runs on a graph, on sampled blocks, or one layer at a time."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def layer_widths(in_dim: int, hidden_dim: int, num_layers: int, num_classes: int
 
 
 class LayeredGNN(nn.Module):
-    """A stack of convolutions; normalisation, activation and dropout follow all but the last.
+    """Stack of convolutions; all but the last are followed by normalisation, activation and dropout.
 
     Parameters
     ----------
     layers : sequence of nn.Module
-        Each is called as ``layer(graph_or_block, x)`` and returns one row per destination node; the first
-        takes `SparseRows` too. One whose attribute `reads_csc` is true takes a `CSCGraph` as well and runs under
-        autocast, as a layer does that aggregates by `dgl_rbm.teachers.message_passing.aggregate` alone.
+        Each is called as ``layer(graph_or_block, x)`` and returns one row per destination node; the first also
+        accepts `SparseRows`. A layer whose attribute `reads_csc` is true accepts a `CSCGraph` too and runs under
+        autocast; this holds for layers that aggregate with `dgl_rbm.teachers.message_passing.aggregate` alone.
     hidden_dim : int
-        Columns of what all layers but the last return.
+        Output columns of all layers but the last.
     dropout : float
         Share of hidden values dropped in training.
     norm : {"none", "batch", "layer"}
@@ -45,10 +45,10 @@ class LayeredGNN(nn.Module):
     Attributes
     ----------
     reads_sparse : bool
-        Whether `forward` takes `SparseRows`; modules without this attribute get dense features.
+        Whether `forward` accepts `SparseRows`.
     reads_csc : bool
-        Whether `forward` takes `CSCGraph` in place of DGL's graphs, and runs under autocast: whether all layers
-        do. Modules without this attribute stay where DGL can go, and in float32.
+        Whether `forward` accepts a `CSCGraph` in place of DGL's graphs and runs under autocast, as all layers must.
+        See `ModuleTraits`.
     """
 
     reads_sparse = True
@@ -73,9 +73,9 @@ class LayeredGNN(nn.Module):
 
     @staticmethod
     def annotate(graph: Any, target: Any) -> None:
-        """Write to `target` what the layers need to know of the whole graph.
+        """Write the values of the whole graph that the layers need to `target`.
 
-        The base class needs nothing. A static method, so that it reaches the workers of a data loader.
+        The base class writes nothing. The method is static so that workers of a data loader can call it.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class LayeredGNN(nn.Module):
         """
 
     def forward(self, graph: Any, x: Rows, return_hidden: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
-        """Compute class scores.
+        """Compute logits.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class LayeredGNN(nn.Module):
         x : Tensor or SparseRows
             float32 ``[N, F]``; with blocks one row per source node of the first.
         return_hidden : bool
-            Whether to return the inputs of the last layer too.
+            Whether to return the inputs of the last layer as well.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class LayeredGNN(nn.Module):
             float32 ``[N, C]``; with blocks one row per destination node of the last.
         hidden : Tensor or None
             Only with `return_hidden`: float32 ``[N, H]``, or one row per source node of the last block; None
-            where there is a single layer, whose inputs are the features.
+            for a single layer, whose inputs are the features.
         """
         hidden = None
         for depth, part in enumerate(self._one_per_layer(graph)):
@@ -112,7 +112,7 @@ class LayeredGNN(nn.Module):
         return (x, hidden) if return_hidden else x  # type: ignore[return-value]
 
     def propagate(self, depth: int, graph: Any, x: Rows) -> Tensor:
-        """Run layer `depth` alone, with what follows it, on an annotated graph or a block."""
+        """Run layer `depth`, with normalisation, activation and dropout, on an annotated graph or a block."""
         h = self.layers[depth](graph, x)
         if depth + 1 == self.num_layers:
             return h
@@ -134,5 +134,5 @@ class LayeredGNN(nn.Module):
 
 
 def annotation(module: nn.Module) -> Callable[[Any, Any], None] | None:
-    """Return what writes to a graph the values that `module` needs of it; None for a module that needs none."""
+    """Return the `annotate` function of a `LayeredGNN`, and None for other modules."""
     return module.annotate if isinstance(module, LayeredGNN) else None

@@ -1,4 +1,4 @@
-"""Predictions from full neighbourhoods: of all nodes at once, layer by layer, or of a few nodes."""
+"""Inference from full neighbourhoods: all nodes at once, layer by layer, or a few nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["full_graph_output", "layerwise_output", "predict_nodes", "readable"]
 
 
 def readable(module: nn.Module, features: Rows) -> Rows:
-    """Return the features in a form that `module` reads: sparse ones only if it says `reads_sparse`."""
+    """Return the features in a form that `module` accepts; see `ModuleTraits.reads_sparse`."""
     if isinstance(features, SparseRows) and not ModuleTraits.of(module).reads_sparse:
         return features.to_dense()
     return features
@@ -51,9 +51,9 @@ def full_graph_output(
     device : torch.device
         The module's.
     aggregation : {"dgl", "torch"}
-        Whose kernels aggregate; see `Placement`.
+        Library whose kernels aggregate; see `Placement`.
     return_hidden : bool
-        Whether to keep the inputs of the last layer, which a `LayeredGNN` shows.
+        Whether to keep the inputs of the last layer of a `LayeredGNN`.
     """
     module.eval()
     graph = laid_out(graph, device, aggregation, annotation(module))
@@ -73,25 +73,25 @@ def predict_nodes(
     Parameters
     ----------
     module : nn.Module
-        Called as ``module(blocks, x)``; its `num_layers` says how far its neighbourhoods reach.
+        Called as ``module(blocks, x)``; its `num_layers` is the number of hops.
     view : GraphView
         The graph, in host memory.
     node_ids : Tensor
         Local node ids, int64 ``[B]``.
     aggregation : {"dgl", "torch"}
-        Whose kernels aggregate; see `Placement`.
+        Library whose kernels aggregate; see `Placement`.
 
     Returns
     -------
     logits : Tensor
         float32 ``[B, C]``, on the CPU.
     fetched : int
-        How many distinct feature rows were read.
+        Number of distinct feature rows read.
 
     Raises
     ------
     ConfigError
-        Where the module does not say how many layers it has.
+        If the module has no attribute `num_layers`.
     """
     num_layers = ModuleTraits.of(module).num_layers
     if num_layers is None:
@@ -101,7 +101,7 @@ def predict_nodes(
         )
     module.eval()
     device = next(module.parameters()).device
-    # DGL's own sampler: ordering nodes costs time in proportion to the graph, which a server need not spend.
+    # DGL's own sampler: ordering the nodes takes time proportional to the size of the graph, too slow for a server.
     sampler = dgl.dataloading.NeighborSampler([-1] * num_layers, fused=False)
     distinct, position = torch.unique(node_ids, return_inverse=True)
     inputs, _, blocks = sampler.sample_blocks(view.graph, distinct)

@@ -1,4 +1,4 @@
-"""Predictions of all nodes from full neighbourhoods, one layer after the other, in bounded memory."""
+"""Layer-wise inference for all nodes from full neighbourhoods, in bounded memory."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def layerwise_output(
     nodes_at_once: int = _NODES_AT_ONCE,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> TeacherOutput:
-    """Compute what `full_graph_output` does, layer after layer over batches of nodes.
+    """Compute the result of `full_graph_output` one layer at a time, over batches of nodes.
 
-    Each batch needs its nodes and their direct neighbours only, however deep the module is; what is held
-    besides are one layer's inputs and outputs on the CPU.
+    Each batch needs only its nodes and their direct neighbours, however deep the module is. One layer's inputs and
+    outputs are kept on the CPU.
 
     Parameters
     ----------
@@ -46,15 +46,15 @@ def layerwise_output(
     graph : dgl.DGLGraph
         Of N nodes.
     features : Tensor or SparseRows
-        float32 ``[N, F]``; a tensor that is mapped from a file is read row by row.
+        float32 ``[N, F]``; a memory-mapped tensor is read row by row.
     placement : Placement
-        Where module and graph lie.
+        Devices of module and graph.
     return_hidden : bool
         Whether to keep the inputs of the last layer.
     nodes_at_once : int
-        Most nodes of a batch.
+        Maximum number of nodes per batch.
     report : callable
-        Told after every batch how many of how many rows are done, the rows of all layers counted.
+        Called after every batch with the rows done and their total, summed over all layers.
     """
     module.eval()
     x, count = features, graph.num_nodes()
@@ -94,16 +94,16 @@ def _batches(
 def full_neighborhoods(
     graph: Any, nodes_at_once: int, edges_at_once: int, annotate: Callable[[Any, Any], None] | None = None
 ) -> Iterator[tuple[Tensor, Any]]:
-    """Cut a graph into blocks of successive nodes with all of their in-edges.
+    """Cut a graph into blocks of consecutive nodes with all of their in-edges.
 
-    What a sampler that takes all neighbours returns too, but read off the compressed graph as it lies there.
+    The blocks are those of a sampler that takes all neighbours, read directly from the compressed graph.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
         On the CPU.
     nodes_at_once, edges_at_once : int
-        Most of a block; a node with more edges has a block of its own.
+        Maximum per block; a node with more edges gets a block of its own.
     annotate : callable, optional
         Called with the graph and each of its blocks; see `LayeredGNN.annotate`.
 
@@ -119,7 +119,7 @@ def full_neighborhoods(
         for first in range(start, stop, nodes_at_once):
             last = min(first + nodes_at_once, stop)
             near = sources[pointers[first] : pointers[last]]
-            # By sorting: `np.unique` has come to hash, which takes ten times longer here.
+            # Not `np.unique`: newer versions hash, which takes ten times longer here.
             distinct = np.sort(near)
             distinct = distinct[np.concatenate([[True], distinct[1:] != distinct[:-1]])[: len(near)]]
             low, high = np.searchsorted(distinct, [first, last])

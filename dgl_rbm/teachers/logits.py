@@ -159,5 +159,5 @@ class LogitsConfig(TeacherConfig):
         return [self.path] if self.path.is_file() else []
 
     def build(self, in_dim: int, num_classes: int) -> LogitsTeacher:
-        """Make the teacher; the file is read when it is first needed."""
+        """Build the teacher; the file is read when it is first needed."""
         return LogitsTeacher(self.path, num_classes)

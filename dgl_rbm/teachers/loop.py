@@ -1,4 +1,4 @@
-"""The epochs of a teacher's training, on the full graph or on sampled neighbourhoods."""
+"""Training loop of a teacher, on the full graph or on sampled neighbourhoods."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ __all__ = ["Steps", "TrainingRun", "steps"]
 
 
 class Steps(Protocol):
-    """How the module is run on the nodes of one epoch.
+    """Forward passes of one epoch.
 
     Attributes
     ----------
     num_training, num_validation : int
-        Nodes of the two parts.
+        Number of nodes of the two parts.
     """
 
     num_training: int
     num_validation: int
 
     def training(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits and labels of the training nodes, batch after batch."""
+        """Yield logits and labels of the training nodes, batch by batch."""
         ...
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits and labels of the validation nodes, batch after batch."""
+        """Yield logits and labels of the validation nodes, batch by batch."""
         ...
 
 
@@ -57,12 +57,12 @@ def steps(
     options: TeacherTraining,
     fanouts: list[int] | None,
 ) -> Iterator[Steps]:
-    """Lay graph, features and labels where `placement` wants them.
+    """Move graph, features and labels to the devices of `placement`.
 
     Parameters
     ----------
     fanouts : list of int or None
-        Neighbours sampled per layer; None for one step an epoch on the full graph.
+        Neighbours sampled per layer; None for one step per epoch on the full graph.
     """
     if fanouts is None:
         yield _FullGraphSteps(module, observed, placement, options.precision)
@@ -94,7 +94,7 @@ class _FullGraphSteps:
 
 
 class _SampledSteps:
-    """Batches in random order; validation nodes are sampled with the same fan-outs, which bounds their memory."""
+    """Batches in random order; validation uses the same fan-outs, which bounds its memory."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _SampledSteps:
         return self._forward(self.observed.val_idx, "float32")
 
     def _forward(self, idx: Tensor, precision: Precision) -> Iterator[tuple[Tensor, Tensor]]:
-        # DGL's generator cannot be saved; seeded from torch's, it needs no saving.
+        # DGL's generator cannot be saved in a checkpoint; seeded from torch's, it need not be.
         dgl.seed(int(torch.randint(2**31 - 1, ())))
         device, labels = self.placement.device, self.observed.labels
         for inputs, outputs, blocks in batches(
@@ -142,9 +142,9 @@ class TrainingRun(EpochLoop):
     Parameters
     ----------
     module : nn.Module
-        Trained in place and left in its best epoch.
+        Trained in place; ends with the weights of its best epoch.
     of_epoch : Steps
-        How it is run.
+        Forward passes of one epoch.
     options : TeacherTraining
     num_classes : int
         C.
@@ -203,12 +203,12 @@ class TrainingRun(EpochLoop):
         return metrics
 
     def _report(self, nodes: int) -> None:
-        """Say how much of the epoch is done."""
+        """Report how many nodes of the epoch are done."""
         self.context.substep(nodes, self.steps.num_training + self.steps.num_validation)
 
 
 def _logits(module: nn.Module, graph: Any, x: Rows, rows: int, precision: Precision) -> Tensor:
-    """Return the module's logits in float32, after a look at their shape."""
+    """Return the module's logits in float32, after a check of their shape."""
     with mixed_precision(precision, x.device):
         logits = module(graph, x)
     _check_shape(module, logits, rows)

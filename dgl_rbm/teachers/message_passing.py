@@ -1,7 +1,7 @@
-"""Sums, means and maxima over neighbours, by DGL's kernels or by torch alone.
+"""Sums, means and maxima over neighbours, with DGL's kernels or with torch alone.
 
-A layer that calls `aggregate`, and reads nothing of a graph but what `CSCGraph` has too, runs on both. So a
-teacher can be trained on a GPU beside a DGL that is built for CPUs only, as the one from the package index is.
+A layer that calls `aggregate`, and uses only what `CSCGraph` has too, runs with both. A teacher can then be trained on
+a GPU with a DGL that is built for CPUs only, as the one that pip installs is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Aggregation = Literal["dgl", "torch"]
 
 
 def aggregate(graph: Any, x: Tensor, reduction: Reduction) -> Tensor:
-    """Return for each destination node the sum, mean or maximum of its sources' rows; zeros where it has none.
+    """Return the sum, mean or maximum of the source rows of each destination node.
 
-    In float32 under autocast too: small terms are lost where many are added up in bfloat16.
+    Computed in float32 under autocast too: bfloat16 sums over many neighbours lose small terms.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def aggregate(graph: Any, x: Tensor, reduction: Reduction) -> Tensor:
     Returns
     -------
     Tensor
-        float32 ``[D, K]``; gradients flow to `x`.
+        float32 ``[D, K]``, zeros for nodes without sources; gradients flow to `x`.
     """
     with in_float32(x.device):
         x = x.float()
         if isinstance(graph, CSCGraph):
             return {"sum": graph.sum, "mean": graph.mean, "max": graph.max}[reduction](x)
         if reduction == "max":
-            # Minus infinity, of destinations without sources, is nobody's maximum.
+            # DGL returns minus infinity for destinations without sources.
             found = dgl.ops.copy_u_max(graph, x)
             return found.masked_fill(graph.in_degrees().eq(0).unsqueeze(1), 0.0)
         return (dgl.ops.copy_u_sum if reduction == "sum" else dgl.ops.copy_u_mean)(graph, x)
@@ -57,7 +57,7 @@ def laid_out(
     aggregation: Aggregation,
     annotate: Callable[[Any, Any], None] | None = None,
 ) -> Any:
-    """Return a DGL graph or block on `device`, as a `CSCGraph` where torch is to aggregate.
+    """Return a DGL graph or block on `device`, as a `CSCGraph` if torch aggregates.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def laid_out(
     device : torch.device
     aggregation : {"dgl", "torch"}
     annotate : callable, optional
-        For `CSCGraph.from_dgl`; DGL's graphs are annotated where they are used.
+        Passed to `CSCGraph.from_dgl`; DGL graphs are annotated by the forward pass.
     """
     if aggregation == "torch":
         return CSCGraph.from_dgl(graph, annotate=annotate, device=device)

@@ -1,4 +1,4 @@
-"""No teacher: the null object for methods that learn from labels alone."""
+"""No teacher, for methods that learn from labels alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["NoTeacher", "NoTeacherConfig"]
 
 
 class NoTeacher(Teacher):
-    """The null object among the teachers: nothing is trained, and its predictions have no columns."""
+    """Null object: trains nothing and predicts logits without columns."""
 
     kind = "none"
 
@@ -41,5 +41,5 @@ class NoTeacherConfig(TeacherConfig):
     kind: Literal["none"] = Field("none", description="No teacher: the student learns from labels alone.")
 
     def build(self, in_dim: int, num_classes: int) -> NoTeacher:
-        """Make the teacher."""
+        """Build the teacher."""
         return NoTeacher()

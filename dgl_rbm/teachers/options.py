@@ -1,4 +1,4 @@
-"""How a teacher is trained: the options that all trained teachers share."""
+"""Training options that all trained teachers share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["TeacherTraining"]
 
 
 class TeacherTraining(StrictConfig):
-    """How a teacher is trained."""
+    """Training options of a teacher."""
 
-    epochs: int = Field(default=500, ge=1, description="Most epochs.")
+    epochs: int = Field(default=500, ge=1, description="Maximum number of epochs.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     patience: int = Field(
@@ -25,23 +25,23 @@ class TeacherTraining(StrictConfig):
     )
     select_by: SelectBy = Field(
         default="loss",
-        description="Validation score that chooses the epoch to keep: 'accuracy', 'loss', or 'both'. The accuracy may "
-        "be best in an early epoch whose probabilities are still nearly uniform, and such soft labels teach a student "
-        "little.",
+        description="Validation score that selects the epoch to keep: 'accuracy', 'loss', or 'both'. The accuracy may "
+        "peak in an early epoch whose probabilities are still nearly uniform; a student learns little from such soft "
+        "labels.",
     )
-    eval_every: int = Field(default=1, ge=1, description="Epochs between looks at the validation nodes.")
+    eval_every: int = Field(default=1, ge=1, description="Epochs between two validations.")
     sampler: Literal["auto", "full", "neighbor"] = Field(
         default="auto",
-        description="Train on the 'full' graph, on sampled 'neighbor' hoods, or by 'auto' on the full graph where "
-        "one step is estimated to need less than 4 GiB on a CPU or half of a GPU's memory.",
+        description="Train on the 'full' graph, on neighbourhoods sampled by 'neighbor', or, with 'auto', on the full "
+        "graph if one step is estimated to need less than 4 GiB on a CPU or half of a GPU's memory.",
     )
     fanouts: list[int] | None = Field(
         default=None,
         min_length=1,
         description="Neighbours sampled per node and layer, the first layer's first; -1 for all; null for 10 each.",
     )
-    batch_size: int = Field(default=1024, ge=1, description="Nodes a step with sampled neighbourhoods.")
-    num_workers: int = Field(default=0, ge=0, description="Processes that sample, where a CPU does.")
+    batch_size: int = Field(default=1024, ge=1, description="Nodes per step with sampled neighbourhoods.")
+    num_workers: int = Field(default=0, ge=0, description="Worker processes for sampling on a CPU.")
     sampling_device: SamplingDevice = Field(
         default="auto",
         description="Where neighbours are sampled: 'cpu', 'gpu', 'uva' (by the GPU from host memory), or 'auto' for "
@@ -49,8 +49,8 @@ class TeacherTraining(StrictConfig):
     )
     precision: Precision = Field(
         default="float32",
-        description="Of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under autocast, on "
-        "GPUs from compute capability 8.0 on. All else, and every prediction, is in float32.",
+        description="Precision of the matrix products in training steps: 'float32', or 'bf16' for bfloat16 under "
+        "autocast, on GPUs of compute capability 8.0 or later. Everything else, predictions included, is float32.",
     )
 
     @field_validator("fanouts")

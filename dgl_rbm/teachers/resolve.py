@@ -1,4 +1,4 @@
-"""From whatever names a teacher to the teacher."""
+"""Resolution of names, configs, modules and lists to a teacher."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["as_teacher"]
 def as_teacher(
     spec: str | Mapping[str, Any] | TeacherConfig | Teacher | nn.Module | Sequence[Any], in_dim: int, num_classes: int
 ) -> Teacher:
-    """Return the teacher that `spec` stands for.
+    """Return the teacher that `spec` describes.
 
     Parameters
     ----------
     spec : str, mapping, TeacherConfig, Teacher, nn.Module, or a list of these
-        A name, options with ``kind``, a config, a teacher, or a module that is called as
-        ``module(graph, x)`` and is trained as `TeacherTraining` has it by default. A list, or
-        names joined by ``+``, are several teachers whose probabilities are averaged.
+        A name, options with ``kind``, a config, a teacher, or a module that is called as ``module(graph, x)`` and
+        trained with the default `TeacherTraining`. The probabilities of several teachers, given as a list or as names
+        joined by ``+``, are averaged.
     in_dim, num_classes : int
         F and C.
 
     Raises
     ------
     ConfigError
-        Where it stands for none.
+        If `spec` describes no teacher.
     """
     if isinstance(spec, (list, tuple)) and len(spec) > 1:
         return AverageTeacher([as_teacher(part, in_dim, num_classes) for part in spec])

@@ -37,7 +37,7 @@ class SAGELayer(nn.Module):
         super().__init__()
         self.aggregator = aggregator
         self.in_dim, self.out_dim = in_dim, out_dim
-        # Holds the parameters, under DGL's names and with its random start.
+        # Holds the parameters, under DGL's names and with its random initial values.
         self.conv = dgl.nn.SAGEConv(in_dim, out_dim, aggregator)
 
     def forward(self, graph: Any, x: Rows) -> Tensor:
@@ -97,5 +97,5 @@ class SageConfig(GNNConfig):
     )
 
     def module(self, in_dim: int, num_classes: int) -> SAGE:
-        """Make the network."""
+        """Build the network."""
         return SAGE(in_dim, num_classes, **self.options(without=["training"]))

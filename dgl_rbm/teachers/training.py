@@ -178,9 +178,9 @@ class GNNConfig(TeacherConfig):
         return self
 
     def module(self, in_dim: int, num_classes: int) -> LayeredGNN:
-        """Make the network; its random start is drawn from torch's generator."""
+        """Build the network; its random initial values is drawn from torch's generator."""
         raise NotImplementedError
 
     def build(self, in_dim: int, num_classes: int) -> GNNTeacher:
-        """Make the teacher."""
+        """Build the teacher."""
         return GNNTeacher(self.module(in_dim, num_classes), num_classes, self.training, kind=self.kind)
