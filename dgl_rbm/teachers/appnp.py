@@ -30,14 +30,14 @@ _ROWS_AT_ONCE = 65_536
 
 
 class FeatureMLP(nn.Module):
-    """The network that predicts from features alone; its first layer takes sparse rows too.
+    """MLP on the features alone; its first layer also accepts sparse rows.
 
     Parameters
     ----------
     in_dim, hidden_dim, num_layers, num_classes : int
-        F, H, layers with the output layer included, and C.
+        F, H, number of layers including the output layer, and C.
     dropout : float
-        Share of the inputs of each layer dropped in training, the features included, as in the paper.
+        Dropout rate of each layer's inputs, the features included, as in the paper.
     norm : {"none", "batch", "layer"}
         Normalisation of hidden values.
     """
@@ -52,17 +52,17 @@ class FeatureMLP(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Rows) -> Tensor:
-        """Return class scores ``[B, C]`` of rows ``[B, F]``, before any propagation."""
+        """Return the logits ``[B, C]`` of rows ``[B, F]``, before propagation."""
         return self.output(self._dropped(self.hidden(x)))
 
     def hidden(self, x: Rows) -> Rows:
-        """Return the inputs of the last layer, ``[B, H]``; the features themselves where it is the only one."""
+        """Return the inputs of the last layer, ``[B, H]``; the features themselves if it is the only layer."""
         for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             x = torch.relu(norm(_affine(layer, self._dropped(x))))
         return x
 
     def output(self, x: Rows) -> Tensor:
-        """Return what the last layer makes of its inputs, ``[B, C]``."""
+        """Return the outputs of the last layer, ``[B, C]``."""
         return _affine(self.layers[-1], x)
 
     def _dropped(self, x: Rows) -> Rows:
@@ -71,7 +71,7 @@ class FeatureMLP(nn.Module):
         if isinstance(x, Tensor):
             return dropout(x, self.dropout)
         if isinstance(x, SparseRows):
-            # Zeros stay zero whether they are dropped or not.
+            # Dropping a zero changes nothing.
             csr = x.csr
             values = dropout(csr.values(), self.dropout)
             return SparseRows(torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape))
@@ -85,9 +85,8 @@ def _affine(layer: Any, x: Rows) -> Tensor:
 class PropagationStep(nn.Module):
     """One step of personalised PageRank: ``z ← (1 − α)·Â z + α·h`` (eq. 5 of the paper).
 
-    Â is the adjacency matrix with self-loops, symmetrically normalised by the degrees of the whole graph. Scores z
-    and teleport rows h lie beside each other in one tensor, so that a block, whose source nodes are all that a
-    step sees, carries both.
+    Â is the adjacency matrix with self-loops, symmetrically normalised by the degrees of the whole graph. The logits z
+    and the teleport rows h are concatenated in one tensor, so that a block carries both.
 
     Parameters
     ----------
@@ -110,21 +109,20 @@ class PropagationStep(nn.Module):
 
 
 class APPNP(LayeredGNN):
-    """A network on the features alone whose scores are propagated by personalised PageRank.
+    """MLP on the features whose logits are propagated by personalised PageRank.
 
-    To the rest of the package it is a GNN of as many layers as there are steps, whose first one runs the network
-    on the rows that it gets.
+    The interface is that of a GNN with one layer per propagation step; the first layer also runs the MLP.
 
     Parameters
     ----------
     in_dim, num_classes : int
         F and C.
     hidden_dim, num_layers, dropout, norm
-        Of the network, as for `FeatureMLP`.
+        Options of the MLP; see `FeatureMLP`.
     steps : int
         K.
     alpha : float
-        α, the probability of going back to the start.
+        α, the teleport probability.
     """
 
     def __init__(
@@ -141,13 +139,13 @@ class APPNP(LayeredGNN):
     ) -> None:
         super().__init__([PropagationStep(alpha) for _ in range(steps)], hidden_dim=hidden_dim)
         self.mlp = FeatureMLP(in_dim, hidden_dim, num_layers, num_classes, dropout=dropout, norm=norm)
-        # The steps have nothing to normalise.
+        # Propagation steps are not normalised.
         self.norms = nn.ModuleList()
 
     annotate = staticmethod(GCN.annotate)
 
     def propagate(self, depth: int, graph: Any, x: Rows) -> Tensor:
-        """Run step `depth` alone, the first one after the network, on an annotated graph or a block."""
+        """Run step `depth` on an annotated graph or a block; step 0 runs the MLP first."""
         if depth == 0:
             scores = self.mlp(x)
             x = torch.cat([scores, scores], dim=1)
@@ -155,7 +153,7 @@ class APPNP(LayeredGNN):
         return state.chunk(2, dim=1)[0] if depth + 1 == self.num_layers else state
 
     def diffuse(self, graph: Any, start: Tensor) -> Tensor:
-        """Return what all steps make of the rows `start`, ``[N, K]``, on a whole graph."""
+        """Propagate the rows `start`, ``[N, K]``, by all steps on a whole graph."""
         state = torch.cat([start, start], dim=1)
         for step, part in zip(self.layers, self._one_per_layer(graph), strict=True):
             state = step(part, state)
@@ -163,21 +161,21 @@ class APPNP(LayeredGNN):
 
 
 class AppnpTeacher(GNNTeacher):
-    """Trains and runs `APPNP`, always on the full graph.
+    """Teacher that trains `APPNP`, always on the full graph.
 
-    Only the network's columns grow with the features; what is propagated has one column per class. Where a whole
-    step does not fit in memory, prediction runs the network on parts of the rows, and the steps on the whole graph.
+    Propagated rows have only one column per class. If a full-graph step does not fit in memory, prediction runs the
+    MLP on batches of rows and the propagation on the whole graph.
     """
 
     module: APPNP
 
     def __init__(self, module: APPNP, num_classes: int, training: TeacherTraining | None = None) -> None:
         super().__init__(module, num_classes, training, kind="appnp")
-        # What students take for their default depth: steps have no weights.
+        # The default depth of students: propagation steps have no weights.
         self.num_layers = len(module.mlp.layers)
 
     def fanouts(self, placement: Placement) -> list[int] | None:
-        """Return None, for the full graph; raises `ConfigError` where neighbours are to be sampled."""
+        """Return None for the full graph; raises `ConfigError` if sampling is requested."""
         _refuse_sampling(self.training)
         return None
 
@@ -187,8 +185,8 @@ class AppnpTeacher(GNNTeacher):
     ) -> TeacherOutput:
         """Predict every node of `view`.
 
-        The hidden states are the inputs of the network's last layer, propagated as the scores are: without its
-        bias, that layer gives the same scores from either side of the propagation.
+        The hidden states are the inputs of the MLP's last layer, propagated as the logits are: without its bias, that
+        layer commutes with the propagation.
         """
         placement = self._place(view, context)
         rows = view.features if features is None else features
@@ -221,21 +219,21 @@ def _refuse_sampling(training: TeacherTraining) -> None:
 
 @teachers.register
 class AppnpConfig(TeacherConfig):
-    """Network on the features whose predictions are propagated by personalised PageRank."""
+    """MLP on the features whose predictions are propagated by personalised PageRank."""
 
     kind: Literal["appnp"] = Field("appnp", description="Predictions propagated by personalised PageRank.")
-    hidden_dim: int = Field(default=128, ge=1, description="Columns of the network's hidden layers.")
-    num_layers: int = Field(default=2, ge=1, description="Layers of the network, the output layer included.")
+    hidden_dim: int = Field(default=128, ge=1, description="Columns of the MLP's hidden layers.")
+    num_layers: int = Field(default=2, ge=1, description="Number of layers of the MLP, the output layer included.")
     dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of each layer's inputs dropped in training, features included."
+        default=0.5, ge=0, lt=1, description="Dropout rate of each layer's inputs, features included."
     )
     norm: NormName = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
-    steps: int = Field(default=10, ge=1, description="Steps of propagation, K.")
+    steps: int = Field(default=10, ge=1, description="Number of propagation steps, K.")
     alpha: float = Field(
-        default=0.1, gt=0, le=1, description="Share of a node's own prediction put back in each step, α."
+        default=0.1, gt=0, le=1, description="Teleport probability α: weight of a node's own prediction in each step."
     )
     training: TeacherTraining = Field(
-        default_factory=TeacherTraining, description="How it is trained: always on the full graph."
+        default_factory=TeacherTraining, description="Training options; training is always on the full graph."
     )
 
     @field_validator("training")

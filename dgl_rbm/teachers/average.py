@@ -1,4 +1,4 @@
-"""Several teachers as one: the weighted mean of their probabilities."""
+"""Average of several teachers: the weighted mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["AverageConfig", "AverageTeacher", "likeliest_temperature", "likelies
 class AverageTeacher(Teacher):
     """Predicts the weighted mean of its members' probabilities.
 
-    Its logits are the logarithm of that mean, so their softmax is the mean itself. Width and depth, which students
-    take as their defaults, are those of the first member that has any.
+    The logits are the logarithm of the mean. Width and depth, the defaults of students, are those of the first member
+    that has them.
 
     Parameters
     ----------
     members : sequence of Teacher
-        At least one. Each is trained with a seed of its own, so that members of one config differ.
+        At least one. Each member is trained with its own seed, so members with the same config differ.
     weights : sequence of float, or "validation", optional
-        Shares of the members, above zero; scaled to sum to one. Equal by default. ``"validation"`` chooses, once all
-        members are trained, a temperature for each and then the shares, such that the validation labels are most
-        probable.
+        Weights of the members, above zero; scaled to sum to one. Equal by default. ``"validation"`` fits, after all
+        members are trained, a temperature for each and then the weights to maximise the likelihood of the validation
+        labels.
     """
 
     kind = "average"
@@ -62,14 +62,14 @@ class AverageTeacher(Teacher):
         self.predicts_single_nodes = all(member.predicts_single_nodes for member in members)
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> None:
-        """Train the members one after the other, each in a part of the run of its own; see `RunContext.part`.
+        """Train the members one after the other, each in its own part of the run; see `RunContext.part`.
 
-        A member that is done is kept in a checkpoint, as is how far the next one has come.
+        Finished members and the state of the current one are kept in checkpoints.
 
         Raises
         ------
         DglRbmError
-            What a member raises, with its place among the members.
+            If a member raises one; its position is added to the message.
         """
         for i, member in enumerate(self.members):
             with context.part(f"member-{i}") as part, self._named(i):
@@ -85,7 +85,7 @@ class AverageTeacher(Teacher):
         for i, member in enumerate(self.members):
             with self._named(i):
                 logits = member.predict(observed, context).logits[asked].double()
-            # A strongly regularised member is right more often than it is sure, and would get no share.
+            # An underconfident member would get hardly any weight.
             self.temperatures[i] = likeliest_temperature(logits, labels)
             probabilities = torch.softmax(logits / self.temperatures[i], dim=1)
             columns.append(probabilities.gather(1, labels[:, None]))
@@ -98,7 +98,7 @@ class AverageTeacher(Teacher):
     def predict(
         self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
     ) -> TeacherOutput:
-        """Predict every node of `view`; the hidden states are those of the members that show any, side by side."""
+        """Predict every node of `view`; the hidden states of the members that have any are concatenated."""
         logits: list[Tensor] = []
         hidden: list[Tensor] = []
         for i, member in enumerate(self.members):
@@ -109,7 +109,7 @@ class AverageTeacher(Teacher):
         return TeacherOutput(self._mean(logits), torch.cat(hidden, dim=1) if hidden else None)
 
     def predict_nodes(self, view: GraphView, node_ids: Tensor) -> tuple[Tensor, int]:
-        """Predict a few nodes; the neighbourhoods of the members lie in each other, so the largest is counted."""
+        """Predict a few nodes; the members' neighbourhoods are nested, so only the largest counts as fetched."""
         answers = [member.predict_nodes(view, node_ids) for member in self.members]
         return self._mean([logits for logits, _ in answers]), max(fetched for _, fetched in answers)
 
@@ -126,7 +126,7 @@ class AverageTeacher(Teacher):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the members' states; raises `ArtifactError` where there are more or fewer of them."""
+        """Load the members' states; raises `ArtifactError` if their number differs."""
         states = state.get("members")
         if not isinstance(states, list) or len(states) != len(self.members):
             found = f"{len(states)} members" if isinstance(states, list) else "no members"
@@ -145,7 +145,7 @@ class AverageTeacher(Teacher):
 
     @contextmanager
     def _named(self, i: int) -> Iterator[None]:
-        """Name the member in the errors that it raises, and in the options that they point to."""
+        """Add the member's position to its errors and to the options that they mention."""
         try:
             yield
         except TimeBudgetError:
@@ -159,7 +159,7 @@ class AverageTeacher(Teacher):
 
 
 def likeliest_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature, between 0.02 and 50, by which to divide logits so that the labels are most probable.
+    """Return the temperature, between 0.02 and 50, that maximises the likelihood of the labels.
 
     Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
 
@@ -181,22 +181,22 @@ def likeliest_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def likeliest_weights(probabilities: Tensor, steps: int = 1000) -> Tensor:
-    """Return the weights of a mixture under which what was seen is most probable.
+    """Return the maximum-likelihood weights of a mixture of known components.
 
-    The expectation-maximisation steps for the weights of known components (Dempster, Laird and Rubin, 1977). The
-    likelihood is concave in the weights, so they lead to its maximum from equal weights.
+    Expectation maximisation (Dempster, Laird and Rubin, 1977) from equal weights. The likelihood is concave in the
+    weights, so it converges to the maximum.
 
     Parameters
     ----------
     probabilities : Tensor
-        What each component gives each observation, float64 ``[B, M]``.
+        Likelihood of each observation under each component, float64 ``[B, M]``.
     steps : int
-        Most steps; fewer where the weights no longer move.
+        Maximum number of steps; iteration stops at convergence.
 
     Returns
     -------
     Tensor
-        float64 ``[M]``, above zero, of sum one.
+        float64 ``[M]``, above zero, summing to one.
     """
     count, parts = probabilities.shape
     smallest = torch.finfo(probabilities.dtype).tiny
@@ -218,13 +218,13 @@ class AverageConfig(TeacherConfig):
     kind: Literal["average"] = Field("average", description="Mean of the probabilities of several teachers.")
     members: list[SerializeAsAny[TeacherConfig]] = Field(
         min_length=1,
-        description="The teachers: names, or options with 'kind'. `teacher: [sage, appnp]` and 'sage+appnp' stand for "
-        "an average too.",
+        description="The teachers: names, or options with 'kind'. `teacher: [sage, appnp]` and 'sage+appnp' are "
+        "averages too.",
     )
     weights: list[float] | Literal["validation"] | None = Field(
         default=None,
-        description="Share of each member, above zero; null for equal shares, 'validation' for those under which, each "
-        "member at its best temperature, the validation labels are most probable.",
+        description="Weight of each member, above zero; null for equal weights, 'validation' for the weights and "
+        "temperatures that maximise the likelihood of the validation labels.",
     )
 
     @property
@@ -262,5 +262,5 @@ class AverageConfig(TeacherConfig):
         return weights
 
     def build(self, in_dim: int, num_classes: int) -> AverageTeacher:
-        """Make the members, one after the other, and the teacher."""
+        """Build the members, one after the other, and the teacher."""
         return AverageTeacher([member.build(in_dim, num_classes) for member in self.members], self.weights)

@@ -1,4 +1,4 @@
-"""The edges of a graph as torch tensors, for devices that DGL's kernels do not reach."""
+"""Graph in compressed sparse columns as torch tensors, for devices that DGL's kernels do not support."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from dgl_rbm.precision import in_float32
 
 __all__ = ["CSCGraph"]
 
-# Maxima need one value per edge and column; so many of them are held at a time (128 MiB).
+# Maximum number of values, one per edge and column, that a maximum gathers at a time (128 MiB).
 _MESSAGES_AT_ONCE = 2**25
 
 
 class CSCGraph:
-    """The edges of a graph or a block by destination node, as torch tensors: what aggregation needs of them.
+    """Edges of a graph or a block by destination node, as torch tensors for aggregation.
 
-    Parallel edges are one entry that counts them: the kernels for sparse products take each pair of row and
-    column for distinct. Made by `from_dgl` or `from_edges`.
+    Parallel edges are merged into one entry with a count, since kernels for sparse products require distinct pairs of
+    row and column. Built by `from_dgl` or `from_edges`.
 
     Parameters
     ----------
     indptr : Tensor
-        Where the entries of each destination begin, and the end of the last, int ``[D + 1]``.
+        Start of each destination's entries, and the end of the last, int ``[D + 1]``.
     indices : Tensor
         The source of each entry, ascending for each destination, int ``[M]``.
     counts : Tensor
-        Parallel edges of each entry, int64 ``[M]``.
+        Number of parallel edges of each entry, int64 ``[M]``.
     num_src : int
-        S. The sources of a graph are its nodes; a block's first D sources are its destinations.
+        S. The sources of a graph are its nodes; the first D sources of a block are its destinations.
 
     Attributes
     ----------
     srcdata, dstdata : dict of str to Tensor
-        Values by source and by destination, such as those that a `LayeredGNN` annotates.
+        Values per source and per destination, such as those that `LayeredGNN.annotate` writes.
     """
 
     def __init__(self, indptr: Tensor, indices: Tensor, counts: Tensor, num_src: int) -> None:
@@ -54,11 +54,11 @@ class CSCGraph:
 
     @classmethod
     def from_edges(cls, source: Tensor, destination: Tensor, num_src: int, num_dst: int) -> CSCGraph:
-        """Make one of edges in any order, two int ``[E]``, on the device where they lie."""
+        """Build one from edges in any order, two int ``[E]``, on their device."""
         keys = destination.long() * num_src + source.long()
         keys, counts = torch.unique(keys, sorted=True, return_counts=True)
         rows = torch.div(keys, max(1, num_src), rounding_mode="floor")
-        # Half the memory, and quicker, where they fit.
+        # int32 halves the memory and is faster.
         small = max(len(keys), num_src, num_dst) < 2**31
         kind = torch.int32 if small else torch.int64
         return cls(_pointers(rows, num_dst).to(kind), (keys - rows * num_src).to(kind), counts, num_src)
@@ -71,15 +71,15 @@ class CSCGraph:
         annotate: Callable[[Any, Any], None] | None = None,
         device: torch.device | str | None = None,
     ) -> CSCGraph:
-        """Make one of a DGL graph or block with one type of edges, and of what is written to its nodes.
+        """Build one from a DGL graph or block with one edge type, node data included.
 
         Parameters
         ----------
         graph : dgl.DGLGraph
         annotate : callable, optional
-            Called with the graph and a local variable of it first; see `LayeredGNN.annotate`.
+            Called first, with the graph and a local copy of it; see `LayeredGNN.annotate`.
         device : torch.device, optional
-            Where to make it; the graph's by default.
+            Device of the result; the graph's by default.
         """
         if annotate is not None:
             local = graph.local_var()
@@ -98,11 +98,11 @@ class CSCGraph:
 
     @property
     def device(self) -> torch.device:
-        """Where the edges lie."""
+        """Device of the edges."""
         return self.indptr.device
 
     def to(self, device: torch.device | str) -> CSCGraph:
-        """Return the same on `device`."""
+        """Return the graph on `device`."""
         if torch.device(device) == self.device:
             return self
         indptr, indices, counts = (part.to(device) for part in (self.indptr, self.indices, self.counts))
@@ -112,19 +112,19 @@ class CSCGraph:
         return moved
 
     def num_src_nodes(self) -> int:
-        """S."""
+        """Return S."""
         return self._num_src
 
     def num_dst_nodes(self) -> int:
-        """D."""
+        """Return D."""
         return len(self.indptr) - 1
 
     def num_nodes(self) -> int:
-        """Return the number of nodes of a graph; of a block the number of destinations."""
+        """Return the number of nodes of a graph, or of destinations of a block."""
         return self.num_dst_nodes()
 
     def num_edges(self) -> int:
-        """Return the number of edges, parallel ones counted each."""
+        """Return the number of edges, parallel ones included."""
         return int(self.counts.sum())
 
     def in_degrees(self) -> Tensor:
@@ -139,7 +139,7 @@ class CSCGraph:
         return _sums_between(self.counts[order], pointers)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return for each destination the sum of its sources' rows, zeros where it has none.
+        """Return the sum of the source rows of each destination; zeros if it has no source.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class CSCGraph:
     def max(self, x: Tensor) -> Tensor:
         """Return the maximum of each column in place of the sum; see `sum`.
 
-        Sources that share the maximum share its gradient equally; DGL gives it to one of them.
+        Tied sources share the gradient equally; DGL passes it to one of them.
         """
         return _Max.apply(x, self)
 
@@ -172,8 +172,8 @@ class CSCGraph:
         return self._matrix
 
     def _adjacency_transposed(self) -> Tensor:
-        # Kept: the product with a transposed view would sort the entries anew in every backward pass, and on a GPU
-        # add them up in an order that differs from run to run.
+        # Cached: the product with a transposed view would sort the entries in every backward pass and, on a GPU, sum
+        # them in an order that differs from run to run.
         if self._transposed is None:
             pointers, order = self._entries_by_source()
             rows = self._destinations()[order].to(self.indices.dtype)
@@ -182,7 +182,7 @@ class CSCGraph:
         return self._transposed
 
     def _entries_by_source(self) -> tuple[Tensor, Tensor]:
-        """Return where the entries of each source begin, int64 ``[S + 1]``, and the entries in that order."""
+        """Return the start of each source's entries, int64 ``[S + 1]``, and the entries in that order."""
         if self._by_source is None:
             sources, order = torch.sort(self.indices, stable=True)
             self._by_source = _pointers(sources, self._num_src), order
@@ -195,7 +195,7 @@ class CSCGraph:
 
 
 class _Sum(torch.autograd.Function):
-    """``A @ x`` and its gradient ``A.T @ dy``; torch's own would build and sort the transpose in every step."""
+    """``A @ x`` and its gradient ``A.T @ dy``; torch's own backward builds and sorts the transpose in every step."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: CSCGraph) -> Tensor:
@@ -211,7 +211,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Max(torch.autograd.Function):
-    """Maxima over segments of the gathered rows, a few columns at a time, and the same again for the gradient."""
+    """Maxima over segments of the gathered rows and their gradient, a few columns at a time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: CSCGraph) -> Tensor:
@@ -238,7 +238,7 @@ class _Max(torch.autograd.Function):
             largest = (rows == found[:, columns].index_select(0, owner)).to(x)
             winners = torch.segment_reduce(largest, "sum", offsets=into, unsafe=True)
             share = gradient[:, columns] / winners.clamp(min=1)
-            # By segments of the sources, not by `index_add_`, whose order on a GPU differs from run to run.
+            # Not `index_add_`, whose order of addition on a GPU differs from run to run.
             by_entry = (largest * share.index_select(0, owner)).index_select(0, order)
             passed[:, columns] = torch.segment_reduce(by_entry, "sum", offsets=out_of, unsafe=True)
         return passed, None
@@ -251,7 +251,7 @@ def _column_blocks(columns: int, entries: int) -> Iterator[slice]:
 
 
 def _edges(graph: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Return source and destination of every edge, from the form that `graph` is stored in: DGL would keep another."""
+    """Return source and destination of every edge from the stored format; DGL would cache any other one."""
     created = graph.formats()["created"]
     if "coo" in created:
         source, destination = graph.edges()
@@ -262,7 +262,7 @@ def _edges(graph: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
 
 
 def _pointers(ascending: Tensor, count: int) -> Tensor:
-    """Return where each of `count` numbers begins in an ascending list, and its end, int64 ``[count + 1]``."""
+    """Return the start of each of the numbers 0 to count − 1 in an ascending list, int64 ``[count + 1]``."""
     return torch.searchsorted(ascending, torch.arange(count + 1, dtype=ascending.dtype, device=ascending.device))
 
 
@@ -273,7 +273,7 @@ def _sums_between(values: Tensor, pointers: Tensor) -> Tensor:
 
 def _csr(pointers: Tensor, columns: Tensor, counts: Tensor, shape: tuple[int, int]) -> Tensor:
     with warnings.catch_warnings():
-        # torch calls its CSR support "beta" once a process; what is used of it here is tested.
+        # torch warns once per process that its CSR support is in beta; the parts used here are tested.
         warnings.simplefilter("ignore", UserWarning)
         values = counts.to(torch.float32)
         return torch.sparse_csr_tensor(pointers, columns, values, size=shape, device=values.device)

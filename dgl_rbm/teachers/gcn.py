@@ -47,9 +47,9 @@ class GCNLayer(nn.Module):
     ``h_v = Σ_{u ∈ N(v) ∪ {v}} W x_u / √(d_u d_v) + b``, where degrees count the self-loop. A self-loop that
     the graph lacks is added in this sum, not in the graph.
 
-    On blocks that `GCN.annotate` has seen, the degrees are those of the whole graph and the sum over sampled
-    neighbours is scaled up to the whole neighbourhood: unbiased, and exact where all neighbours are
-    sampled. On other blocks the degrees are the block's own. A `CSCGraph` must have been annotated.
+    On blocks that `GCN.annotate` has annotated, the degrees are those of the whole graph and the sum over sampled
+    neighbours is scaled up to the whole neighbourhood: unbiased, and exact if all neighbours are sampled. On other
+    blocks the degrees are the block's own. A `CSCGraph` must be annotated.
     """
 
     reads_csc = True
@@ -73,7 +73,7 @@ class GCNLayer(nn.Module):
 
 
 class GCN(LayeredGNN):
-    """GCN of `num_layers` layers."""
+    """GCN with `num_layers` layers."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class GCN(LayeredGNN):
 
     @staticmethod
     def annotate(graph: Any, target: Any) -> None:
-        """Write the degrees of the whole graph to `target`, a local variable or a block of it."""
+        """Write the degrees of the whole graph to `target`, a local copy or a block of it."""
         if target is not graph and target.is_block:
             sources = target.srcdata[dgl.NID].to(graph.device)
         else:
             sources = torch.arange(target.num_src_nodes(), dtype=target.idtype, device=graph.device)
         destinations = sources[: target.num_dst_nodes()]
         lacking = torch.ones(len(sources), 1, device=graph.device)
-        # A block's destination nodes are its first source nodes; those beyond have no edge to themselves there.
+        # In a block, only the destination nodes, which are its first source nodes, can have self-loops.
         nodes = destinations if graph.is_block else sources
         lacking[: len(nodes), 0] = (~graph.has_edges_between(nodes, nodes)).float()
 

@@ -1,4 +1,4 @@
-"""Precomputed logits as a teacher: any model's scores, whatever it was trained with."""
+"""Teacher that reads precomputed logits of any model from a file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SUFFIXES = (".npy", ".npz", ".safetensors", ".csv")
 
 
 class LogitsTeacher(Teacher):
-    """Looks the logits of a node up by its id in the graph that the task was made from.
+    """Looks up a node's logits by its id in the original graph of the task.
 
     Parameters
     ----------
     path : Path
-        ``.npy`` or ``.csv`` with one row per node, with or without a line of column names, or ``.npz`` or
-        ``.safetensors`` with an array ``logits``; numbers ``[N, C]``. Read when first needed.
+        ``.npy`` or ``.csv`` (with or without a header) with one row per node, or ``.npz`` or ``.safetensors`` with an
+        array ``logits``; numbers ``[N, C]``. Read on first use.
     num_classes : int
         C.
     """
@@ -51,9 +51,9 @@ class LogitsTeacher(Teacher):
         Raises
         ------
         ArtifactError
-            Where the file is missing, damaged or of an unknown type.
+            If the file is missing, damaged or of an unknown type.
         DataError
-            Where its shape does not fit the task, or it holds NaN or infinity.
+            If its shape does not fit the task, or it contains NaN or infinity.
         """
         with context.stage("teacher", 1, "files") as stage:
             self._rows(observed)
@@ -67,7 +67,7 @@ class LogitsTeacher(Teacher):
         Raises
         ------
         ConfigError
-            Where other features are given, to which a file has no answer.
+            If features are given: a file cannot predict from perturbed features.
         """
         if features is not None:
             raise ConfigError(
@@ -89,12 +89,12 @@ class LogitsTeacher(Teacher):
 
 
 def read_logits(path: Path) -> np.ndarray[Any, Any]:
-    """Read the array of a logits file; its numbers are not checked.
+    """Read the array of a logits file without checking its values.
 
     Raises
     ------
     ArtifactError
-        Where the file is missing, damaged, of an unknown type, or lacks the array ``logits``.
+        If the file is missing, damaged, of an unknown type, or lacks the array ``logits``.
     """
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
@@ -121,7 +121,7 @@ def read_logits(path: Path) -> np.ndarray[Any, Any]:
 
 def _read_csv(path: Path) -> np.ndarray[Any, Any]:
     first = pd.to_numeric(pd.read_csv(path, header=None, nrows=1).iloc[0], errors="coerce")
-    # Unnamed columns are written as 0, 1, 2, …; a row of logits taken for these is then missed, with an error.
+    # pandas names unnamed columns 0, 1, 2, …; a row of logits with these values is dropped, and the count is checked.
     named = first.isna().all() or first.tolist() == list(range(len(first)))
     return pd.read_csv(path, header=0 if named else None).to_numpy()
 
@@ -159,5 +159,5 @@ class LogitsConfig(TeacherConfig):
         return [self.path] if self.path.is_file() else []
 
     def build(self, in_dim: int, num_classes: int) -> LogitsTeacher:
-        """Build the teacher; the file is read when it is first needed."""
+        """Build the teacher; the file is read on first use."""
         return LogitsTeacher(self.path, num_classes)

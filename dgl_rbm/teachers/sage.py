@@ -22,13 +22,13 @@ Aggregator = Literal["gcn", "mean", "pool"]
 
 
 class SAGELayer(nn.Module):
-    """What `dgl.nn.SAGEConv` computes, on sparse features and on a `CSCGraph` too.
+    """Equivalent of `dgl.nn.SAGEConv` that also accepts sparse features and a `CSCGraph`.
 
-    "gcn" averages a node and its neighbours and projects; "mean" adds a projection of the node to one of its
-    neighbours' mean; "pool" takes the maximum over the neighbours of a learned function in place of the mean.
-    Rows are projected before they are aggregated where that makes them narrower, and sparse ones always, which
-    is the same by linearity; "pool" is not linear and makes them dense. On sampled blocks the averages are over
-    the sampled neighbours.
+    "gcn" averages a node and its neighbours and projects the mean; "mean" adds a projection of the node to a projection
+    of its neighbours' mean; "pool" replaces that mean by the maximum of a learned function over the neighbours. By
+    linearity, rows may be projected before they are aggregated; this is done if it makes them narrower, and always if
+    they are sparse. "pool" is not linear and makes sparse rows dense. On sampled blocks the aggregates are over the
+    sampled neighbours.
     """
 
     reads_csc = True
@@ -37,7 +37,7 @@ class SAGELayer(nn.Module):
         super().__init__()
         self.aggregator = aggregator
         self.in_dim, self.out_dim = in_dim, out_dim
-        # Holds the parameters, under DGL's names and with its random initial values.
+        # Holds the parameters, with DGL's names and initialisation.
         self.conv = dgl.nn.SAGEConv(in_dim, out_dim, aggregator)
 
     def forward(self, graph: Any, x: Rows) -> Tensor:
@@ -50,7 +50,7 @@ class SAGELayer(nn.Module):
         weight = self.conv.fc_neigh.weight
         if self.aggregator == "mean":
             if not isinstance(x, Tensor):
-                # One product for both: the rows of a block's own nodes need not be cut out.
+                # One product for both avoids slicing the rows of the block's own nodes.
                 both = linear(x, torch.cat([self.conv.fc_self.weight, weight]))
                 own, neighbors = both.split(self.out_dim, dim=1)
                 return own[:count] + aggregate(graph, neighbors, "mean") + self.conv.fc_self.bias
@@ -66,7 +66,7 @@ class SAGELayer(nn.Module):
 
 
 class SAGE(LayeredGNN):
-    """GraphSAGE of `num_layers` layers."""
+    """GraphSAGE with `num_layers` layers."""
 
     def __init__(
         self,

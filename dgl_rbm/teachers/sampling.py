@@ -1,4 +1,4 @@
-"""Where a teacher is trained and sampled, and the mini-batches of neighbour sampling."""
+"""Placement of a teacher and its graph on devices, and mini-batches of neighbour sampling."""
 
 from __future__ import annotations
 
@@ -34,30 +34,29 @@ __all__ = [
 
 SamplingDevice = Literal["auto", "cpu", "uva", "gpu"]
 
-# A full-graph step that is estimated to need more than this on a CPU, or than half of a GPU's memory,
-# is not taken unasked.
+# By default, a full-graph step may need this much on a CPU, and half of the memory of a GPU.
 _FULL_GRAPH_BYTES_ON_CPU = 4 * 2**30
-# Float32 values that one layer keeps per node and hidden column for the backward pass: what it projects,
-# aggregates, activates and drops.
+# Float32 values that one layer keeps per node and hidden column for the backward pass: of the projection,
+# aggregation, activation and dropout.
 _COPIES_PER_LAYER = 4
 _GUESSED_HIDDEN_DIM, _GUESSED_NUM_LAYERS = 256, 2
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a module runs and where its graph lies.
+    """Devices of a module and its graph.
 
     Attributes
     ----------
     device : torch.device
-        Of the module and the batches. The CPU where neither DGL nor the module without DGL can use the
-        requested GPU.
+        Device of the module and the batches: the CPU if neither DGL nor, without DGL's kernels, the module can use
+        the requested GPU.
     full_graph_fits : bool
         Whether all nodes can go through the module at once.
     graph_on : {"cpu", "uva", "gpu"}
-        Where neighbours are sampled: on the CPU, by the GPU from pinned host memory, or on the GPU.
+        Where the graph is sampled: on the CPU, by the GPU from pinned host memory, or on the GPU.
     aggregation : {"dgl", "torch"}
-        Whose kernels aggregate; with torch's, the module gets each graph and block as a `CSCGraph`.
+        Library whose kernels aggregate; with torch's, the module gets each graph and block as a `CSCGraph`.
     """
 
     device: torch.device
@@ -76,28 +75,28 @@ def choose_placement(
     gpu_bytes: int = 0,
     reads_csc: bool = False,
 ) -> Placement:
-    """Decide on a `Placement`.
+    """Return the `Placement` for the given requests and sizes.
 
     Parameters
     ----------
     device : torch.device
-        Requested for the module.
+        Requested device of the module.
     sampling_device : {"auto", "cpu", "uva", "gpu"}
-        Requested for the graph; "auto" takes the GPU if the graph and its features fit in half of its memory,
-        and otherwise lets the GPU read them from host memory.
+        Requested device of the graph; "auto" selects the GPU if the graph and its features fit in half of its memory,
+        and reads from host memory by the GPU otherwise.
     dgl_cuda : bool
         Whether DGL was built for CUDA.
     step_bytes, graph_bytes : int
-        Estimated for one full-graph step, and for the graph with its features.
+        Estimated memory of one full-graph step, and of the graph with its features.
     gpu_bytes : int
-        Memory of `device`: all of it and not what is free at the moment, so that the same run decides alike.
+        Total memory of `device`; not the free memory, so that repeated runs get the same placement.
     reads_csc : bool
-        Whether the module runs on a `CSCGraph`, and so on a GPU that DGL cannot use.
+        Whether the module accepts a `CSCGraph`, and thus runs on a GPU that DGL cannot use.
 
     Raises
     ------
     ConfigError
-        Where sampling on the GPU is asked for and cannot be done.
+        If sampling on the GPU is requested but not possible.
     """
     budget = gpu_bytes // 2
     if device.type != "cuda" or not dgl_cuda:
@@ -119,7 +118,7 @@ def choose_placement(
 def place(
     module: nn.Module, view: GraphView, device: torch.device, sampling_device: SamplingDevice = "auto"
 ) -> Placement:
-    """Decide on the `Placement` of `module` on this machine for the graph `view`."""
+    """Return the `Placement` of `module` for the graph `view` on this machine."""
     build = describe_build()
     features = view.features
     stored = features.csr.values().numel() if isinstance(features, SparseRows) else math.prod(features.shape)
@@ -137,10 +136,10 @@ def place(
 
 
 def full_graph_bytes(module: nn.Module, view: GraphView) -> int:
-    """Estimate the memory of one training step on all nodes, without the features as they are stored.
+    """Estimate the memory of one training step on all nodes, in bytes, without the stored features.
 
-    Four float32 values per node, layer and hidden column, and one per node and feature for what is computed
-    from dense features.
+    Counts four float32 values per node, layer and hidden column, and one per node and feature if the features are
+    dense.
     """
     traits = ModuleTraits.of(module)
     hidden_dim = traits.hidden_dim or _GUESSED_HIDDEN_DIM
@@ -152,7 +151,7 @@ def full_graph_bytes(module: nn.Module, view: GraphView) -> int:
 
 @contextmanager
 def placed(graph: Any, placement: Placement) -> Iterator[Any]:
-    """Give the graph where `placement` wants it; memory that DGL pins for sampling is unpinned afterwards."""
+    """Yield the graph on the device of `placement`; memory that DGL pins for sampling is unpinned afterwards."""
     if placement.graph_on == "gpu":
         yield graph.to(placement.device)
         return
@@ -165,15 +164,15 @@ def placed(graph: Any, placement: Placement) -> Iterator[Any]:
 
 
 def gather(features: Rows, ids: Tensor, device: torch.device) -> Rows:
-    """Return the rows `ids` on `device`, wherever the features and the ids lie."""
+    """Return the rows `ids` on `device`; features and ids may be on any device."""
     return take(features, ids.to(features.device)).to(device)
 
 
 class OrderedNeighborSampler(dgl.dataloading.NeighborSampler):
-    """`dgl.dataloading.NeighborSampler` whose blocks are the same for the same seed.
+    """`dgl.dataloading.NeighborSampler` whose blocks are reproducible.
 
-    DGL numbers the source nodes of a block in several threads, in an order that differs from run to run;
-    the next layer's random choices go by that order. Here the seeds come first and the others ascend.
+    DGL numbers the source nodes of a block in several threads, in an order that differs from run to run and that the
+    next layer's random choices depend on. Here the seed nodes come first and the others ascend.
 
     Parameters
     ----------
@@ -188,7 +187,7 @@ class OrderedNeighborSampler(dgl.dataloading.NeighborSampler):
         self.annotate = annotate
 
     def sample_blocks(self, g: Any, seed_nodes: Tensor, exclude_eids: Any = None) -> tuple[Tensor, Tensor, list[Any]]:
-        """Return the nodes whose features are needed, the seeds, and one block per layer."""
+        """Return the input nodes, the seed nodes, and one block per layer."""
         nodes = seed_nodes
         blocks: list[Any] = []
         for fanout in reversed(self.fanouts):
@@ -204,7 +203,7 @@ class OrderedNeighborSampler(dgl.dataloading.NeighborSampler):
 def _ordered_block(frontier: Any, seeds: Tensor) -> Any:
     block = dgl.to_block(frontier, seeds)
     nodes, count = block.srcdata[dgl.NID], len(seeds)
-    # `to_block` takes an order of its own in `src_nodes`, but then returns a block without source nodes (DGL 2.1).
+    # `to_block` accepts an order in `src_nodes`, but then returns a block without source nodes (DGL 2.1).
     order = torch.cat([torch.arange(count, device=nodes.device), count + nodes[count:].argsort()])
     place_of = torch.empty_like(order)
     place_of[order] = torch.arange(len(order), device=order.device)
@@ -227,14 +226,14 @@ def batches(
     batch_size: int,
     num_workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor, list[Any]]]:
-    """Sample the neighbourhoods of `seeds`, in their order.
+    """Sample the neighbourhoods of `seeds`, batch by batch in the given order.
 
     Yields
     ------
     input_nodes : Tensor
-        Whose features the first block needs, int64.
+        Source nodes of the first block, int64.
     output_nodes : Tensor
-        The part of `seeds`, int64 ``[<= batch_size]``.
+        The batch of `seeds`, int64 ``[<= batch_size]``.
     blocks : list of dgl.DGLGraph or CSCGraph
         One per layer, on the placement's device.
     """
@@ -253,7 +252,7 @@ def batches(
         worker_init_fn=_seed_worker,
     )
     with warnings.catch_warnings():
-        # Advice to bind the process to cores, given in every epoch; that is for the user to decide.
+        # DGL recommends in every epoch to bind the process to cores.
         warnings.filterwarnings("ignore", "Dataloader CPU affinity")
         iterator = iter(loader)
     for inputs, outputs, blocks in iterator:

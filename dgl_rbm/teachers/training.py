@@ -1,4 +1,4 @@
-"""Teachers that are trained: any module that reads neighbourhoods, and the options that GNNs share."""
+"""Trainable teachers: any message-passing module, and the options that GNNs share."""
 
 from __future__ import annotations
 
@@ -29,16 +29,14 @@ _DEFAULT_FANOUT = 10
 
 
 class GNNTeacher(Teacher):
-    """Any module that reads neighbourhoods, trained on the observed graph.
+    """Teacher that trains any message-passing module on the observed graph.
 
     Parameters
     ----------
     module : nn.Module
         Called as ``module(graph, x)`` with a DGL graph of N nodes and float32 ``[N, F]``, and, for sampled
         training, with a list of blocks and one row per source node of the first; returns logits ``[N, C]``,
-        or one row per destination node of the last block. Its attributes `hidden_dim` and `num_layers` are
-        used where it has them; sparse features are made dense unless its `reads_sparse` is true, and beside a DGL
-        that is built for CPUs only it stays on the CPU unless its `reads_csc` is true (see `LayeredGNN`).
+        or one row per destination node of the last block. Its optional attributes are those of `ModuleTraits`.
     num_classes : int
         C.
     training : TeacherTraining, optional
@@ -48,10 +46,10 @@ class GNNTeacher(Teacher):
     Attributes
     ----------
     device : torch.device
-        Where the module was last run: the run's device, or the CPU where DGL is built for CPUs only and the
-        module does not run on `CSCGraph`.
+        Device of the module's last run: the run's device, or the CPU if DGL is built for CPUs only and the module does
+        not accept a `CSCGraph`.
     aggregation : {"dgl", "torch"}
-        Whose kernels aggregate there.
+        Library whose kernels aggregate there.
     """
 
     def __init__(
@@ -73,18 +71,18 @@ class GNNTeacher(Teacher):
         self.aggregation: Aggregation = "dgl"
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> None:
-        """Train in the stage ``"teacher"``; the first epoch of the best validation accuracy is kept.
+        """Train in the stage ``"teacher"`` and keep the first epoch with the best validation score.
 
         Raises
         ------
         ConfigError
-            Where the module's outputs have the wrong shape, or sampling is not possible as asked.
+            If the module's outputs have the wrong shape, or the requested sampling is not possible.
         TrainingError
-            Where the loss is no longer finite.
+            If the loss is no longer finite.
         """
         placement = self._place(observed, context)
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
-            # Nothing to train: a module that came trained and frozen.
+            # A frozen module, trained elsewhere.
             with context.stage("teacher"):
                 return
         self._check_precision(placement)
@@ -95,7 +93,7 @@ class GNNTeacher(Teacher):
     def predict(
         self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
     ) -> TeacherOutput:
-        """Predict every node of `view`: at once where that fits in memory, otherwise layer by layer."""
+        """Predict every node of `view`: all at once if that fits in memory, otherwise layer by layer."""
         placement = self._place(view, context)
         rows = view.features if features is None else features
         if isinstance(self.module, LayeredGNN) and not placement.full_graph_fits:
@@ -119,14 +117,14 @@ class GNNTeacher(Teacher):
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the module's state; raises `ArtifactError` where it belongs to another module."""
+        """Load the module's state; raises `ArtifactError` if it belongs to another module."""
         try:
             self.module.load_state_dict(state)
         except RuntimeError as error:
             raise ArtifactError(f"The saved teacher does not fit this one: {error}") from None
 
     def fanouts(self, placement: Placement) -> list[int] | None:
-        """Return how many neighbours of each layer are sampled in training, or None for the full graph."""
+        """Return the number of sampled neighbours per layer in training, or None for the full graph."""
         options = self.training
         if options.sampler == "full" or (options.sampler == "auto" and placement.full_graph_fits):
             return None
@@ -160,13 +158,13 @@ class GNNTeacher(Teacher):
 
 
 class GNNConfig(TeacherConfig):
-    """Options that all layered GNNs share; subclasses make the network."""
+    """Options that all layered GNNs share; subclasses build the network."""
 
     hidden_dim: int = Field(default=128, ge=1, description="Columns of the hidden layers.")
     num_layers: int = Field(default=2, ge=1, description="Number of layers, the output layer included.")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of hidden values dropped in training.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout rate of the hidden layers.")
     norm: NormName = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
-    training: TeacherTraining = Field(default_factory=TeacherTraining, description="How it is trained.")
+    training: TeacherTraining = Field(default_factory=TeacherTraining, description="Training options.")
 
     @model_validator(mode="after")
     def _one_fanout_per_layer(self) -> GNNConfig:
