@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from dgl_rbm.evaluation import latency
+
 # A deadline would fail tests at random on a busy machine.
 settings.register_profile("dgl-rbm", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("dgl-rbm")
@@ -24,6 +26,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run the whole suite on every core, up to eight, and a part of it in this process, which starts faster."""
     cores = min(os.cpu_count() or 1, 8)
     return cores if config.args == config.getini("testpaths") and cores > 1 else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_timed_requests() -> Iterator[None]:
+    """Time ten requests at the end of a run; the usual hundreds take longer than the run itself on tiny graphs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for measure in (latency.student_latency, latency.teacher_latency):
+            patch.setitem(measure.__kwdefaults__, "repeats", 10)  # type: ignore[arg-type]
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -108,11 +108,16 @@ def test_expected_visits_are_sums_of_powers_of_the_transition_matrix(observed_gr
 
 
 def test_walks_take_each_exit_as_often_as_it_occurs(observed_graph: Any) -> None:
-    graph = observed_graph(SMALL, 6).graph
+    # Many copies of the graph side by side: a round of walks has one from each node.
+    copies = 200
+    graph = observed_graph([(u + 6 * i, v + 6 * i) for i in range(copies) for u, v in SMALL], 6 * copies).graph
     for typed in (graph, graph.int()):
-        walks = torch.cat(list(deepwalk.Walks(typed, walk_length=20, walks_per_node=4000).batches(seed=2)))
+        walks = torch.cat(list(deepwalk.Walks(typed, walk_length=20, walks_per_node=20).batches(seed=2)))
+        assert len(walks) == 20 * 4 * copies  # four of the nodes have an exit
         steps = torch.stack([walks[:, :-1].flatten(), walks[:, 1:].flatten()])
         steps = steps[:, (steps >= 0).all(dim=0)]
+        assert torch.equal(steps[0] // 6, steps[1] // 6), "a walk left its copy"
+        steps %= 6
         seen = torch.zeros(6, 6, dtype=torch.float64).index_put_(
             (steps[0], steps[1]), torch.ones(1, dtype=torch.float64), accumulate=True
         )

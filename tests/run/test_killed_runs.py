@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,13 @@ OPTIONS: dict[str, Any] = {
 }
 DATASET = {"kind": "synthetic", "num_nodes": 400, "num_features": 8, "memory_map": "always"}
 
-# In a process of its own: the real signal, which nothing can catch.
-PROGRAM = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from tests.run.test_killed_runs import KillIn, run
-run(Path(sys.argv[1]), KillIn(sys.argv[2], int(sys.argv[3])))
-"""
+# Each run is a process of its own, since nothing can catch the signal. It is forked from one that has imported torch.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["dgl_rbm.run.distiller", "dgl_rbm.training.epochs"])
 
 
 class KillIn(Callback):
-    """Kills its process in the first part of a stage's step after `step` whole ones."""
+    """Kill the process in the first part of a stage's step after `step` whole ones."""
 
     def __init__(self, stage: str, step: int) -> None:
         self.stage, self.step, self.done = stage, step, 0
@@ -58,7 +51,7 @@ class KillIn(Callback):
 
 
 class Steps(Callback):
-    """Notes the steps that are taken."""
+    """Record the steps that are taken."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, int]] = []
@@ -69,6 +62,7 @@ class Steps(Callback):
 
 def run(folder: Path | None, callback: Callback) -> Any:
     """Run the whole pipeline, layer by layer, with a checkpoint after every epoch."""
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dgl_rbm.teachers.sampling._FULL_GRAPH_BYTES_ON_CPU", 0)
         patch.setattr(epochs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -89,11 +83,10 @@ def whole(cache: None) -> Any:
 
 @pytest.mark.parametrize(("stage", "step"), [("teacher", 2), ("logits", 0), ("regularizer", 1), ("student", 3)])
 def test_a_killed_run_resumes_to_the_same_bits(stage: str, step: int, whole: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), stage, str(step)]
-    place = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
-    killed = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = PROCESSES.Process(target=run, args=(tmp_path, KillIn(stage, step)))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     steps = Steps()
     resumed = run(tmp_path, steps)
     first = next((done for name, done in steps.taken if name == stage), step + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -42,6 +43,11 @@ def run(task: NodeTask, student: str, encoder: str, regularizer: str) -> Run:
     return quick_distiller(student=student, encoder=QUICK.get(encoder, encoder), regularizer=regularizer).fit(task)
 
 
+@cache
+def clean_run(setting: str, student: str, encoder: str, regularizer: str) -> Run:
+    return run(community_task(setting), student, encoder, regularizer)
+
+
 def without_test_scores(metrics: RunMetrics) -> dict[str, Any]:
     """Return the metrics that must not depend on test labels; times vary from run to run."""
     timed, values = ("seconds", "latency"), metrics.to_values()
@@ -56,9 +62,8 @@ def without_test_scores(metrics: RunMetrics) -> dict[str, Any]:
 def test_garbage_test_labels_change_nothing_but_the_score(
     setting: str, student: str, encoder: str, regularizer: str
 ) -> None:
-    clean = community_task(setting)
-    first = run(clean, student, encoder, regularizer)
-    second = run(with_garbage_test_labels(clean), student, encoder, regularizer)
+    first = clean_run(setting, student, encoder, regularizer)
+    second = run(with_garbage_test_labels(first.task), student, encoder, regularizer)
     assert_identical(first, second)
     assert without_test_scores(first.metrics) == without_test_scores(second.metrics)
     assert first.metrics.student.test_accuracy != second.metrics.student.test_accuracy
@@ -94,9 +99,8 @@ def with_garbage_test_labels(clean: NodeTask) -> NodeTask:
 
 @pytest.mark.parametrize(("student", "encoder", "regularizer"), COMBINATIONS)
 def test_a_garbage_unseen_part_gives_a_bit_identical_student(student: str, encoder: str, regularizer: str) -> None:
-    clean = community_task("inductive")
-    garbage = with_garbage_unseen_part(clean)
-    assert_identical(run(clean, student, encoder, regularizer), run(garbage, student, encoder, regularizer))
+    first = clean_run("inductive", student, encoder, regularizer)
+    assert_identical(first, run(with_garbage_unseen_part(first.task), student, encoder, regularizer))
 
 
 def test_test_labels_are_read_once_and_after_all_training(monkeypatch: pytest.MonkeyPatch) -> None:

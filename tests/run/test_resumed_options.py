@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dgl_rbm import Distiller
 from dgl_rbm.runtime.callbacks import Callback
 
 from .conftest import community_task, quick_distiller
@@ -72,10 +74,24 @@ def run(options: dict[str, Any], *callbacks: Callback, out: Path | None = None) 
     return distiller.fit(community_task(), out=out, latency_of=())
 
 
+@cache
+def whole_run(name: str) -> Any:
+    return run(OPTIONS[name])
+
+
+@cache
+def clean_run(name: str) -> Any:
+    return inductive(name).fit(community_task("inductive"), latency_of=())
+
+
+def inductive(name: str) -> Distiller:
+    return quick_distiller(encoder={"kind": "diffusion", "dim": 5}, **OPTIONS[name])
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_stopped_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     options = OPTIONS[name]
-    whole = run(options)
+    whole = whole_run(name)
     for i, place in enumerate(PLACES[name]):
         with pytest.raises(KeyboardInterrupt):
             run(options, StopAt(*place), out=tmp_path / str(i))
@@ -88,16 +104,14 @@ def test_a_stopped_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> No
 
 def test_a_chosen_number_of_experts_differs_from_that_of_a_new_student() -> None:
     """Else the runs above would say nothing of averages of another size than a new student's."""
-    student = run(OPTIONS["averaged weights of a student that chooses its experts"]).student
+    student = whole_run("averaged weights of a student that chooses its experts").student
     assert [layer.experts.num_experts for layer in student.layers] != [8, 8]
 
 
 @pytest.mark.parametrize("garbage", [with_garbage_test_labels, with_garbage_unseen_part])
 @pytest.mark.parametrize("name", ["the same in batches, with every term", "calibrated teachers of candidates"])
 def test_what_must_stay_unknown_changes_nothing(name: str, garbage: Any) -> None:
-    clean = community_task("inductive")
-    encoder = {"kind": "diffusion", "dim": 5}
-    distiller = quick_distiller(encoder=encoder, **OPTIONS[name])
-    runs = [distiller.fit(task, latency_of=()) for task in (clean, garbage(clean))]
-    assert_identical(*runs)
-    assert runs[0].metrics.candidates == runs[1].metrics.candidates
+    clean = clean_run(name)
+    other = inductive(name).fit(garbage(clean.task), latency_of=())
+    assert_identical(clean, other)
+    assert clean.metrics.candidates == other.metrics.candidates
