@@ -1,6 +1,7 @@
-"""Components of your own: an encoder and a student, registered and then used by name like the built-in ones."""
+"""Custom components: an encoder and a student, registered and then used by name like the built-in ones."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from dgl_rbm.students.base import Student, StudentConfig
 
 @encoders.register
 class LandmarksConfig(EncoderConfig):
-    """Closeness to random landmarks: PageRank that restarts at each of them."""
+    """Proximity to random landmarks: PageRank with restarts at each landmark."""
 
     kind: Literal["landmarks"] = "landmarks"
     dim: int = Field(default=64, ge=1, description="Number of landmarks.")
@@ -43,7 +44,7 @@ class Landmarks(Encoder):
 
 @students.register
 class ResidualConfig(StudentConfig):
-    """A linear model and a perceptron for what is left."""
+    """Sum of a linear model and an MLP."""
 
     kind: Literal["residual"] = "residual"
 
@@ -67,22 +68,24 @@ class Residual(Student):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the figures")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     plt.switch_backend("Agg")
     errors = {}
-    for student in ("mlp", "residual"):
-        for encoder in ("none", "diffusion", "landmarks", "diffusion+landmarks"):
-            distiller = Distiller("sage", {"kind": student, "hidden_dim": 64}, encoder, training={"epochs": 120})
-            metrics = distiller.fit({"kind": "synthetic", "num_nodes": 2000}).metrics
-            errors[f"{student} with {encoder}"] = 100 - 100 * metrics.student.test_accuracy
+    # All runs share one teacher.
+    with tempfile.TemporaryDirectory() as shared:
+        for student in ("mlp", "residual"):
+            for encoder in ("none", "diffusion", "landmarks", "diffusion+landmarks"):
+                distiller = Distiller("sage", {"kind": student, "hidden_dim": 64}, encoder, training={"epochs": 120})
+                metrics = distiller.fit({"kind": "synthetic", "num_nodes": 2000}, shared=shared).metrics
+                errors[f"{student} with {encoder}"] = 100 - 100 * metrics.student.test_accuracy
     errors["teacher"] = 100 - 100 * metrics.teacher.test_accuracy
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     bars = axes.barh(list(errors), list(errors.values()), color=["tab:gray"] * 4 + ["tab:red"] * 4 + ["black"])
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.invert_yaxis()
-    axes.set(xlabel="Test error (%)", xmargin=0.1, title="A student (red) and an encoder, landmarks, of one's own")
+    axes.set(xlabel="Test error (%)", xmargin=0.1, title="A custom student (red) and a custom encoder, landmarks")
     figure.savefig(out / "custom_component.png", dpi=120)
     print("\n".join(f"{name}: test error {error:.1f} %" for name, error in errors.items()))
 

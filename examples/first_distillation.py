@@ -1,13 +1,14 @@
 """A first distillation: three students learn from one GraphSAGE on the handwritten digits.
 
-Draws how the models learn, and how accurate each is for the time that one prediction takes. A student's time
-includes fetching its neighbours' stored vectors, the teacher's fetching the neighbourhood that it computes from.
-Digits can be told from their pixels alone; `inductive_unseen_nodes.py` shows a graph where neighbours matter.
+Plots learning curves, and test accuracy against the time of one prediction. The student's time includes fetching its
+neighbours' stored vectors; the teacher's time includes fetching the neighbourhood that it reads. Digits can be
+classified from their pixels alone; `inductive_unseen_nodes.py` shows a graph on which neighbours matter.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,13 +32,14 @@ def curve(result: Run, stage: str) -> tuple[list[int], list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the figures")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     plt.switch_backend("Agg")
 
-    results = {name: distiller.fit("digits") for name, distiller in STUDENTS.items()}
-    # The seed and the teacher's options are the same, so all three runs have the same teacher.
+    # The seed and the teacher's options are the same, so all three runs can share one teacher.
+    with tempfile.TemporaryDirectory() as shared:
+        results = {name: distiller.fit("digits", shared=shared) for name, distiller in STUDENTS.items()}
     first = next(iter(results.values()))
     curves = {"GraphSAGE (teacher)": curve(first, "teacher")}
     curves |= {name: curve(result, "student") for name, result in results.items()}

@@ -1,7 +1,7 @@
 """Sampled training: a GraphSAGE on 20,000 nodes by neighbour sampling, with different fan-outs.
 
-Draws validation accuracy against seconds of training. Predictions use all neighbours, layer by layer in batches of
-nodes, so that neither training nor prediction ever holds the whole graph's hidden states on the device.
+Plots validation accuracy against training time. Predictions use all neighbours, layer by layer in batches of nodes, so
+that neither training nor prediction holds the whole graph's hidden states on the device.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from dgl_rbm.teachers.training import GNNTeacher
 
 GRAPH = {"kind": "synthetic", "num_nodes": 20_000, "average_degree": 20, "homophily": 0.5, "feature_signal": 1.0}
 WAYS = {
-    "2 neighbours a layer": {"sampler": "neighbor", "fanouts": [2, 2], "epochs": 9},
-    "5 neighbours a layer": {"sampler": "neighbor", "fanouts": [5, 5], "epochs": 6},
-    "10 neighbours a layer": {"sampler": "neighbor", "fanouts": [10, 10], "epochs": 4},
+    "2 neighbours per layer": {"sampler": "neighbor", "fanouts": [2, 2], "epochs": 9},
+    "5 neighbours per layer": {"sampler": "neighbor", "fanouts": [5, 5], "epochs": 6},
+    "10 neighbours per layer": {"sampler": "neighbor", "fanouts": [10, 10], "epochs": 4},
     "all neighbours": {"sampler": "neighbor", "fanouts": [-1, -1], "epochs": 3},
-    "full graph, one step an epoch": {"sampler": "full", "epochs": 20},
+    "full graph, one step per epoch": {"sampler": "full", "epochs": 20},
 }
 
 
 def predict(teacher: GNNTeacher, task: NodeTask) -> Tensor:
-    """Return the class of every node, layer by layer from all neighbours."""
+    """Predict the class of every node, layer by layer, from all neighbours."""
     view = task.full()
     placement = place(teacher.module, view, teacher.device)
     return layerwise_output(teacher.module, view.graph, view.features, placement).logits.argmax(dim=1)
 
 
 class Watch(Callback):
-    """Notes accuracies after each epoch, and the seconds that training took until then."""
+    """Record the accuracies after each epoch and the training time so far."""
 
     def __init__(self, teacher: GNNTeacher, task: NodeTask) -> None:
         self.teacher, self.task = teacher, task
@@ -59,7 +59,7 @@ class Watch(Callback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the figures")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     plt.switch_backend("Agg")
@@ -68,7 +68,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for name, training in WAYS.items():
         config = teachers.resolve({"kind": "sage", "hidden_dim": 64, "training": training})
-        torch.manual_seed(0)  # the same first weights for all
+        torch.manual_seed(0)  # the same initial weights for all
         teacher = config.build(task.features.shape[1], task.num_classes)
         watch = Watch(teacher, task)
         teacher.fit(task.observed(), RunContext(seed=0, callbacks=[watch]))

@@ -1,8 +1,8 @@
-"""Your own graph: from NumPy arrays to a saved model that predicts rows it has never seen.
+"""Your own graph: from NumPy arrays to a saved model that predicts unseen rows.
 
-The table is scikit-learn's breast cancer data. Five measurements are the features; the graph links samples that
-are alike in the twenty other columns. The last 150 samples are new: they come after training, as rows of features
-with the ids of the samples that they are linked to.
+The data are scikit-learn's breast cancer table. Five measurements are the features; the graph links samples that are
+similar in the twenty other columns. The last 150 samples arrive after training, as rows of features with the ids of
+the samples that they are linked to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEW = 150
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the pictures")
+    parser.add_argument("--out", type=Path, default=Path("examples/output"), help="folder for the figures")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     plt.switch_backend("Agg")
@@ -43,14 +43,14 @@ def main() -> None:
     graph.ndata["measurements"] = torch.from_numpy(features[known])
     graph.ndata["diagnosis"] = torch.from_numpy(table.target[known])
 
-    # The columns differ in scale. What normalises them here is saved with the model and done to new rows too.
+    # The columns differ in scale. The normalisation is saved with the model and applied to new rows too.
     task = task_from_graph(
         graph, features="measurements", labels="diagnosis", split="0.6/0.2/0.2", normalize="standard", symmetrize=True
     )
     result = Distiller(student={"kind": "rbm", "hidden_dim": 64}).fit(task)
     result.save(out / "your_own_graph_run")
 
-    # Raw rows in, probabilities out. This part runs where DGL is not installed, too.
+    # Raw rows in, probabilities out. This part does not need DGL.
     predictor = Run.load(out / "your_own_graph_run").predictor
     neighbors = search.kneighbors(elsewhere[new], return_distance=False).tolist()
     labels = table.target[new]
