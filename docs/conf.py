@@ -1,4 +1,4 @@
-"""Sphinx configuration; everything is built from this tree, without the network."""
+"""Sphinx configuration; the build uses this tree only, without the network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ html_title = f"dgl-rbm {__version__}"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
-# $ stands in front of commands in console blocks too, never beside a digit in prose.
+# $ also precedes commands in console blocks.
 myst_dmath_allow_digits = False
 
 autodoc_member_order = "bysource"
@@ -41,8 +41,8 @@ napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-# Single backquotes in docstrings are names; those of this package become links.
+# Single backquotes in docstrings mark names; names of this package become links.
 default_role = "py:obj"
-# Names of this package must resolve; those of other projects are not looked up, for lack of their inventories.
+# Names of this package must resolve. Those of other projects cannot: their inventories need the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!dgl_rbm\.).*"), ("py:.*", r"dgl_rbm(\.\w+)+\.[A-Z]")]

@@ -1,7 +1,7 @@
-"""Fits docstrings to Sphinx, so that they need not be written for it.
+"""Sphinx extension that adapts docstrings, so that they need no Sphinx markup.
 
-``dgl_rbm.NodeTask`` and ``NodeTask`` become links to where the class is defined; "C." as the whole description of
-a parameter stays text; the long signatures of config classes are left out.
+``dgl_rbm.NodeTask`` and ``NodeTask`` become links to the definition of the class; "C." as the whole description of a
+parameter stays text; the long signatures of config classes are omitted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _defined_at(target: str) -> str | None:
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: Any, content: nodes.TextElement) -> nodes.Element | None:
-    """Resolve what the Python domain could not: an exported name, or a short one that only one object has."""
+    """Resolve a name that the Python domain could not: an exported name, or a short one if only one object has it."""
     if node.get("refdomain") != "py":
         return None
     domain = env.domains["py"]
@@ -48,18 +48,18 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: Any, content: nodes.TextEl
 def without_fields(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, None] | None:
-    """Leave the fields out of a config's signature; the configuration reference describes each of them."""
+    """Omit the fields from a config's signature; the configuration reference describes each of them."""
     return ("", None) if what == "class" and isinstance(obj, type) and issubclass(obj, BaseModel) else None
 
 
 def keep_single_letters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Escape lines such as "C.", which would begin a list."""
+    """Escape lines such as "C.", which would start a list."""
     lines[:] = [re.sub(r"^(\s*)([A-Za-z]\.)$", r"\1\\\2", line) for line in lines]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", without_fields)
-    # Before napoleon, which has the default priority, makes fields of these lines.
+    # Before napoleon, which has the default priority, turns these lines into fields.
     app.connect("autodoc-process-docstring", keep_single_letters, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,6 @@
-"""Writes parts of pages at build time: commands and options from the code, the gallery from the examples.
+"""Sphinx extension that generates parts of pages: commands and options from the code, the gallery from the examples.
 
-A page asks for it by a line such as ``<!-- generated: commands -->``; `_GENERATORS` names what there is.
+A line such as ``<!-- generated: commands -->`` in a page is replaced; `_GENERATORS` lists the names.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def commands() -> Iterator[str]:
                 if record is not None and parameter.param_type_name == kind
             ]
             if rows:
-                yield from _table((title, "what it is"), rows)
+                yield from _table((title, "description"), rows)
 
 
 def _options(config: type[Any], prefix: str, skip: Iterable[str] = ()) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _options(config: type[Any], prefix: str, skip: Iterable[str] = ()) -> Iterat
         if option["name"] not in skip
     ]
     if rows:
-        yield from _table(("option", "type", "default", "what it does"), rows)
+        yield from _table(("option", "type", "default", "description"), rows)
     else:
         yield from ("It has no options.", "")
 
@@ -78,7 +78,7 @@ def options() -> Iterator[str]:
         (f"[`{name}`](#{name}s)", field.description or "", ", ".join(map(_code, REGISTRIES[name].names())))
         for name, field in components.items()
     ]
-    yield from _table(("component", "what it is", "choices"), rows)
+    yield from _table(("component", "description", "choices"), rows)
     yield from _options(DistillConfig, "", skip=components)
     for name in components:
         yield from (f"## {name.capitalize()}s", "")
@@ -98,7 +98,7 @@ _FIRST_EXAMPLES = ("first_distillation", "your_own_graph", "inductive_unseen_nod
 
 
 def gallery() -> Iterator[str]:
-    """Yield Markdown lines: one section per script, with its docstring, its pictures and its code."""
+    """Yield Markdown lines: one section per script, with its docstring, its figures and its code."""
     rank = {name: i for i, name in enumerate(_FIRST_EXAMPLES)}
     for path in sorted(_EXAMPLES.glob("*.py"), key=lambda path: (rank.get(path.stem, len(rank)), path.stem)):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -111,12 +111,12 @@ def gallery() -> Iterator[str]:
 
 
 _API = _DOCS / "reference" / "api"
-# The command line has a page of its own.
+# The command line has its own page.
 _WITHOUT_PAGE = ("cli", "commands", "console")
 
 
 def public_modules() -> dict[str, list[str]]:
-    """Return the names of all public modules by room; modules at the top level are the foundations."""
+    """Return the names of all public modules by room; top-level modules belong to the room 'foundations'."""
     rooms: dict[str, list[str]] = {}
     for module in sorted(module.name for module in pkgutil.walk_packages(dgl_rbm.__path__, "dgl_rbm.")):
         parts = module.split(".")[1:]
@@ -142,7 +142,7 @@ _GENERATORS = {
 
 
 def insert(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Replace the marks on a page."""
+    """Replace the markers on a page."""
     for name, generate in _GENERATORS.items():
         mark = f"<!-- generated: {name} -->"
         if mark in source[0]:
@@ -150,7 +150,7 @@ def insert(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def always_read(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Read these pages in every build: what they show lies outside the documentation."""
+    """Read these pages in every build, since their content comes from outside the documentation."""
     pages = [f"reference/api/{page.stem}" for page in _API.glob("*.md")]
     return ["gallery", "reference/cli", "reference/configuration", "sampling", *pages]
 

@@ -1,8 +1,8 @@
-"""Runs the code blocks of README.md and docs/, page by page, in order, in one namespace and one temporary folder.
+"""Run the code blocks of README.md and docs/, page by page, in order, in one namespace and one temporary folder.
 
-A comment directly before a block says what is special about it: ``<!-- not run: reason -->`` with one of `REASONS`,
-``<!-- exit: code -->`` for a command that is meant to fail with the output shown, or ``<!-- output -->`` for the exact
-output of the Python block before.
+A comment directly before a block marks an exception: ``<!-- not run: reason -->`` with one of `REASONS`,
+``<!-- exit: code -->`` for a command that is expected to fail with the output shown, or ``<!-- output -->`` for the
+exact output of the preceding Python block.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dgl_rbm.registry import REGISTRIES
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
 
-# A block that is not run must show the word that goes with its reason.
+# A block that is not run must contain the text that belongs to its reason.
 REASONS = {"pip": "pip install", "GPU": "cuda", "network": "ogbn-", "benchmark": "benchmarks/"}
 
-# What classes that a page defines have for a module.
+# Module name of the classes that a page defines.
 PAGE_MODULE = "__page__"
 
 FENCE = re.compile(
@@ -38,7 +38,7 @@ MARK = re.compile(r"^<!-- (?:not run|exit|output)\b", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and what the comment before it says."""
+    """A fenced block and the comment before it."""
 
     language: str
     code: str
@@ -71,7 +71,7 @@ def run_command(command: str, expected_exit: int, output: str, place: str) -> No
 
 @pytest.fixture(autouse=True)
 def no_trace_in_registries() -> Iterator[None]:
-    """Forget the components that a page registers."""
+    """Remove the components that a page registers."""
     yield
     for registry in REGISTRIES.values():
         for kind in [kind for kind, config in registry._configs.items() if config.__module__ == PAGE_MODULE]:
@@ -83,7 +83,7 @@ def test_blocks_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # Pages say what happens without a folder of datasets, in a terminal of usual width.
+    # Pages show the output without a folder of datasets, in a terminal of usual width.
     monkeypatch.delenv("DGL_RBM_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     namespace: dict[str, object] = {"__name__": PAGE_MODULE}
@@ -94,7 +94,7 @@ def test_blocks_run(
             continue
         if block.language == "python":
             capsys.readouterr()
-            # This file's own __future__ import is not the page's.
+            # The __future__ import of this file must not apply to the page.
             exec(compile(block.code, place, "exec", dont_inherit=True), namespace)
             printed = capsys.readouterr().out
         elif block.language == "console":
@@ -124,7 +124,7 @@ def test_blocks_are_skipped_for_good_reasons_only(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_is_marked_as_what_it_is(page: Path) -> None:
-    """Code in a block without a language, or with another spelling of it, would never be run."""
+    """Code in a block without a language, or with another spelling of it, would never run."""
     for block in blocks_of(page.read_text(encoding="utf-8")):
         assert block.language not in ("", "py", "python3", "pycon", "bash", "sh", "shell"), f"line {block.line}"
         if block.language == "console":
@@ -132,7 +132,7 @@ def test_code_is_marked_as_what_it_is(page: Path) -> None:
 
 
 def test_there_are_blocks_to_run() -> None:
-    """The expression above finds what it is meant to find."""
+    """The regular expression above finds blocks and their marks."""
     text = "\n".join(
         ["a", "```python", "x = 1", "```", "<!-- not run: pip -->", "```console", "$ pip install x", "```"]
     )

@@ -1,4 +1,4 @@
-"""Runs the examples in docstrings, and checks that every public module has its place in the reference."""
+"""Run the examples in docstrings, and check that the reference lists every public module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each script in ``examples/`` runs by itself and draws what it promises."""
+"""Each script in ``examples/`` runs on its own and draws its figures."""
 
 from __future__ import annotations
 
