@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.run.config import DistillConfig
-from dgl_rbm.run.run import STARTED, Run, is_finished
+from dgl_rbm.run.files import STARTED, is_finished
+from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.runtime.folders import check_folder
 
@@ -28,7 +30,8 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
     """
     marker = yaml.safe_dump(config.to_values(), sort_keys=False, allow_unicode=True)
     if out is None:
-        stem = f"{_short(config)}-{config.teacher.kind}-{config.student.kind}"
+        graph = config.dataset.graph_name if isinstance(config.dataset, DatasetConfig) else config.dataset.kind
+        stem = f"{graph}-{config.teacher.kind}-{config.student.kind}"
         names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
         out = next(folder for name in names if _is_free(folder := Path("runs") / name, marker))
     else:
@@ -71,13 +74,6 @@ def abandon(folder: Path) -> None:
         shutil.rmtree(folder)
         if folder.parent == Path("runs") and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
-
-
-def _short(config: DistillConfig) -> str:
-    dataset = config.dataset
-    name = getattr(dataset, "name", None) or dataset.kind
-    path = getattr(dataset, "path", None)
-    return Path(path).stem if path else str(name)
 
 
 def finish(run: Run, folder: Path) -> None:

@@ -15,6 +15,7 @@ from dgl_rbm.errors import ConfigError
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.run.config import CustomConfig, DistillConfig
+from dgl_rbm.run.fitted import FittedEncodings, FittedStudent, FittedTeacher
 from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.run.selection import (
     EncoderSelection,
@@ -26,64 +27,14 @@ from dgl_rbm.run.stages import Scope, Stage
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.serving.encodings import Encodings
-from dgl_rbm.students.base import Student, StudentConfig
+from dgl_rbm.students.base import StudentConfig
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
 from dgl_rbm.training.student import StudentFit, fit_student
 from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import LossTerm
 
-__all__ = ["FittedEncodings", "FittedStudent", "FittedTeacher", "RunStages", "sized_student", "stages_of"]
-
-
-@dataclass(frozen=True)
-class FittedTeacher:
-    """A fitted teacher and its predictions for the observed graph."""
-
-    teacher: Teacher
-    output: TeacherOutput
-
-
-@dataclass(frozen=True)
-class FittedEncodings:
-    """Encodings of the observed nodes.
-
-    Attributes
-    ----------
-    encodings : Encodings
-    chosen : EncoderConfig or None
-        The encoder that validation chose, if it did.
-    candidates : list of CandidateRecord
-        Its validation record and those of its rivals.
-    """
-
-    encodings: Encodings
-    chosen: EncoderConfig | None = None
-    candidates: Sequence[CandidateRecord] = ()
-
-
-@dataclass(frozen=True)
-class FittedStudent:
-    """A trained student.
-
-    Attributes
-    ----------
-    student : Student
-    fit : StudentFit
-        How its training went.
-    record : CandidateRecord
-        Its scores on the validation nodes.
-    config : StudentConfig or CustomConfig
-        Its options, sizes included; of an instance its class.
-    candidates : sequence of CandidateRecord
-        If validation chose the student: the records of all candidates.
-    """
-
-    student: Student
-    fit: StudentFit
-    record: CandidateRecord
-    config: StudentConfig | CustomConfig
-    candidates: Sequence[CandidateRecord] = ()
+__all__ = ["HIDDEN", "TEACHER", "RunStages", "sized_student", "stages_of"]
 
 
 def _fit_teacher(scope: Scope) -> FittedTeacher:

@@ -13,8 +13,9 @@ from dgl_rbm.evaluation.latency import student_latency, teacher_latency
 from dgl_rbm.evaluation.scores import student_inputs, student_logits
 from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.run.fingerprint import run_identity
+from dgl_rbm.run.fitted import FittedEncodings, FittedStudent, FittedTeacher
 from dgl_rbm.run.metrics import CandidateRecord
-from dgl_rbm.run.parts import FittedEncodings, FittedStudent, FittedTeacher, stages_of
+from dgl_rbm.run.parts import stages_of
 from dgl_rbm.run.run import Run
 from dgl_rbm.run.scoring import run_metrics
 from dgl_rbm.run.stages import StageRunner

@@ -1,15 +1,4 @@
-"""A finished run, in memory and on disk: safetensors, YAML and JSON, never pickle.
-
-========================= ==============================================================================
-``config.yaml``           the resolved configuration
-``metrics.json``          scores, sizes, times and versions; written last
-``history.jsonl``         one line per epoch of each stage
-``student.safetensors``   weights, with what it takes to rebuild the student in the header
-``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
-``teacher.safetensors``   weights and logits of all nodes
-``report.md``             a summary for people
-========================= ==============================================================================
-"""
+"""A finished run, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -21,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from pydantic import ValidationError
 from torch import Tensor
 
 from dgl_rbm.config import read_yaml
-from dgl_rbm.errors import ArtifactError, DataError, UnknownNameError
-from dgl_rbm.registry import students
+from dgl_rbm.errors import ArtifactError, DataError
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.run.files import build_student, read_metrics
 from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
 from dgl_rbm.runtime.checkpoint import read_state, write_atomic, write_state
@@ -41,10 +29,7 @@ if TYPE_CHECKING:
     from dgl_rbm.run.config import DistillConfig
     from dgl_rbm.teachers.base import Teacher
 
-__all__ = ["STARTED", "Run", "is_finished"]
-
-# Holds the configuration of a run under way, in the run's folder.
-STARTED = "started.yaml"
+__all__ = ["Run"]
 
 
 class Run:
@@ -226,7 +211,7 @@ class Run:
         return evaluation_metrics(task, self.metrics.seed, {**logits, "student": self.student_logits})
 
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a folder; each file is replaced atomically and ``metrics.json`` comes last."""
+        """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # Without it the folder holds no finished run, so that files of two runs never pass for one.
@@ -267,10 +252,10 @@ class Run:
             If the folder holds no finished run, or a file is truncated or of another version.
         """
         folder = Path(folder)
-        metrics = _read_metrics(folder)
+        metrics = read_metrics(folder)
         state, header = read_state(folder / "student.safetensors")
         if student is None:
-            student = _build_student(folder, header)
+            student = build_student(folder, header)
         try:
             student.load_state_dict(state)
         except (RuntimeError, KeyError) as error:
@@ -294,43 +279,3 @@ class Run:
     def _teacher_state(self) -> dict[str, Any]:
         state: dict[str, Any] = read_state(self._folder / "teacher.safetensors")[0]
         return state
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether `folder` holds a run that was saved to the end."""
-    return (folder / "metrics.json").is_file()
-
-
-def _read_metrics(folder: Path) -> RunMetrics:
-    path = folder / "metrics.json"
-    if not path.is_file():
-        state = "holds no finished run" if folder.is_dir() else "does not exist"
-        hint = f"`dgl-rbm distill --out {folder}` makes one."
-        if (folder / STARTED).is_file():
-            hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
-        raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
-    try:
-        return RunMetrics.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        wrong = ", ".join(" -> ".join(map(str, detail["loc"])) or detail["msg"] for detail in error.errors())
-        raise ArtifactError(f"'{path}' is truncated or holds no metrics of a run; missing or wrong: {wrong}.") from None
-
-
-def _build_student(folder: Path, header: dict[str, str]) -> Student:
-    if "student" not in header:
-        raise ArtifactError(f"'{folder}/student.safetensors' was not written as a student.")
-    config = json.loads(header["student"])
-    if config["kind"] == "custom":
-        raise ArtifactError(
-            f"The student of '{folder}' is an instance of {config['type']}.",
-            hint="Make one yourself and call Run.load(folder, student=instance).",
-        )
-    try:
-        resolved = students.resolve(config)
-    except UnknownNameError as error:
-        raise ArtifactError(
-            f"The student of '{folder}' is of the kind '{config['kind']}', which is not known here. {error.message}",
-            hint="Import the module that registers it first, or declare it as an entry point 'dgl_rbm.students'.",
-        ) from None
-    student: Student = resolved.build(int(header["in_dim"]), int(header["num_classes"]))
-    return student

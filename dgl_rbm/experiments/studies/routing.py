@@ -29,7 +29,8 @@ from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
 from dgl_rbm.experiments.studies.report import StudyReport
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import students
-from dgl_rbm.run.run import Run, is_finished
+from dgl_rbm.run.files import is_finished
+from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.locks import locked
 from dgl_rbm.training.routing_record import expert_utilisation, top_experts
 

@@ -1,0 +1,83 @@
+"""Files of a run's folder: safetensors, YAML and JSON, never pickle.
+
+========================= ==============================================================================
+``config.yaml``           the resolved configuration
+``metrics.json``          scores, sizes, times and versions; written last
+``history.jsonl``         one line per epoch of each stage
+``student.safetensors``   weights, with what it takes to rebuild the student in the header
+``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
+``teacher.safetensors``   weights and logits of all nodes
+``report.md``             a summary for people
+========================= ==============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dgl_rbm.errors import ArtifactError, UnknownNameError
+from dgl_rbm.registry import students
+from dgl_rbm.run.metrics import RunMetrics
+from dgl_rbm.students.base import Student
+
+__all__ = ["STARTED", "build_student", "is_finished", "read_metrics"]
+
+# Contains the configuration of a run under way.
+STARTED = "started.yaml"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `folder` holds a run that was saved to the end."""
+    return (folder / "metrics.json").is_file()
+
+
+def read_metrics(folder: Path) -> RunMetrics:
+    """Read ``metrics.json``.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder holds no finished run, or the file is damaged.
+    """
+    path = folder / "metrics.json"
+    if not path.is_file():
+        state = "holds no finished run" if folder.is_dir() else "does not exist"
+        hint = f"`dgl-rbm distill --out {folder}` makes one."
+        if (folder / STARTED).is_file():
+            hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
+        raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
+    try:
+        return RunMetrics.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = ", ".join(" -> ".join(map(str, detail["loc"])) or detail["msg"] for detail in error.errors())
+        raise ArtifactError(f"'{path}' is truncated or holds no metrics of a run; missing or wrong: {wrong}.") from None
+
+
+def build_student(folder: Path, header: dict[str, str]) -> Student:
+    """Return an untrained student of the kind and sizes that the header of ``student.safetensors`` describes.
+
+    Raises
+    ------
+    ArtifactError
+        If it describes none, an instance, or a component that is not known here.
+    """
+    if "student" not in header:
+        raise ArtifactError(f"'{folder}/student.safetensors' was not written as a student.")
+    config = json.loads(header["student"])
+    if config["kind"] == "custom":
+        raise ArtifactError(
+            f"The student of '{folder}' is an instance of {config['type']}.",
+            hint="Make one yourself and call Run.load(folder, student=instance).",
+        )
+    try:
+        resolved = students.resolve(config)
+    except UnknownNameError as error:
+        raise ArtifactError(
+            f"The student of '{folder}' is of the kind '{config['kind']}', which is not known here. {error.message}",
+            hint="Import the module that registers it first, or declare it as an entry point 'dgl_rbm.students'.",
+        ) from None
+    student: Student = resolved.build(int(header["in_dim"]), int(header["num_classes"]))
+    return student
