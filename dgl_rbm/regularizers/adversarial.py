@@ -33,14 +33,13 @@ class AdversarialTerm(LossTerm):
 
     Parameters
     ----------
-    weight, eps, steps, rows
-        See `AdversarialRegularizer`.
+    options : AdversarialRegularizer
     """
 
     name = "adversarial"
 
-    def __init__(self, *, weight: float = 0.1, eps: float = 0.02, steps: int = 5, rows: int = 256) -> None:
-        self.weight, self.eps, self.steps, self.rows = weight, eps, steps, rows
+    def __init__(self, options: AdversarialRegularizer) -> None:
+        self.options = options
 
     def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
         """Begin a training; there is no state."""
@@ -48,7 +47,8 @@ class AdversarialTerm(LossTerm):
 
     def loss_before_pass(self, batch: Batch) -> Tensor:
         """Return the weighted loss on the batch's rows, or on a random part of them."""
-        some = random_rows(len(batch.rows), self.rows, batch.inputs.device)
+        options = self.options
+        some = random_rows(len(batch.rows), options.rows, batch.inputs.device)
         rows = batch.rows if some is None else batch.rows[some]
         inputs = batch.inputs if some is None else take(batch.inputs, some)
         dense = inputs if isinstance(inputs, Tensor) else inputs.to_dense()
@@ -58,8 +58,10 @@ class AdversarialTerm(LossTerm):
             return torch.stack([*parts.values()]).sum()
 
         with _unchanged_buffers(self._student):
-            perturbed = perturbed_by_gradient(loss, dense, radius=self.eps, steps=self.steps, step_size=self.eps / 4)
-            return self.weight * loss(perturbed)
+            perturbed = perturbed_by_gradient(
+                loss, dense, radius=options.eps, steps=options.steps, step_size=options.eps / 4
+            )
+            return options.weight * loss(perturbed)
 
 
 @contextmanager
@@ -102,14 +104,14 @@ class AdversarialRegularizer(Regularizer):
         context: RunContext,
     ) -> AdversarialTerm:
         """Return the loss term."""
-        return AdversarialTerm(weight=self.weight, eps=self.eps, steps=self.steps, rows=self.rows)
+        return AdversarialTerm(self)
 
 
 @regularizers.register
 class AdversarialConfig(RegularizerConfig):
     """Equal predictions for rows that are perturbed against the student (NOSMOG)."""
 
-    component: ClassVar[type[Regularizer]] = AdversarialRegularizer
+    module: ClassVar = AdversarialRegularizer
 
     kind: Literal["adversarial"] = "adversarial"
     weight: float = Field(default=0.1, ge=0, description="Scale of the loss on perturbed rows.")

@@ -63,24 +63,24 @@ class RegularizerConfig(ComponentConfig):
 
     Attributes
     ----------
-    component : type of Regularizer
+    module : type of Regularizer
         The regularizer's class; its keyword arguments are the config's options.
     """
 
-    component: ClassVar[type[Regularizer]]
+    module: ClassVar[type[Regularizer]]
 
     @property
     def needs_perturbed_predictions(self) -> bool:
         """Whether the teacher predicts from perturbed features."""
-        return self.component.needs_perturbed_predictions
+        return self.module.needs_perturbed_predictions
 
     @property
     def needs_teacher_hidden(self) -> bool:
         """Whether the teacher's hidden states are read."""
-        return self.component.needs_teacher_hidden
+        return self.module.needs_teacher_hidden
 
     def conflicts_with(self, teacher: TeacherConfig) -> list[tuple[str, str]]:
-        """Return what the regularizer needs and the teacher does not predict, each with what to do about it."""
+        """Return an error message and a hint for every prediction that the regularizer needs and the teacher lacks."""
         if self.needs_perturbed_predictions and not teacher.accepts_perturbed_features:
             return [
                 (
@@ -101,4 +101,4 @@ class RegularizerConfig(ComponentConfig):
 
     def build(self) -> Regularizer:
         """Make the regularizer."""
-        return self.component(**self.options())
+        return self.module(**self.options())

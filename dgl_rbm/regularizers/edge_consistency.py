@@ -141,7 +141,7 @@ class EdgeConsistencyRegularizer(Regularizer):
 class EdgeConsistencyConfig(RegularizerConfig):
     """Predictions of neighbours as targets."""
 
-    component: ClassVar[type[Regularizer]] = EdgeConsistencyRegularizer
+    module: ClassVar = EdgeConsistencyRegularizer
 
     kind: Literal["edge_consistency"] = "edge_consistency"
     weight: float = Field(

@@ -158,7 +158,7 @@ class KrdRegularizer(Regularizer):
 class KrdConfig(RegularizerConfig):
     """Soft labels of reliable neighbours as additional targets."""
 
-    component: ClassVar[type[Regularizer]] = KrdRegularizer
+    module: ClassVar = KrdRegularizer
 
     kind: Literal["krd"] = "krd"
     estimator: Literal["expected", "sampled"] = Field(

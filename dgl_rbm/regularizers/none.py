@@ -35,6 +35,6 @@ class NoRegularizer(Regularizer):
 class NoRegularizerConfig(RegularizerConfig):
     """Labels and the teacher's predictions alone."""
 
-    component: ClassVar[type[Regularizer]] = NoRegularizer
+    module: ClassVar = NoRegularizer
 
     kind: Literal["none"] = "none"

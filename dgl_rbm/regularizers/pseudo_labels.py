@@ -36,25 +36,15 @@ class PseudoLabelTerm(LossTerm):
 
     Parameters
     ----------
+    options : PseudoLabelRegularizer
     neighbors : SparseRows, optional
         ``[N, N]``; entry ``[v, u]`` counts the edges u → v, u ≠ v. If given, predictions are smoothed over them.
-    rounds, every, confidence, weight
-        See `PseudoLabelRegularizer`.
     """
 
     name = "pseudo_labels"
 
-    def __init__(
-        self,
-        neighbors: SparseRows | None = None,
-        *,
-        rounds: int = 4,
-        every: int = 50,
-        confidence: float = 0.9,
-        weight: float = 1.0,
-    ) -> None:
-        self.rounds, self.every, self.confidence, self.weight = rounds, every, confidence, weight
-        self._neighbors = neighbors
+    def __init__(self, options: PseudoLabelRegularizer, neighbors: SparseRows | None = None) -> None:
+        self.options, self._neighbors = options, neighbors
 
     def to(self, device: torch.device) -> Self:
         """Return the term on `device`."""
@@ -73,11 +63,12 @@ class PseudoLabelTerm(LossTerm):
     def needs_predictions(self, epoch: int) -> bool:
         """Whether a round comes after `epoch`."""
         routed = epoch - self._pretrain_epochs
-        return routed > 0 and routed % self.every == 0 and self._rounds_done < self.rounds
+        return routed > 0 and routed % self.options.every == 0 and self._rounds_done < self.options.rounds
 
     def patience_starts_at(self, epochs: int) -> int:
         """Return the epoch of the last round for which `epochs` have room."""
-        return self._pretrain_epochs + min(self.rounds, (epochs - self._pretrain_epochs) // self.every) * self.every
+        every = self.options.every
+        return self._pretrain_epochs + min(self.options.rounds, (epochs - self._pretrain_epochs) // every) * every
 
     @torch.no_grad()
     def end_epoch(self, epoch: int, logits: Tensor) -> dict[str, float]:
@@ -86,7 +77,7 @@ class PseudoLabelTerm(LossTerm):
         if self._neighbors is not None:
             smooth_over_neighbors(probs, self._table, self._neighbors)
         best = probs.max(dim=1)
-        confident = (best.values >= self.confidence) & self._unlabelled
+        confident = (best.values >= self.options.confidence) & self._unlabelled
         self.labels = torch.where(confident, best.indices, -1)
         self._rounds_done += 1
         self._count = int(confident.sum())
@@ -100,7 +91,7 @@ class PseudoLabelTerm(LossTerm):
         losses = [
             hard_label_loss(torch.log_softmax(logits[labelled], dim=1), labels[labelled]) for logits in output.heads
         ]
-        return self.weight * scale * torch.stack(losses).sum()
+        return self.options.weight * scale * torch.stack(losses).sum()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the labels and the number of rounds."""
@@ -177,20 +168,14 @@ class PseudoLabelRegularizer(Regularizer):
         context: RunContext,
     ) -> PseudoLabelTerm:
         """Return the loss term; the teacher is not read."""
-        return PseudoLabelTerm(
-            in_neighbors(observed.graph) if self.smooth else None,
-            rounds=self.rounds,
-            every=self.every,
-            confidence=self.confidence,
-            weight=self.weight,
-        )
+        return PseudoLabelTerm(self, in_neighbors(observed.graph) if self.smooth else None)
 
 
 @regularizers.register
 class PseudoLabelConfig(RegularizerConfig):
     """The student's own labels for rows that it predicts with high confidence (CoHOp)."""
 
-    component: ClassVar[type[Regularizer]] = PseudoLabelRegularizer
+    module: ClassVar = PseudoLabelRegularizer
 
     kind: Literal["pseudo_labels"] = "pseudo_labels"
     rounds: int = Field(

@@ -33,15 +33,13 @@ class SimilarityTerm(LossTerm):
     ----------
     hidden : Tensor
         The teacher's hidden states of the table's rows, float32 ``[N, H']``.
-    weight, rows, normalize
-        See `SimilarityRegularizer`.
+    options : SimilarityRegularizer
     """
 
     name = "similarity"
 
-    def __init__(self, hidden: Tensor, *, weight: float = 1.0, rows: int = 512, normalize: bool = True) -> None:
-        self.hidden = hidden
-        self.weight, self.rows, self.normalize = weight, rows, normalize
+    def __init__(self, hidden: Tensor, options: SimilarityRegularizer) -> None:
+        self.hidden, self.options = hidden, options
         self.projections = nn.ModuleList()
 
     def to(self, device: torch.device) -> Self:
@@ -74,14 +72,14 @@ class SimilarityTerm(LossTerm):
     def loss(self, batch: Batch, output: StudentOutput) -> Tensor:
         """Return the weighted loss on the batch's rows, or on a random part of them, summed over heads."""
         teacher = self.hidden[batch.rows]
-        some = random_rows(len(teacher), self.rows, teacher.device)
+        some = random_rows(len(teacher), self.options.rows, teacher.device)
         teacher = teacher if some is None else teacher[some]
         total = teacher.new_zeros(())
         for states, projection in zip(output.hidden, self.projections, strict=True):
             picked = states.float() if some is None else states[some].float()
             projected = torch.relu(projection(picked))
-            total = total + representational_similarity_loss(projected, teacher, normalize=self.normalize)
-        return self.weight * total
+            total = total + representational_similarity_loss(projected, teacher, normalize=self.options.normalize)
+        return self.options.weight * total
 
     def state_dict(self) -> dict[str, Any]:
         """Return the projections' parameters."""
@@ -125,14 +123,14 @@ class SimilarityRegularizer(Regularizer):
                 f"regularizer: 'similarity' compares hidden states, and the teacher '{teacher.kind}' has none.",
                 hint="Use a teacher of at least two layers, such as `sage`, or leave 'similarity' out.",
             )
-        return SimilarityTerm(output.hidden, weight=self.weight, rows=self.rows, normalize=self.normalize)
+        return SimilarityTerm(output.hidden, self)
 
 
 @regularizers.register
 class SimilarityConfig(RegularizerConfig):
     """Hidden states that are as similar to each other as the teacher's (NOSMOG)."""
 
-    component: ClassVar[type[Regularizer]] = SimilarityRegularizer
+    module: ClassVar = SimilarityRegularizer
 
     kind: Literal["similarity"] = "similarity"
     weight: float = Field(default=1.0, ge=0, description="Scale of the similarity loss.")

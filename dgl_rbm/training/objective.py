@@ -14,7 +14,7 @@ __all__ = ["ObjectiveConfig", "distillation_parts"]
 
 
 class ObjectiveConfig(StrictConfig):
-    """What the student is asked to match (paper, equations 9 and 12)."""
+    """Weights and temperature of the student's objective (paper, equations 9 and 12)."""
 
     hard_label_weight: float = Field(
         default=0.3, ge=0, le=1, description="Share of the loss on training labels, ν; the rest is on teacher targets."

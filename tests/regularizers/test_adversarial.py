@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.regularizers.adversarial import AdversarialTerm
+from dgl_rbm.regularizers.adversarial import AdversarialRegularizer, AdversarialTerm
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.runtime.seeding import seeded
@@ -23,7 +23,7 @@ from .conftest import KINDS, ROWS, base_loss, batch_of, make_student, make_table
 def test_adversarial_rows_lie_in_the_box_and_have_a_larger_loss(kind: str) -> None:
     table = make_table()
     student = routed(kind, table)
-    loss = whole_loss(AdversarialTerm(weight=1.0, eps=0.1), student, table)
+    loss = whole_loss(AdversarialTerm(AdversarialRegularizer(weight=1.0, eps=0.1)), student, table)
     rows, seen = torch.arange(ROWS), []
 
     def forward(inputs: Rows) -> StudentOutput:
@@ -49,7 +49,7 @@ def test_adversarial_rows_lie_in_the_box_and_have_a_larger_loss(kind: str) -> No
 
 def test_the_gradient_is_that_at_the_perturbed_rows() -> None:
     table, student = make_table(), make_student("mlp")
-    whole = whole_loss(AdversarialTerm(weight=0.3, eps=0.1), student, table)
+    whole = whole_loss(AdversarialTerm(AdversarialRegularizer(weight=0.3, eps=0.1)), student, table)
     rows, seen = torch.arange(ROWS), []
 
     def forward(inputs: Rows) -> StudentOutput:
@@ -79,7 +79,7 @@ def test_adversarial_passes_write_no_memory_and_no_running_mean(kind: str) -> No
         student.after_step()
         return student.state_dict()
 
-    with_term = after_a_step(AdversarialTerm(weight=1.0, eps=5.0))
+    with_term = after_a_step(AdversarialTerm(AdversarialRegularizer(weight=1.0, eps=5.0)))
     without = after_a_step(None)
     written = {
         name for name, value in with_term.items() if name in dict(routed(kind, table, norm="batch").named_buffers())
@@ -99,7 +99,7 @@ def test_sparse_rows_are_perturbed_as_dense_ones_are() -> None:
     for inputs in (dense, SparseRows.from_scipy(sp.csr_matrix(dense.numpy())), stacked):
         table = make_table(inputs=inputs)
         student = routed("rbm", make_table(inputs=dense))
-        whole = whole_loss(AdversarialTerm(weight=1.0), student, table)
+        whole = whole_loss(AdversarialTerm(AdversarialRegularizer(weight=1.0)), student, table)
         with seeded(0, "rows"):
             loss, _ = whole(Batch(torch.arange(ROWS), inputs, student.training_forward))
         loss.backward()

@@ -1,4 +1,4 @@
-"""Edge consistency against its definition, in full batches and in parts."""
+"""Edge consistency against its definition, in full batches and in smaller ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log_probs_of(seed: int) -> Tensor:
 def cross_entropy(
     edges: list[tuple[int, int]], log_probs: Tensor, kept: list[Tensor | None], rows: list[int]
 ) -> Tensor:
-    """Return the loss of `rows` by its definition; `kept` holds everyone's last prediction, None where there is none.
+    """Return the loss of `rows` by its definition; `kept` has each node's last prediction, or None.
 
     The predictions of `rows` are those of `log_probs`, with their gradient.
     """
@@ -72,7 +72,7 @@ def test_the_order_of_a_full_batch_does_not_matter(edges: list[tuple[int, int]],
 
 
 @given(some_edges, seeds)
-def test_parts_see_the_last_predictions_of_the_others(edges: list[tuple[int, int]], seed: int) -> None:
+def test_batches_use_the_last_predictions_of_other_rows(edges: list[tuple[int, int]], seed: int) -> None:
     targets = targets_of(edges)
     kept: list[Tensor | None] = [None] * NODES
     # Up to half of all rows, and more.
@@ -85,7 +85,7 @@ def test_parts_see_the_last_predictions_of_the_others(edges: list[tuple[int, int
             kept[row] = log_probs[i].detach()
 
 
-def test_members_in_parts_follow_the_last_one() -> None:
+def test_ensemble_members_in_batches_follow_the_last_one() -> None:
     edges = [(u, (u + 1) % NODES) for u in range(NODES)] + [(0, 3), (4, 2)]
     targets, rows = targets_of(edges), [2, 3, 4]
     first, second = log_probs_of(1), log_probs_of(2)
@@ -101,7 +101,7 @@ def test_members_in_parts_follow_the_last_one() -> None:
 
 
 @pytest.mark.parametrize("count", [1500, 2900])
-def test_threads_do_not_change_the_gradient_from_one_time_to_the_next(count: int) -> None:
+def test_the_gradient_is_deterministic_with_several_threads(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     linked = sp.random_array((3000, 3000), density=0.01, random_state=0, dtype="float32", format="csr")
     log_probs = torch.randn(count, 20, generator=generator).log_softmax(dim=1).requires_grad_(True)
@@ -118,13 +118,13 @@ def test_threads_do_not_change_the_gradient_from_one_time_to_the_next(count: int
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
-def test_sure_neighbours_that_agree_cost_nothing() -> None:
+def test_confident_neighbours_that_agree_have_no_loss() -> None:
     log_probs = torch.tensor([[0.0, -60.0, -60.0]]).expand(NODES, CLASSES)
     edges = [(u, (u + 1) % NODES) for u in range(NODES)]
     assert float(targets_of(edges).summed_loss(log_probs, torch.arange(NODES))) == pytest.approx(0, abs=1e-5)
 
 
-def test_state_and_copies_are_apart() -> None:
+def test_copies_are_independent() -> None:
     edges = [(u, (u + 1) % NODES) for u in range(NODES)]
     targets = targets_of(edges)
     moved = targets.to(torch.device("cpu"))

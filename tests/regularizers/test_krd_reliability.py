@@ -1,4 +1,4 @@
-"""Reliability under noise, and the regularizers as the registry builds them."""
+"""KRD: reliability under feature noise, and the terms that its configs build."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NODES, COLUMNS, CLASSES = 5, 4, 3
 
 
 class LinearTeacher(Teacher):
-    """Reads a node's own features, and remembers what it was shown."""
+    """Predicts from a node's own features, and records its inputs."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
@@ -79,9 +79,7 @@ def test_reliability_is_the_mean_squared_change_of_entropy(observed: ObservedGra
         assert reliability[node].item() == pytest.approx(sum(changes) / 3 / 0.5**2, rel=1e-3)
 
 
-def test_the_targets_are_tempered_and_the_neighbours_those_of_the_graph(
-    observed: ObservedGraph, teacher: LinearTeacher
-) -> None:
+def test_targets_are_tempered_and_neighbours_are_in_neighbours(observed: ObservedGraph, teacher: LinearTeacher) -> None:
     output = teacher.predict(observed, RunContext())
     targets = KrdRegularizer(weight=0.5).prepare(observed, teacher, output, 0.8, RunContext())
     log_probs = torch.log_softmax(torch.randn(1, CLASSES), dim=1)
@@ -113,7 +111,7 @@ def test_the_same_seed_gives_the_same_reliability_and_the_stage_is_reported(
     assert seen == [("regularizer", 1), ("regularizer", 2)]
 
 
-def test_noise_has_its_standard_deviation_and_leaves_the_features_alone() -> None:
+def test_noise_has_its_standard_deviation_and_does_not_modify_the_features() -> None:
     torch.manual_seed(0)
     features = torch.randn(200, 50)
     before = features.clone()
@@ -123,7 +121,7 @@ def test_noise_has_its_standard_deviation_and_leaves_the_features_alone() -> Non
     assert abs(noise.mean().item()) < 0.01
 
 
-def test_sparse_features_become_dense_only_while_they_are_small() -> None:
+def test_only_small_sparse_features_become_dense() -> None:
     matrix = sp.random(40, 30, density=0.1, random_state=0, format="csr")
     features = as_rows(matrix)
     small = perturbed(features, 0.1)
@@ -138,7 +136,7 @@ def test_sparse_features_become_dense_only_while_they_are_small() -> None:
     torch.testing.assert_close(features.to_dense(), torch.from_numpy(matrix.toarray()).float())
 
 
-def test_the_registry_builds_each_estimator(observed: ObservedGraph, teacher: LinearTeacher) -> None:
+def test_configs_build_each_estimator(observed: ObservedGraph, teacher: LinearTeacher) -> None:
     output = teacher.predict(observed, RunContext())
     expected = regularizers.resolve("krd").build().prepare(observed, teacher, output, 1.0, RunContext())
     assert type(expected) is ExpectedNeighborTargets
@@ -148,7 +146,7 @@ def test_the_registry_builds_each_estimator(observed: ObservedGraph, teacher: Li
     assert (sampled.samples, sampled.power) == (4, 2.0)
 
 
-def test_impossible_options_are_refused() -> None:
+def test_invalid_options_raise_errors() -> None:
     with pytest.raises(ConfigError, match="estimator"):
         regularizers.resolve({"kind": "krd", "estimator": "exact"})
     with pytest.raises(ConfigError, match="noise_std"):

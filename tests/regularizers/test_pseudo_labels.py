@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgl_rbm.regularizers.pseudo_labels import PseudoLabelTerm, smooth_over_neighbors
+from dgl_rbm.regularizers.pseudo_labels import PseudoLabelRegularizer, PseudoLabelTerm, smooth_over_neighbors
 from dgl_rbm.rows.sparse import SparseRows
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.training.student import StudentTraining, fit_student
@@ -19,7 +19,7 @@ from .conftest import CLASSES, OBJECTIVE, ROWS, base_loss, batch_of, make_studen
 
 def test_confident_rows_without_a_label_get_one() -> None:
     table, student = make_table(), make_student("mlp")
-    pseudo = PseudoLabelTerm(rounds=2, every=3, confidence=0.8, weight=0.5)
+    pseudo = PseudoLabelTerm(PseudoLabelRegularizer(rounds=2, every=3, confidence=0.8, weight=0.5))
     whole = whole_loss(pseudo, student, table)
     logits = torch.zeros(ROWS, CLASSES)
     logits[2, 1] = logits[8, 1] = logits[15, 2] = logits[20, 0] = 9.0
@@ -44,7 +44,7 @@ def rounds_of(context: RunContext) -> dict[int, float]:
 
 
 def test_rounds_come_at_their_epochs_and_end() -> None:
-    context, term = RunContext(), PseudoLabelTerm(rounds=2, every=3, confidence=0.0)
+    context, term = RunContext(), PseudoLabelTerm(PseudoLabelRegularizer(rounds=2, every=3, confidence=0.0))
     table = make_table(teacher=False)
     fit_student(make_student("mlp"), table, context, StudentTraining(epochs=12), OBJECTIVE, [term])
     assert rounds_of(context) == {3: 12.0, 6: 12.0}
@@ -52,15 +52,15 @@ def test_rounds_come_at_their_epochs_and_end() -> None:
 
 def test_patience_counts_from_the_last_round() -> None:
     table = make_table(teacher=False)
-    term = PseudoLabelTerm(rounds=3, every=4, confidence=0.0)
-    # With this learning rate nothing gets better after the first epoch.
+    term = PseudoLabelTerm(PseudoLabelRegularizer(rounds=3, every=4, confidence=0.0))
+    # With this learning rate no epoch is better than the first.
     training = StudentTraining(epochs=40, patience=5, lr=1e-12, averaging=0.0, select_by="accuracy")
     context = RunContext()
     fit = fit_student(make_student("rbm", pretrain_epochs=2), table, context, training, OBJECTIVE, [term])
     assert (fit.best_epoch, fit.epochs) == (3, 2 + 12 + 5)
     # Rounds for which no epoch is left are not waited for.
     for rounds in (40, 2):
-        term = PseudoLabelTerm(rounds=rounds, every=15, confidence=0.0)
+        term = PseudoLabelTerm(PseudoLabelRegularizer(rounds=rounds, every=15, confidence=0.0))
         fit = fit_student(make_student("mlp"), table, RunContext(), training, OBJECTIVE, [term])
         assert fit.epochs == 2 * 15 + 5
     assert list(rounds_of(context)) == [6, 10, 14]
@@ -74,7 +74,7 @@ def neighbor_rows(edges: list[tuple[int, int]], count: int) -> SparseRows:
 def smoothed_by_loops(
     probs: list[list[float]], edges: list[tuple[int, int]], table: DistillationTable
 ) -> list[list[float]]:
-    """Return what `smooth_over_neighbors` is to return, by its definition."""
+    """Return the predictions smoothed by definition."""
     known = [list(row) for row in probs]
     for row in table.train_idx.tolist():
         known[row] = [float(c == int(table.labels[row])) for c in range(CLASSES)]
@@ -115,7 +115,7 @@ def test_smoothed_labels_come_from_the_neighbours() -> None:
     neighbors = neighbor_rows([(1, 20), (4, 20), *((1, v) for v in (7, 10))], ROWS)
     table, student = make_table(), make_student("mlp")
     for smoothed, expected in ((None, -1), (neighbors, 1)):
-        term = PseudoLabelTerm(smoothed, rounds=1, every=3, confidence=0.35)
+        term = PseudoLabelTerm(PseudoLabelRegularizer(rounds=1, every=3, confidence=0.35), smoothed)
         term.bind(student, table, OBJECTIVE)
         term.end_epoch(3, torch.zeros(ROWS, CLASSES))
         assert int(term.labels[20]) == expected
@@ -124,7 +124,7 @@ def test_smoothed_labels_come_from_the_neighbours() -> None:
 
 
 def test_pretraining_epochs_do_not_count() -> None:
-    context, term = RunContext(), PseudoLabelTerm(rounds=1, every=3)
+    context, term = RunContext(), PseudoLabelTerm(PseudoLabelRegularizer(rounds=1, every=3))
     student, table = make_student("rbm", pretrain_epochs=4), make_table(teacher=False)
     fit_student(student, table, context, StudentTraining(epochs=5), OBJECTIVE, [term])
     assert list(rounds_of(context)) == [7]

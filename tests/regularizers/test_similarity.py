@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.regularizers.similarity import SimilarityTerm
+from dgl_rbm.regularizers.similarity import SimilarityRegularizer, SimilarityTerm
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.training.student import StudentTraining, fit_student
@@ -31,7 +31,7 @@ from .conftest import (
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("phase", ["pretraining", "routed"])
-def test_hidden_states_are_what_the_last_layer_reads(kind: str, phase: str) -> None:
+def test_hidden_states_are_the_inputs_of_the_last_layer(kind: str, phase: str) -> None:
     table = make_table()
     student = make_student(kind) if phase == "pretraining" else routed(kind, table)
     read: list[Tensor] = []
@@ -56,7 +56,7 @@ def noted(call: Callable[..., Any], read: list[Tensor]) -> Callable[..., Any]:
     return wrapper
 
 
-def test_a_student_of_one_layer_shows_no_hidden_states() -> None:
+def test_a_student_of_one_layer_has_no_hidden_states() -> None:
     for kind in KINDS:
         assert make_student(kind, num_layers=1).training_forward(make_table().inputs).hidden == []
 
@@ -66,7 +66,7 @@ def test_a_student_of_one_layer_shows_no_hidden_states() -> None:
 def test_the_loss_follows_its_definition(kind: str, normalize: bool) -> None:
     table, hidden = make_table(), teacher_hidden()
     student = routed(kind, table)
-    term = SimilarityTerm(hidden, weight=0.7, normalize=normalize)
+    term = SimilarityTerm(hidden, SimilarityRegularizer(weight=0.7, normalize=normalize))
     rows = torch.tensor([1, 5, 8, 20])
     loss, parts = whole_loss(term, student, table)(batch_of(student, table, rows))
     output = student.training_forward(table.inputs[rows])  # type: ignore[index]
@@ -90,16 +90,16 @@ def test_the_loss_follows_its_definition(kind: str, normalize: bool) -> None:
 
 def test_larger_batches_are_subsampled() -> None:
     table, student = make_table(), make_student("mlp")
-    loss = whole_loss(SimilarityTerm(teacher_hidden(), rows=5), student, table)
+    loss = whole_loss(SimilarityTerm(teacher_hidden(), SimilarityRegularizer(rows=5)), student, table)
     assert len({float(loss(batch_of(student, table))[1]["similarity"]) for _ in range(8)}) > 1
 
 
-def test_binding_leaves_the_student_as_it_is() -> None:
+def test_binding_does_not_change_the_student() -> None:
     table = make_table()
     student = routed("rbm", table, norm="batch")
     before = copy.deepcopy(student.state_dict())
     student.train()
-    whole_loss(SimilarityTerm(teacher_hidden()), student, table)
+    whole_loss(SimilarityTerm(teacher_hidden(), SimilarityRegularizer()), student, table)
     assert student.training
     assert student._pending == []
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
@@ -108,7 +108,7 @@ def test_binding_leaves_the_student_as_it_is() -> None:
 def test_missing_hidden_states_are_an_error() -> None:
     table = make_table()
     with pytest.raises(ConfigError, match="student 'mlp' has none"):
-        whole_loss(SimilarityTerm(teacher_hidden()), make_student("mlp", num_layers=1), table)
+        whole_loss(SimilarityTerm(teacher_hidden(), SimilarityRegularizer()), make_student("mlp", num_layers=1), table)
     with pytest.raises(ConfigError, match="'similarity' needs the hidden states of a teacher"):
         resolve_config({"teacher": "none", "regularizer": "similarity"})
 
@@ -116,7 +116,7 @@ def test_missing_hidden_states_are_an_error() -> None:
 def test_projections_are_trained_and_stay_out_of_the_student() -> None:
     table, student = make_table(), make_student("mlp")
     names = set(student.state_dict())
-    term = SimilarityTerm(teacher_hidden())
+    term = SimilarityTerm(teacher_hidden(), SimilarityRegularizer())
     starts = []
     bind = term.bind
 

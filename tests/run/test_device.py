@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.registry import students
-from dgl_rbm.regularizers.adversarial import AdversarialTerm
+from dgl_rbm.regularizers.adversarial import AdversarialRegularizer, AdversarialTerm
 from dgl_rbm.regularizers.edge_consistency import EdgeConsistencyTerm
-from dgl_rbm.regularizers.pseudo_labels import PseudoLabelTerm
-from dgl_rbm.regularizers.similarity import SimilarityTerm
+from dgl_rbm.regularizers.pseudo_labels import PseudoLabelRegularizer, PseudoLabelTerm
+from dgl_rbm.regularizers.similarity import SimilarityRegularizer, SimilarityTerm
 from dgl_rbm.rows.sparse import Rows, SparseRows
 from dgl_rbm.rows.stacked import StackedRows
 from dgl_rbm.runtime.context import RunContext
@@ -139,11 +139,12 @@ def test_terms_and_options_make_every_tensor_on_the_tables_device(options: dict[
             student = students.resolve(options).build(8, 3, hidden_dim=8, num_layers=2)
         table, context = make_table(form), RunContext()
         neighbors = sparse((torch.rand(90, 90, generator=torch.Generator().manual_seed(2)) < 0.05).float())
+        hidden = torch.rand(90, 4, generator=torch.Generator().manual_seed(2))
         terms: list[LossTerm] = [
             EdgeConsistencyTerm(neighbors, 3),
-            SimilarityTerm(torch.rand(90, 4, generator=torch.Generator().manual_seed(2)), weight=0.5, rows=40),
-            AdversarialTerm(weight=0.2, rows=30),
-            PseudoLabelTerm(neighbors, rounds=2, every=2, confidence=0.2),
+            SimilarityTerm(hidden, SimilarityRegularizer(weight=0.5, rows=40)),
+            AdversarialTerm(AdversarialRegularizer(weight=0.2, rows=30)),
+            PseudoLabelTerm(PseudoLabelRegularizer(rounds=2, every=2, confidence=0.2), neighbors),
         ]
         for part in [neighbors, *getattr(table.inputs, "parts", [table.inputs])]:
             if isinstance(part, SparseRows):

@@ -1,4 +1,4 @@
-"""Averaged weights against the average written out."""
+"""Averaged weights against the definition of the average."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def small_module() -> nn.Module:
 
 @settings(max_examples=25, deadline=None)
 @given(decay=st.floats(0.01, 0.99), steps=st.integers(1, 30))
-def test_the_average_is_that_of_its_definition(decay: float, steps: int) -> None:
+def test_the_average_follows_its_definition(decay: float, steps: int) -> None:
     torch.manual_seed(0)
     module = small_module()
     averaged = AveragedModule(module, decay)
@@ -36,7 +36,7 @@ def test_the_average_is_that_of_its_definition(decay: float, steps: int) -> None
         torch.testing.assert_close(state[name].double(), value, rtol=1e-4, atol=1e-5)
 
 
-def test_other_buffers_are_copied_and_the_module_is_left_alone() -> None:
+def test_integer_buffers_are_copied_and_the_module_is_unchanged() -> None:
     module = small_module().train()
     averaged = AveragedModule(module, 0.9)
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -49,7 +49,7 @@ def test_other_buffers_are_copied_and_the_module_is_left_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_a_restart_forgets_and_a_checkpoint_remembers() -> None:
+def test_restart_and_checkpoint() -> None:
     torch.manual_seed(0)
     module = small_module()
     averaged, again = AveragedModule(module, 0.9), AveragedModule(small_module(), 0.9)

@@ -53,7 +53,7 @@ def divergence(p: Tensor, log_q: Tensor) -> float:
 def expected_loss(
     edges: list[tuple[int, int]], probs: Tensor, reliability: Tensor, power: float, log_probs: Tensor, rows: list[int]
 ) -> float:
-    """Equation 12 without its factors: for each row the mean divergence from its neighbours, weighed by eq. 11."""
+    """Equation 12 without its factors: for each row the mean divergence from its neighbours, weighted by eq. 11."""
     highest = float(reliability.max())
     total = 0.0
     for position, v in enumerate(rows):
@@ -77,7 +77,7 @@ def test_expected_loss_is_the_mean_divergence_from_the_neighbours(
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_rows_without_neighbours_that_count_add_nothing(estimator: type[ReliableNeighborTargets]) -> None:
+def test_rows_without_weighted_neighbours_add_nothing(estimator: type[ReliableNeighborTargets]) -> None:
     probs, _, logits = random_case(1)
     reliability = torch.tensor([0.0, 1.0, 0.2, 0.3, 0.1, 0.4, 0.5])
     # Node 2 has only node 1, the least reliable of all; node 6 has nobody.
@@ -93,7 +93,7 @@ def test_rows_without_neighbours_that_count_add_nothing(estimator: type[Reliable
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_empty_graphs_and_empty_batches_cost_nothing(estimator: type[ReliableNeighborTargets]) -> None:
+def test_empty_graphs_and_empty_batches_have_no_loss(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, logits = random_case(2)
     targets = estimator(adjacency([]), probs, reliability)
     assert targets.summed_loss(torch.log_softmax(logits, dim=1), torch.arange(NODES)).item() == 0
@@ -128,7 +128,7 @@ def test_sampled_gradients_average_to_the_expected_one(samples: int) -> None:
 
 
 @given(some_edges, seeds)
-def test_only_neighbours_that_count_are_sampled(edges: list[tuple[int, int]], seed: int) -> None:
+def test_neighbours_of_weight_zero_are_not_sampled(edges: list[tuple[int, int]], seed: int) -> None:
     _, reliability, _ = random_case(seed)
     # One class per node shows which neighbour a target came from.
     targets = SampledNeighborTargets(adjacency(edges), torch.eye(NODES), reliability, samples=8)
@@ -160,7 +160,7 @@ def test_fit_finds_the_power_with_the_least_squared_error(power: float) -> None:
         assert fitted == pytest.approx(power, rel=0.1)
 
 
-def test_fit_leaves_out_bins_that_hold_no_node() -> None:
+def test_the_fit_ignores_empty_bins() -> None:
     ratio = torch.tensor([0.25, 0.75]).repeat_interleave(10)
     agrees = torch.cat([torch.ones(10), torch.zeros(10)]).bool()
     # With two bins the targets are 1 at 1/4 and 0 at 3/4; a hundred bins differ by their narrower centres only.
@@ -177,7 +177,7 @@ def test_fit_leaves_out_bins_that_hold_no_node() -> None:
     ],
     ids=["one bin", "full agreement", "equal agreement", "no nodes"],
 )
-def test_histograms_without_a_curve_are_not_fitted(ratio: list[float], agrees: list[bool]) -> None:
+def test_constant_histograms_are_not_fitted(ratio: list[float], agrees: list[bool]) -> None:
     assert fit_power(torch.tensor(ratio), torch.tensor(agrees, dtype=torch.bool), 10) is None
 
 
@@ -210,7 +210,7 @@ def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeigh
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_a_teacher_that_no_noise_moves_makes_all_neighbours_equal(estimator: type[ReliableNeighborTargets]) -> None:
+def test_equal_reliabilities_give_all_neighbours_equal_weight(estimator: type[ReliableNeighborTargets]) -> None:
     probs, _, logits = random_case(5)
     targets = estimator(adjacency([(0, 1), (2, 1)]), probs, torch.zeros(NODES), warmup_epochs=0)
     assert not targets.needs_predictions(5)
@@ -240,7 +240,7 @@ def test_state_is_the_power(estimator: type[ReliableNeighborTargets]) -> None:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_moving_keeps_the_power_and_leaves_the_original_alone(estimator: type[ReliableNeighborTargets]) -> None:
+def test_a_copy_on_another_device_is_independent(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, _ = random_case(7)
     targets = estimator(adjacency([(0, 1), (2, 1)]), probs, reliability, power=1.7, warmup_epochs=0)
     moved: Any = targets.to(torch.device("cpu"))

@@ -10,7 +10,7 @@ from torch import nn
 from dgl_rbm.training.optimizer import make_adam
 
 
-def test_steps_are_those_of_plain_adam_up_to_rounding() -> None:
+def test_steps_equal_those_of_plain_adam_up_to_rounding() -> None:
     torch.manual_seed(0)
     start = torch.randn(50, 30)
     ends = []

@@ -1,4 +1,4 @@
-"""The student's loss and training loop on a small table without any graph."""
+"""Loss and training loop of students on a small table without a graph."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def reference_loss(
         teacher = torch.softmax(table.teacher_logits[row] / temperature, 0)
         for c in range(CLASSES):
             soft += float(teacher[c] * (teacher[c] / student[c]).log())
-    taught = len(table) if table.distill_on_validation else len(table) - len(table.val_idx)
-    scale = taught / (len(rows) * len(table.train_idx))
+    distilled = len(table) if table.distill_on_validation else len(table) - len(table.val_idx)
+    scale = distilled / (len(rows) * len(table.train_idx))
     total = weight * scale * hard + (1 - weight) * soft / len(rows)
     if constant:
         target = -torch.log_softmax(logits / temperature, 1)[:, 0].sum()
@@ -117,7 +117,7 @@ def test_the_objective_equals_a_loop_over_rows(rows: list[int], terms: list[Loss
     assert float(sum(parts.values())) == pytest.approx(float(loss), rel=1e-5)
 
 
-def test_each_head_learns_as_if_alone_and_penalties_are_added() -> None:
+def test_heads_are_independent_and_penalties_are_added() -> None:
     table, rows = make_table(), torch.arange(30)
     first, second = torch.randn(2, 30, CLASSES, generator=torch.Generator().manual_seed(3))
     objective = ObjectiveConfig()
@@ -128,7 +128,7 @@ def test_each_head_learns_as_if_alone_and_penalties_are_added() -> None:
     assert float(parts["extra"]) == 0.25
 
 
-def test_without_a_teacher_labels_are_the_whole_loss() -> None:
+def test_labels_are_the_whole_loss_without_a_teacher() -> None:
     table, rows = make_table(teacher=False), torch.arange(30)
     logits = torch.randn(30, CLASSES, generator=torch.Generator().manual_seed(4))
     loss, _ = loss_of(StudentOutput([logits]), table, rows, ObjectiveConfig(hard_label_weight=0.1))
@@ -197,7 +197,7 @@ def test_training_is_reproducible_and_resumes_to_the_same_result(
     assert resumed.history == context.history
 
 
-def test_averaged_weights_are_what_is_validated_and_kept() -> None:
+def test_averaged_weights_are_validated_and_kept() -> None:
     table, context = make_table(), RunContext()
     student = build("mlp")
     fit = fit_student(student, table, context, StudentTraining(epochs=12, patience=12, averaging=0.9))
@@ -247,7 +247,7 @@ def test_terms_get_predictions_after_the_epochs_that_need_them() -> None:
 
 @pytest.mark.parametrize("kind", STUDENTS)
 @pytest.mark.parametrize("batch_size", [None, 7])
-def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: int | None) -> None:
+def test_excluded_validation_rows_do_not_affect_training(kind: str, batch_size: int | None) -> None:
     table = replace(make_table(), distill_on_validation=False)
     assert table.distilled_rows.tolist() == [*range(9), *range(18, 30)]
     assert table.teacher_logits is not None
@@ -260,12 +260,12 @@ def test_validation_rows_that_teach_nothing_have_no_say(kind: str, batch_size: i
     ):
         changed = replace(table, teacher_logits=logits, distill_on_validation=teaches)
         fit_student(student, changed, RunContext(), training, terms=[ConstantTargets()])
-    first, second, taught = (student.logits(table.inputs) for student in students)
+    first, second, third = (student.logits(table.inputs) for student in students)
     assert torch.equal(first, second)
-    assert not torch.equal(second, taught)
+    assert not torch.equal(second, third)
 
 
-def test_the_objective_of_taught_rows_equals_a_loop_over_them() -> None:
+def test_the_objective_of_the_distilled_rows_equals_a_loop_over_them() -> None:
     table = replace(make_table(), distill_on_validation=False)
     logits = torch.randn(21, CLASSES, generator=torch.Generator().manual_seed(4))
     config = ObjectiveConfig(hard_label_weight=0.4, temperature=2.0)
@@ -275,26 +275,26 @@ def test_the_objective_of_taught_rows_equals_a_loop_over_them() -> None:
     )
 
 
-def test_patience_ends_training() -> None:
+def test_early_stopping() -> None:
     fit = fit_student(build("mlp"), make_table(), RunContext(), StudentTraining(epochs=400, patience=5))
     assert fit.epochs - fit.best_epoch == 5
 
 
-def test_a_diverging_loss_is_an_error_that_names_the_remedy() -> None:
+def test_a_diverging_loss_raises_an_error_with_a_remedy() -> None:
     table = make_table()
     table.inputs[0, 0] = float("inf")
     with pytest.raises(TrainingError, match=r"epoch 1.*\n.*training.lr=0.001"):
         fit_student(build("mlp"), table, RunContext())
 
 
-def test_a_validation_loss_that_is_never_finite_is_an_error() -> None:
+def test_a_validation_loss_that_is_never_finite_raises_an_error() -> None:
     table = make_table()
     table.inputs[table.val_idx] = float("inf")
     with pytest.raises(TrainingError, match=r"validation rows was not finite.*\n.*training.lr=0.001"):
         fit_student(build("mlp"), replace(table, distill_on_validation=False), RunContext(), StudentTraining(epochs=3))
 
 
-def test_nothing_to_learn_from_or_to_select_on_is_an_error() -> None:
+def test_tables_without_targets_or_validation_rows_raise_errors() -> None:
     full = make_table(teacher=False)
     empty = torch.zeros(0, dtype=torch.int64)
     no_labels = DistillationTable(full.inputs, full.labels, empty, full.val_idx, CLASSES)
