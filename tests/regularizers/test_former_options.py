@@ -78,6 +78,6 @@ def test_assignments_set_the_only_regularizer_with_or_without_its_position(
 def test_assignments_name_one_of_several_by_its_position() -> None:
     values = with_overrides({"regularizer": "krd+similarity"}, ["regularizer.1.rows=9"])
     assert values["regularizer"] == ["krd", {"kind": "similarity", "rows": 9}]
-    with pytest.raises(ConfigError, match="'rows' is no position in a list of 2"):
+    with pytest.raises(ConfigError, match="'rows' is not a position in a list of 2"):
         with_overrides({"regularizer": "krd+similarity"}, ["regularizer.rows=9"])
     assert with_overrides({"encoder": ["diffusion"]}, ["encoder.dim=4"])["encoder"] == [{"kind": "diffusion", "dim": 4}]
