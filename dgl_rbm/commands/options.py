@@ -63,7 +63,9 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(help=_choices("Structural encodings beside the features, several joined by '+'", "encoder")),
 ]
-RegularizerOption = Annotated[str | None, typer.Option(help=_choices("Targets from the neighbourhood", "regularizer"))]
+RegularizerOption = Annotated[
+    str | None, typer.Option(help=_choices("Additional losses, several joined by '+'", "regularizer"))
+]
 SettingOption = Annotated[
     str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
 ]

@@ -59,7 +59,7 @@ def perturbed(features: Rows, noise_std: float, most_dense_bytes: int = _MOST_DE
             noisy.data += noise_std * torch.randn(noisy.nnz).numpy()
             return SparseRows.from_scipy(noisy).to(features.device)
         features = features.to_dense()
-    # In place: of features that are mapped from a file this is the one copy in memory.
+    # In place, so that features mapped from a file have one copy in memory.
     return torch.randn(features.shape).to(features.device).mul_(noise_std).add_(features)
 
 

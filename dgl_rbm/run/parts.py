@@ -1,4 +1,4 @@
-"""The stages of a run: teacher, encodings, neighbour targets, student."""
+"""Stages of a run: teacher, encodings, loss terms, student."""
 
 from __future__ import annotations
 
