@@ -40,7 +40,9 @@ def test_adversarial_rows_lie_in_the_box_and_have_a_larger_loss(kind: str) -> No
     # The steps have a size of a quarter of the radius.
     steps = (seen[1] - seen[0]).abs()
     assert float(steps.max()) == pytest.approx(0.025, abs=1e-5)
-    losses = [float(base_loss(student.training_forward(x), table, rows)) for x in (seen[0], seen[-2], seen[-1])]
+    losses = [
+        float(base_loss(student.training_forward(x), table, rows).detach()) for x in (seen[0], seen[-2], seen[-1])
+    ]
     assert losses[1] > losses[0]
     assert losses[1] > losses[2]
     heads = len(student.training_forward(table.inputs).heads)
