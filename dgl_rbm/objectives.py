@@ -1,7 +1,7 @@
 """Loss functions of hidden states, memories and gates, with their papers and equations: stateless, in torch.
 
 "The paper" is the RbM paper, Transactions on Machine Learning Research 10/2024. B is the number of rows, C of classes,
-E of experts. Losses on logits are in `dgl_rbm.tasks`.
+E of experts. Losses on logits are in `dgl_rbm.tasks.multiclass`.
 """
 
 from __future__ import annotations

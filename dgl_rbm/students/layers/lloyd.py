@@ -4,14 +4,16 @@ Copying the rows to the CPU and running scikit-learn there would take 0.1 to 1 s
 of RbM on a small graph (1.2 s on Amazon-Photo). For rows on the CPU neither is twice as fast in general, so these use
 scikit-learn. Times on one CPU thread (``benchmarks/kmeans.py``):
 
-| rows | E | scikit-learn | this module |
-|---|---|---|---|
-| 20,000 × 128, dense | 3 | 238 ms | 168 ms |
-| 20,000 × 128, dense | 5 | 326 ms | 171 ms |
-| 20,000 × 128, dense | 8 | 979 ms | 1552 ms |
-| 2,485 × 1,433, sparse | 3 | 91 ms | 69 ms |
-| 2,485 × 1,433, sparse | 5 | 138 ms | 105 ms |
-| 2,485 × 1,433, sparse | 8 | 208 ms | 141 ms |
+=====================  =  ============  ===========
+rows                   E  scikit-learn  this module
+=====================  =  ============  ===========
+20,000 × 128, dense    3  238 ms        168 ms
+20,000 × 128, dense    5  326 ms        171 ms
+20,000 × 128, dense    8  979 ms        1552 ms
+2,485 × 1,433, sparse  3  91 ms         69 ms
+2,485 × 1,433, sparse  5  138 ms        105 ms
+2,485 × 1,433, sparse  8  208 ms        141 ms
+=====================  =  ============  ===========
 """
 
 from __future__ import annotations
