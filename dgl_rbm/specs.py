@@ -12,6 +12,7 @@ from dgl_rbm.registry import DEFAULTS, datasets, encoders, regularizers, teacher
 
 __all__ = [
     "combined_teacher",
+    "kind_of",
     "list_components",
     "override_path",
     "resolve_dataset",
@@ -65,6 +66,14 @@ def resolve_regularizers(spec: Any) -> list[ComponentConfig]:
     if twice:
         raise ConfigError(f"regularizer: '{twice[0]}' stands in the list twice.", hint="Change the weight of one.")
     return found
+
+
+def kind_of(spec: Any) -> str | None:
+    """Return the kind of a component given as a name, a mapping or a config; None if it has none."""
+    if isinstance(spec, ComponentConfig):
+        return spec.kind
+    kind = spec.get("kind") if isinstance(spec, Mapping) else spec
+    return kind if isinstance(kind, str) else None
 
 
 def list_components(spec: Any) -> list[Any]:

@@ -77,7 +77,7 @@ def skillings_mack(values: ArrayLike, *, simulations: int = 0, seed: int = 0) ->
 
     .. math:: A_j = \\sum_i \\sqrt{12 / (k_i + 1)} \\, (R_{ij} - (k_i + 1) / 2), \\qquad T = A^\\top \\Sigma^- A,
 
-    where the covariance of two treatments is minus the number of blocks that contain both, and each row of Σ sums to 0.
+    with the negative number of blocks that contain both treatments as their covariance, and rows of Σ that sum to 0.
     Without missing values and ties this is Friedman's statistic.
 
     Parameters

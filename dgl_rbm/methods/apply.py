@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
-from dgl_rbm.config import ComponentConfig, apply_overrides
+from dgl_rbm.config import apply_overrides
 from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.specs import list_components, override_path
+from dgl_rbm.specs import kind_of, list_components, override_path
 
 __all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
 
@@ -81,7 +81,7 @@ def method_values(method: str, given: Mapping[str, Any], recipe: str = "publishe
         If there is no such method or recipe.
     """
     name = checked_recipe(recipe)
-    teacher = _kind(given.get("teacher"))
+    teacher = kind_of(given.get("teacher"))
     base = load_method(method).values(
         dataset_name(given.get("dataset")),
         str(given.get("setting", "transductive")),
@@ -91,19 +91,12 @@ def method_values(method: str, given: Mapping[str, Any], recipe: str = "publishe
     return base | {name: _over(name, base.get(name), value) for name, value in given.items()}
 
 
-def _kind(spec: Any) -> str | None:
-    if isinstance(spec, ComponentConfig):
-        return spec.kind
-    kind = spec.get("kind") if isinstance(spec, Mapping) else spec
-    return kind if isinstance(kind, str) else None
-
-
 def _over(name: str, base: Any, given: Any) -> Any:
     if name in ("encoder", "regularizer"):
         own = {part["kind"]: part for part in base}
         # Options without a kind are those of the only component.
         only = base[0] if len(base) == 1 else None
-        return [_over("", own.get(_kind(part), only), part) for part in list_components(given)]
+        return [_over("", own.get(kind_of(part), only), part) for part in list_components(given)]
     if isinstance(base, Mapping):
         if isinstance(given, str):
             return base if base.get("kind") == given else given

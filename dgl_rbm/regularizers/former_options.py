@@ -7,7 +7,7 @@ from typing import Any
 
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import regularizers
-from dgl_rbm.specs import list_components
+from dgl_rbm.specs import kind_of, list_components
 
 __all__ = ["with_former_terms"]
 
@@ -39,10 +39,10 @@ def with_former_terms(values: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if not isinstance(section, Mapping):
             raise ConfigError(f"objective.{name}: expected a mapping.", hint=f"Use --regularizer {name}.")
-        if any(_kind(part) == name for part in parts):
+        if any(kind_of(part) == name for part in parts):
             raise ConfigError(
                 f"objective.{name}: '{name}' is a regularizer of this configuration, which has its options.",
-                hint=f"Set them there, such as --set regularizer.{[_kind(part) for part in parts].index(name)}."
+                hint=f"Set them there, such as --set regularizer.{[kind_of(part) for part in parts].index(name)}."
                 f"{switch}={section.get(switch, 1)}.",
             )
         if section.get(switch):
@@ -51,10 +51,6 @@ def with_former_terms(values: Mapping[str, Any]) -> dict[str, Any]:
             # Off, but a misspelt option is an error all the same.
             regularizers.resolve({"kind": name, **{key: value for key, value in section.items() if key != switch}})
     if len(parts) > 1:
-        parts = [part for part in parts if _kind(part) != "none"]
+        parts = [part for part in parts if kind_of(part) != "none"]
     kept = {name: value for name, value in objective.items() if name not in _SWITCHES}
     return {**values, "regularizer": parts, "objective": kept}
-
-
-def _kind(part: Any) -> Any:
-    return part.get("kind") if isinstance(part, Mapping) else getattr(part, "kind", part)

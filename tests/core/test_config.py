@@ -13,7 +13,7 @@ from dgl_rbm.config import ComponentConfig, StrictConfig, apply_overrides, read_
 from dgl_rbm.errors import ConfigError, UnknownNameError, raise_problems
 from dgl_rbm.registry import REGISTRIES, Registry
 from dgl_rbm.run.config import DistillConfig, resolve_config
-from dgl_rbm.specs import resolve_dataset, resolve_encoders
+from dgl_rbm.specs import kind_of, resolve_dataset, resolve_encoders
 
 
 class Inner(StrictConfig):
@@ -166,6 +166,17 @@ def test_dataset_names_and_paths_resolve_to_configs(tmp_path: Path) -> None:
     assert resolve_dataset(str(tmp_path)).kind == "csv"
     with pytest.raises(UnknownNameError, match="Did you mean 'cora'"):
         resolve_dataset("coar")
+
+
+def test_kinds_of_names_mappings_and_configs() -> None:
+    assert [kind_of(spec) for spec in ("rbm", {"kind": "rbm"}, Outer(), {"rate": 1}, 3, None)] == [
+        "rbm",
+        "rbm",
+        "outer",
+        None,
+        None,
+        None,
+    ]
 
 
 def test_plus_joins_encoders() -> None:
