@@ -1,4 +1,4 @@
-"""What every registered student must do, whatever it is."""
+"""Contract of all registered students."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dgl_rbm.registry import students
 from dgl_rbm.students.base import Student
 
 F, C = 7, 4
-# `auto` trains some of the others and is no student of its own.
+# `auto` chooses among the others and builds no student of its own.
 pytestmark = pytest.mark.parametrize("kind", [name for name in students.names() if name != "auto"])
 
 
@@ -25,7 +25,7 @@ def make(kind: str, **options: object) -> Student:
 
 
 def phases(kind: str) -> list[Student]:
-    """Return the student in each phase that it has."""
+    """Return the student in each of its phases."""
     student = make(kind)
     if not student.pretraining:
         return [student]
@@ -34,7 +34,7 @@ def phases(kind: str) -> list[Student]:
     return [student, routed]
 
 
-def test_takes_the_teachers_sizes_unless_it_has_its_own(kind: str) -> None:
+def test_sizes_are_the_configs_or_else_the_teachers(kind: str) -> None:
     config = students.resolve(kind)
     small, wide = config.build(F, C, hidden_dim=4, num_layers=2), config.build(F, C, hidden_dim=9, num_layers=2)
     deep = config.build(F, C, hidden_dim=4, num_layers=3)
@@ -44,7 +44,7 @@ def test_takes_the_teachers_sizes_unless_it_has_its_own(kind: str) -> None:
     assert own.num_parameters() == small.num_parameters()
 
 
-def test_a_factor_multiplies_the_width_wherever_it_comes_from(kind: str) -> None:
+def test_the_factor_multiplies_the_configs_and_the_teachers_width(kind: str) -> None:
     wide = students.resolve(kind).build(F, C, hidden_dim=12, num_layers=2).num_parameters()
     config = students.resolve({"kind": kind, "width_factor": 3})
     assert config.build(F, C, hidden_dim=4, num_layers=2).num_parameters() == wide
@@ -55,7 +55,7 @@ def test_a_factor_multiplies_the_width_wherever_it_comes_from(kind: str) -> None
     assert sized.build(F, C).num_parameters() == wide
 
 
-def test_options_are_those_of_its_module_with_the_same_defaults(kind: str) -> None:
+def test_config_and_module_have_the_same_defaults(kind: str) -> None:
     config = students.config_class(kind)
     torch.manual_seed(0)
     alone = config.module(F, C)
@@ -68,7 +68,7 @@ def test_options_are_those_of_its_module_with_the_same_defaults(kind: str) -> No
         assert settings == {name: getattr(other, name) for name in settings}
 
 
-def test_routers_and_routings_go_together(kind: str) -> None:
+def test_routings_match_routers_and_pretraining_can_be_skipped(kind: str) -> None:
     x = torch.rand(30, F)
     for student in phases(kind):
         routings = student.routings(x)
@@ -80,7 +80,7 @@ def test_routers_and_routings_go_together(kind: str) -> None:
         assert student.multiply_adds(torch.ones(F, dtype=torch.float64)) > 0
 
 
-def test_names_itself_and_describes_its_options(kind: str) -> None:
+def test_kind_is_set_and_all_options_are_described(kind: str) -> None:
     assert make(kind).kind == kind
     fields = students.config_class(kind).model_fields
     assert all(name == "kind" or field.description for name, field in fields.items())
@@ -102,7 +102,7 @@ def test_trains_with_finite_gradients_in_every_phase(kind: str) -> None:
         assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
 
-def test_predicts_rows_of_any_count_and_type(kind: str) -> None:
+def test_predictions_accept_any_number_and_type_of_rows(kind: str) -> None:
     x = np.random.default_rng(0).integers(0, 2, (9, F))
     for student in phases(kind):
         expected = student.predict_proba(torch.from_numpy(x).float())
@@ -118,7 +118,7 @@ def test_predicts_rows_of_any_count_and_type(kind: str) -> None:
         assert torch.equal(student.predict(x), expected.argmax(dim=1))
 
 
-def test_predicting_leaves_mode_and_state_alone(kind: str) -> None:
+def test_predictions_change_neither_mode_nor_state(kind: str) -> None:
     for student in phases(kind):
         student.train()
         before = {name: value.clone() for name, value in student.state_dict().items()}
@@ -129,25 +129,25 @@ def test_predicting_leaves_mode_and_state_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
-def test_refuses_rows_that_are_not_finite_and_names_them(kind: str, form: type) -> None:
+def test_rows_with_nan_or_infinity_are_named(kind: str, form: type) -> None:
     x = np.ones((5, F))
     x[2, 1], x[4, 0] = np.nan, np.inf
     with pytest.raises(DataError, match="rows 2, 4"):
         make(kind).predict(form(x))
 
 
-def test_refuses_another_number_of_columns(kind: str) -> None:
+def test_wrong_numbers_of_columns_raise(kind: str) -> None:
     with pytest.raises(DataError, match=f"{F + 1} columns; this student reads {F}"):
         make(kind).predict(np.ones((2, F + 1)))
 
 
-def test_same_seed_same_student(kind: str) -> None:
+def test_equal_seeds_give_equal_weights(kind: str) -> None:
     first, second = make(kind).state_dict(), make(kind).state_dict()
     assert list(first) == list(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_works_where_dgl_cannot_be_imported(kind: str) -> None:
+def test_trains_and_predicts_without_dgl(kind: str) -> None:
     script = f"""
 import sys
 sys.modules["dgl"] = None

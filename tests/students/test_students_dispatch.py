@@ -1,4 +1,4 @@
-"""The dispatch of rows to experts against a loop over every row and every expert, output and gradients."""
+"""Dispatch of rows to experts: outputs and gradients against a loop over rows and experts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def problem(rows: int, experts: int, active: int, seed: int) -> tuple[Tensor, Te
 
 
 def all_at_once(yes: bool) -> Any:
-    """Return a context in which experts are computed at once, as on a GPU, or not."""
+    """Return a context in which one product computes all experts, as on a GPU, or not."""
     return patch.object(dispatch, "_stacks_experts", lambda device, rows, shape: yes)
 
 
@@ -72,23 +72,23 @@ def assert_same(
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("form", [torch.clone, as_sparse, as_stacked])
 @given(rows=st.integers(1, 9), experts=st.integers(1, 4), active=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_output_and_gradients_are_those_of_a_loop_over_rows(
+def test_outputs_and_gradients_equal_a_loop_over_rows(
     form: Callable[[Tensor], Rows], at_once: bool, rows: int, experts: int, active: int, seed: int
 ) -> None:
     assert_same(form, rows, experts, active, seed, at_once)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
-def test_blocks_of_rows_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_block_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_FEWEST_ROWS", 4)
     monkeypatch.setattr(dispatch, "_BLOCK_VALUES", 1)
     assert_same(torch.clone, rows, 4, 2, seed=rows)
-    # Two rows at a time.
+    # Chunks of two rows.
     monkeypatch.setattr(dispatch, "_STACKED_VALUES", 2 * 4 * 5)
     assert_same(torch.clone, rows, 4, 2, seed=rows, at_once=True)
 
 
-def test_rows_without_gates_and_experts_without_rows_cost_nothing_and_give_zeros() -> None:
+def test_rows_without_gates_give_zeros_and_experts_without_rows_are_not_computed() -> None:
     x, gates, weights, bias = problem(6, 4, 2, seed=0)
     gates[2] = 0
     gates[:, 1] = 0
@@ -97,13 +97,13 @@ def test_rows_without_gates_and_experts_without_rows_cost_nothing_and_give_zeros
         mixed = mix(form(x), gates, weights, torch.where(weights[:, 0].isnan(), torch.zeros(()), bias))
         assert mixed.isfinite().all()
         assert torch.equal(mixed[2], torch.zeros(3))
-    # At once all experts are computed, and an unused one must be finite.
+    # The stacked product computes unused experts too, so they must be finite.
     with all_at_once(True):
         assert torch.equal(mix(x, gates, weights.nan_to_num(), bias.clone())[2], torch.zeros(3))
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_no_rows_give_no_rows(at_once: bool) -> None:
+def test_empty_inputs_give_empty_outputs(at_once: bool) -> None:
     _, _, weights, bias = problem(1, 3, 2, seed=0)
     weights.requires_grad_()
     with all_at_once(at_once):
@@ -113,7 +113,7 @@ def test_no_rows_give_no_rows(at_once: bool) -> None:
     assert not gradient.any()
 
 
-def test_a_gpu_takes_a_few_experts_at_once() -> None:
+def test_a_gpu_stacks_few_experts() -> None:
     def taken(device: str, rows: int, *shape: int) -> bool:
         return dispatch._stacks_experts(torch.device(device), rows, torch.Size(shape))
 
@@ -124,7 +124,7 @@ def test_a_gpu_takes_a_few_experts_at_once() -> None:
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_gradients_agree_with_finite_differences(at_once: bool) -> None:
+def test_gradients_equal_finite_differences(at_once: bool) -> None:
     x, gates, weights, bias = (value.double().requires_grad_() for value in problem(7, 4, 2, seed=1))
     active = gates.detach() != 0
     with all_at_once(at_once):

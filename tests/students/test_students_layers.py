@@ -1,4 +1,4 @@
-"""Routing, memory, experts and k-means against slow references that loop over rows and experts."""
+"""Routing, memory, experts and k-means against slow loops over rows and experts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dgl_rbm.students.layers.routing import LearnedRouter, MemoryRouter, top_k_g
 
 
 def rows(count: int, dim: int, seed: int = 0) -> Tensor:
-    """Return normal rows, a quarter of the entries zero."""
+    """Return normally distributed rows with a quarter of zeros."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, dim, generator=generator)
     return x * (torch.rand(count, dim, generator=generator) > 0.25)
@@ -73,7 +73,7 @@ def test_learned_router_is_equation_2_and_is_trained() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 6), st.data())
 def test_gates_sum_to_one_over_k_experts(seed: int, count: int, num_experts: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, num_experts))
-    # Few distinct values, so that there are ties.
+    # Few distinct values, for ties.
     scores = torch.randint(0, 3, (count, num_experts), generator=torch.Generator().manual_seed(seed)) / 2.0
     gates = top_k_gates(scores, k)
     assert torch.equal((gates > 0).sum(1), torch.full((count,), k))
@@ -82,7 +82,7 @@ def test_gates_sum_to_one_over_k_experts(seed: int, count: int, num_experts: int
         assert line == pytest.approx(reference_gates(expected, k), abs=1e-6)
 
 
-def test_memory_router_passes_gradient_to_rows_alone() -> None:
+def test_memory_router_passes_gradients_to_rows_only() -> None:
     x = rows(5, 4).requires_grad_()
     router = MemoryRouter(4, 3, 2)
     routing = router(x)
@@ -107,7 +107,7 @@ def test_commitment_and_load_balance_of_a_routing_are_equations_6_and_8() -> Non
     assert load_balance_loss(routing.gates).item() == pytest.approx(variance / mean**2, abs=1e-6)
 
 
-def test_self_similarity_trains_the_memory_and_spreads_it() -> None:
+def test_self_similarity_pushes_memories_apart() -> None:
     memory = ExpertMemory(4, 3)
     before = self_similarity_loss(memory.vectors)
     expected = [[reference_cosine(a, b) for b in memory.vectors.tolist()] for a in memory.vectors.tolist()]
@@ -118,7 +118,7 @@ def test_self_similarity_trains_the_memory_and_spreads_it() -> None:
     assert self_similarity_loss(memory.vectors) < before
 
 
-def test_rows_of_zeros_are_routed_with_bounded_gradient() -> None:
+def test_zero_rows_are_routed_with_bounded_gradients() -> None:
     x = torch.zeros(3, 4, requires_grad=True)
     for router in (MemoryRouter(4, 3, 2), LearnedRouter(4, 3, 2, embedding_dim=2)):
         routing = router(x)
@@ -165,7 +165,7 @@ def test_memory_update_is_equation_4(momentum: float) -> None:
     assert torch.equal(memory.vectors[4], unused)
 
 
-def test_memory_update_of_no_rows_changes_nothing() -> None:
+def test_memory_update_without_rows_changes_nothing() -> None:
     memory = ExpertMemory(3, 4)
     before = memory.vectors.clone()
     memory.update(torch.empty(0, 4), torch.empty(0, 3), 0.5)
@@ -214,7 +214,7 @@ def test_experts_and_their_gradients_are_equation_5(attention: bool, scale: bool
     used = gates != 0
     for value, reference in zip(gradients, expected_gradients, strict=True):
         if reference is expected_gradients[1]:
-            # A gate of zero has a gradient in the formula, but its expert is not run.
+            # In the formula a gate of zero has a gradient, but its expert is not computed.
             value, reference = value[used], reference[used]
         torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-4)
 
@@ -228,7 +228,7 @@ def test_unused_experts_get_no_gradient() -> None:
         assert packed.grad[[0, 2]].any()
 
 
-def test_attention_and_scale_start_as_published_and_are_capped() -> None:
+def test_attention_and_scale_are_initialised_as_published_and_capped() -> None:
     experts = PackedExperts(2, 3, 3, input_attention=True, output_scale=True)
     torch.testing.assert_close(experts.attention.exp(), torch.full((2, 3), 1.1))
     assert experts.scale.exp().item() == pytest.approx(2.0)
@@ -241,7 +241,7 @@ def test_attention_and_scale_start_as_published_and_are_capped() -> None:
         expected = 100.0 * (100.0 * x) @ experts.weights[0]
         torch.testing.assert_close(experts(x, gates), expected, rtol=1e-4, atol=1e-3)
     experts.cap()
-    # Back at the cap a gradient gets through again.
+    # At the cap the gradient is nonzero again.
     experts(torch.ones(1, 3), gates).sum().backward()
     assert experts.attention.grad[0].all()
     assert experts.scale.grad != 0
@@ -264,7 +264,7 @@ def test_layers_are_equivariant_to_the_order_of_rows(seed: int, memory: bool, co
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_sparse_rows_give_what_dense_rows_give(memory: bool) -> None:
+def test_sparse_and_dense_rows_give_equal_outputs(memory: bool) -> None:
     layer, x = make_layer(memory), rows(30, 5)
     x[4] = 0
     results = []
@@ -283,7 +283,7 @@ def test_sparse_rows_give_what_dense_rows_give(memory: bool) -> None:
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_gates_get_a_gradient_from_the_mix_only_where_it_is_not_stopped(memory: bool) -> None:
+def test_the_mix_passes_a_gradient_to_gates_unless_it_is_stopped(memory: bool) -> None:
     layer, x = make_layer(memory), rows(6, 5).requires_grad_()
     gates = layer(x)[1].gates.detach()
     (actual,) = torch.autograd.grad(layer(x)[0].sum(), x)
@@ -291,7 +291,7 @@ def test_gates_get_a_gradient_from_the_mix_only_where_it_is_not_stopped(memory: 
     assert torch.allclose(actual, with_constant_gates, atol=1e-5) is memory
 
 
-def test_dropout_is_on_the_experts_input_and_not_on_the_routers() -> None:
+def test_dropout_applies_to_experts_and_not_to_routers() -> None:
     layer, x = make_layer(dropout=0.5).train(), torch.ones(50, 5)
     first, second = layer(x), layer(x)
     assert torch.equal(first[1].gates, second[1].gates)
@@ -300,7 +300,7 @@ def test_dropout_is_on_the_experts_input_and_not_on_the_routers() -> None:
     assert torch.equal(layer(x)[0], layer(x)[0])
 
 
-def test_kmeans_finds_separate_directions() -> None:
+def test_kmeans_finds_separated_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     which = torch.arange(60) % 3
     x = (torch.eye(3, 6)[which] + 0.05 * torch.randn(60, 6, generator=generator)) * torch.rand(60, 1)
@@ -312,7 +312,7 @@ def test_kmeans_finds_separate_directions() -> None:
         assert (nearest.values > 0.99).all()
 
 
-def test_kmeans_repeats_itself_from_torchs_generator() -> None:
+def test_kmeans_is_reproducible_from_torchs_generator() -> None:
     x = rows(200, 8)
     results = []
     for seed in (1, 1):
@@ -324,7 +324,7 @@ def test_kmeans_repeats_itself_from_torchs_generator() -> None:
 @pytest.mark.parametrize(
     "x", [torch.ones(9, 4), torch.ones(2, 4), torch.zeros(5, 4), torch.eye(4)[[0, 1] * 4]], ids=str
 )
-def test_kmeans_of_too_few_distinct_rows_is_quiet_and_distinct(x: Tensor) -> None:
+def test_kmeans_of_few_distinct_rows_gives_distinct_centres_without_warnings(x: Tensor) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for values in (x, sparse(x)):
@@ -335,7 +335,7 @@ def test_kmeans_of_too_few_distinct_rows_is_quiet_and_distinct(x: Tensor) -> Non
             assert (centres.norm(dim=1) > 0).all()
 
 
-def test_subsample_keeps_few_rows_and_draws_from_many() -> None:
+def test_subsample_draws_rows_of_large_inputs_only() -> None:
     x = torch.arange(20.0).unsqueeze(1)
     assert subsample(x) is x
     part = subsample(x, limit=7).squeeze(1)

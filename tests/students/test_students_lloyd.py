@@ -1,4 +1,4 @@
-"""k-means in torch against scikit-learn's and against a slow step in plain Python."""
+"""k-means in torch against scikit-learn and against a slow iteration in plain Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sparse(x: Tensor) -> SparseRows:
 
 
 def blobs(count: int, dim: int, centres: int, spread: float, seed: int) -> Tensor:
-    """Return rows around random directions, of any length; many entries are zero."""
+    """Return rows of any length around random directions, with many zeros."""
     generator = torch.Generator().manual_seed(seed)
     middle = torch.randn(centres, dim, generator=generator)
     x = middle[torch.arange(count) % centres] + spread * torch.randn(count, dim, generator=generator)
@@ -40,10 +40,10 @@ def inertia(x: Tensor, centres: Tensor) -> float:
     return float(torch.cdist(unit(x).double(), centres.double()).min(dim=1).values.square().sum())
 
 
-# Well apart, touching, and no clusters at all.
+# Separated clusters, touching clusters, and none.
 @pytest.mark.parametrize("spread", [0.1, 0.6, 3.0])
 @pytest.mark.parametrize("num_clusters", [2, 5, 8])
-def test_centres_are_as_good_as_scikit_learns(spread: float, num_clusters: int) -> None:
+def test_inertia_is_as_low_as_scikit_learns(spread: float, num_clusters: int) -> None:
     x = blobs(600, 20, 5, spread, seed=num_clusters)
     theirs = KMeans(num_clusters, n_init=3, max_iter=100, random_state=0).fit(unit(x).numpy())
     for rows in (x, sparse(x)):
@@ -53,7 +53,7 @@ def test_centres_are_as_good_as_scikit_learns(spread: float, num_clusters: int) 
 
 
 def slow_step(x: Tensor, centres: Tensor) -> tuple[list[list[float]], float]:
-    """One step of Lloyd's algorithm, row by row: the means of the nearest rows, and the inertia before."""
+    """Return the centres after one iteration of Lloyd's algorithm, row by row, and the inertia before it."""
     dim = x.shape[1]
     sums, counts, total = [[0.0] * dim for _ in centres], [0] * len(centres), 0.0
     for h in unit(x).tolist():
@@ -70,9 +70,9 @@ def slow_step(x: Tensor, centres: Tensor) -> tuple[list[list[float]], float]:
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(6, 30), num_clusters=st.integers(1, 5))
-def test_a_step_is_lloyds(seed: int, count: int, num_clusters: int) -> None:
+def test_a_step_equals_the_slow_iteration(seed: int, count: int, num_clusters: int) -> None:
     x = blobs(count, 4, 3, 0.5, seed)
-    # Rows as centres: none of the clusters is empty.
+    # With rows as centres, no cluster is empty.
     centres = unit(x)[:num_clusters]
     expected, total = slow_step(x, centres)
     for values in (x, sparse(x)):
@@ -83,7 +83,7 @@ def test_a_step_is_lloyds(seed: int, count: int, num_clusters: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000), num_clusters=st.integers(1, 6))
-def test_steps_end_where_nothing_moves_and_no_cluster_is_empty(seed: int, num_clusters: int) -> None:
+def test_lloyd_converges_to_a_fixed_point_without_empty_clusters(seed: int, num_clusters: int) -> None:
     x = blobs(40, 5, 4, 0.8, seed)
     rows = _UnitRows(x)
     start = _kmeans_plus_plus(rows, num_clusters, np.random.default_rng(seed))
@@ -95,7 +95,7 @@ def test_steps_end_where_nothing_moves_and_no_cluster_is_empty(seed: int, num_cl
     assert len(rows.squared_distances(centres).argmin(dim=1).unique()) == num_clusters
 
 
-def test_an_empty_cluster_starts_anew_from_the_farthest_row() -> None:
+def test_an_empty_cluster_moves_to_the_farthest_row() -> None:
     x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     far_away = torch.tensor([[1.0, 0.0], [-5.0, -5.0]])
     rows = _UnitRows(x)
@@ -104,7 +104,7 @@ def test_an_empty_cluster_starts_anew_from_the_farthest_row() -> None:
     torch.testing.assert_close(moved[0], unit(x[:2]).mean(dim=0))
 
 
-def test_starts_are_rows_far_from_each_other() -> None:
+def test_initial_centres_are_distant_rows() -> None:
     x = torch.eye(6)[torch.arange(300) % 6] * (1 + torch.arange(300)[:, None])
     for seed in range(10):
         start = _kmeans_plus_plus(_UnitRows(x), 6, np.random.default_rng(seed))
@@ -113,11 +113,11 @@ def test_starts_are_rows_far_from_each_other() -> None:
 
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rows on the CPU go the way of rows on a GPU."""
+    """Cluster rows on the CPU as if they were on a GPU."""
 
     def centres(x: Tensor, num_clusters: int) -> Tensor:
-        noise = np.random.default_rng(int(torch.randint(2**31 - 1, (), device="cpu")))
-        return kmeans._centres_on_device(x, num_clusters, noise)
+        rng = np.random.default_rng(int(torch.randint(2**31 - 1, (), device="cpu")))
+        return kmeans._centres_on_device(x, num_clusters, rng)
 
     monkeypatch.setattr(kmeans, "kmeans_centres", centres)
 
@@ -126,7 +126,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "x", [torch.ones(9, 4), torch.ones(2, 4), torch.zeros(5, 4), torch.eye(4)[[0, 1] * 4]], ids=str
 )
-def test_too_few_distinct_rows_give_distinct_centres_quietly(x: Tensor) -> None:
+def test_few_distinct_rows_give_distinct_centres_without_warnings(x: Tensor) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for values in (x, sparse(x)):
@@ -138,7 +138,7 @@ def test_too_few_distinct_rows_give_distinct_centres_quietly(x: Tensor) -> None:
 
 
 @pytest.mark.usefixtures("on_device")
-def test_centres_repeat_themselves_from_torchs_generator_and_leave_zeros_out() -> None:
+def test_centres_are_reproducible_from_torchs_generator_and_ignore_zero_rows() -> None:
     x = blobs(200, 8, 4, 0.5, seed=0)
     results = []
     for values in (x, x, torch.cat([x[:50], torch.zeros(7, 8), x[50:]])):
@@ -150,8 +150,8 @@ def test_centres_repeat_themselves_from_torchs_generator_and_leave_zeros_out() -
 
 
 @pytest.mark.usefixtures("on_device")
-def test_no_tensor_is_made_on_another_device_than_the_rows() -> None:
-    """With another device as the default, whatever is made without naming one cannot meet the rows."""
+def test_all_tensors_are_created_on_the_device_of_the_rows() -> None:
+    """With another default device, a tensor created without a device could not be combined with the rows."""
     x = blobs(60, 5, 3, 0.5, seed=2)
     x[3] = 0
     torch.manual_seed(1)
@@ -162,7 +162,7 @@ def test_no_tensor_is_made_on_another_device_than_the_rows() -> None:
     assert torch.equal(found, expected)
 
 
-def test_rows_on_the_cpu_stay_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scikit_learn_clusters_rows_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(kmeans, "_centres_on_device", lambda *given: calls.append(given))
     assert kmeans.kmeans_centres(blobs(30, 4, 2, 0.1, seed=0), 2).shape == (2, 4)

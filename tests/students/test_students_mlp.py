@@ -1,4 +1,4 @@
-"""The perceptron and the ensemble against torch's own modules."""
+"""Perceptron and ensemble against torch's own modules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(count: int = 20) -> Tensor:
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_mlp_is_the_usual_stack(norm: str, num_layers: int) -> None:
+def test_mlp_equals_a_stack_of_torch_layers(norm: str, num_layers: int) -> None:
     student = MLP(F, C, hidden_dim=H, num_layers=num_layers, norm=norm)
     parts: list[nn.Module] = []
     for depth, layer in enumerate(student.layers):
@@ -45,7 +45,7 @@ def test_mlp_of_one_layer_does_not_drop_its_input() -> None:
     assert torch.equal(student(rows()), student(rows()))
 
 
-def test_mlp_reads_sparse_rows() -> None:
+def test_mlp_accepts_sparse_rows() -> None:
     student = MLP(F, C, hidden_dim=H).eval()
     x = rows() * (rows() > 0)
     gradients = []
@@ -57,14 +57,14 @@ def test_mlp_reads_sparse_rows() -> None:
         torch.testing.assert_close(sparse, dense, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_takes_a_single_row() -> None:
+def test_batch_norm_accepts_a_single_row() -> None:
     student = MLP(F, C, hidden_dim=H, norm="batch").train()
     before = copy.deepcopy(student.state_dict())
     student(rows(1)).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
-def test_ensemble_is_the_mean_of_its_members() -> None:
+def test_ensemble_predicts_the_mean_of_its_members() -> None:
     torch.manual_seed(0)
     student = EnsembleConfig(num_members=4).build(F, C, hidden_dim=H).eval()
     x = rows()
@@ -74,7 +74,7 @@ def test_ensemble_is_the_mean_of_its_members() -> None:
     assert not torch.equal(student.members[0](x), student.members[1](x))
 
 
-def test_ensemble_survives_extreme_logits() -> None:
+def test_ensemble_is_finite_with_extreme_logits() -> None:
     student = Ensemble(F, C, num_members=2, num_layers=1)
     for member in student.members:
         nn.init.constant_(member.layers[0].bias, 0)
@@ -82,7 +82,7 @@ def test_ensemble_survives_extreme_logits() -> None:
     assert torch.isfinite(student(rows())).all()
 
 
-def test_ensemble_trains_each_member_alone() -> None:
+def test_ensemble_trains_each_member_separately() -> None:
     student = EnsembleConfig(num_members=3, dropout=0.0).build(F, C, hidden_dim=H)
     output = student.training_forward(rows())
     assert len(output.heads) == 3

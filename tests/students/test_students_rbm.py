@@ -1,4 +1,4 @@
-"""The mixtures as students: phases, memory updates, saving, invariances, parameter counts."""
+"""Mixtures of experts: phases, memory updates, saved states, invariances and parameter counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make(kind: str = "rbm", *, routed: bool = True, **options: object) -> Mixtur
     if routed:
         student.finish_pretraining(rows(60, seed=9))
         for parameter in student.parameters():
-            # Experts that are copies of one another would hide wrong routing.
+            # Identical experts would hide wrong routing.
             parameter.data += 0.1 * torch.randn_like(parameter)
     return student
 
@@ -58,7 +58,7 @@ def train_step(student: MixtureStudent, x: object) -> None:
 
 
 def expert_zero(student: RbM, x: Tensor) -> Tensor:
-    """Return what an MLP with the scaled weights of each layer's first expert says."""
+    """Return the logits of an MLP with the scaled weights of each layer's first expert."""
     hidden = x
     for depth, layer in enumerate(student.layers):
         experts = layer.experts
@@ -70,7 +70,7 @@ def expert_zero(student: RbM, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_pretraining_is_an_mlp_of_the_forward_firsts(norm: str) -> None:
+def test_pretraining_is_an_mlp_of_the_first_experts(norm: str) -> None:
     student, x = make(routed=False, norm=norm).eval(), rows()
     assert student.pretraining
     torch.testing.assert_close(student(x), expert_zero(student, x))
@@ -103,7 +103,7 @@ def test_finishing_pretraining_keeps_the_function_and_centres_the_memories() -> 
     assert not student.pretraining
     assert student.training
     student.eval()
-    # All experts are copies, and gates sum to one, so the outputs stay.
+    # Outputs stay equal: all experts are copies, and gates sum to one.
     torch.testing.assert_close(student(x), before, rtol=1e-4, atol=1e-5)
     torch.manual_seed(5)
     hidden = x
@@ -136,7 +136,7 @@ def test_moe_can_be_pretrained_too() -> None:
 
 @pytest.mark.parametrize("routed", [False, True])
 @pytest.mark.parametrize("kind", ["rbm", "moe"])
-def test_a_saved_student_comes_back_in_its_phase(kind: str, routed: bool) -> None:
+def test_a_loaded_student_has_the_phase_of_the_saved_one(kind: str, routed: bool) -> None:
     student, x = make(kind, routed=routed, norm="batch").eval(), rows()
     file = io.BytesIO()
     torch.save(student.state_dict(), file)
@@ -171,7 +171,7 @@ def test_after_step_is_equation_4_on_the_layers_inputs() -> None:
     assert all(torch.equal(a, b) for a, b in zip(memories(student), again, strict=True))
 
 
-def test_only_the_last_training_forward_counts_and_plain_ones_do_not() -> None:
+def test_memories_move_to_the_rows_of_the_last_training_forward_only() -> None:
     student, x = make(dropout=0.0).train(), rows()
     other = copy.deepcopy(student)
     student.training_forward(rows(seed=5))
@@ -184,7 +184,7 @@ def test_only_the_last_training_forward_counts_and_plain_ones_do_not() -> None:
     assert all(torch.equal(a, b) for a, b in zip(memories(student), memories(other), strict=True))
 
 
-def test_evaluation_never_writes_the_memory() -> None:
+def test_evaluation_does_not_change_memories() -> None:
     student, x = make(), rows()
     before = copy.deepcopy(student.state_dict())
     student.eval()
@@ -237,7 +237,7 @@ def test_penalties_are_the_weighted_sums_over_layers() -> None:
     assert set(make("moe").train().training_forward(x).penalties) == {"load_balance"}
 
 
-def test_the_memory_is_trained_by_self_similarity_alone() -> None:
+def test_only_the_self_similarity_loss_trains_memories() -> None:
     gradients = []
     for weight in (0.0, 0.5):
         student = make(self_similarity_weight=weight, dropout=0.0).train()
@@ -279,7 +279,7 @@ def test_sparse_rows_train_like_dense_rows(kind: str, routed: bool) -> None:
 @pytest.mark.parametrize("kind", ["rbm", "moe"])
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 @pytest.mark.parametrize("routed", [False, True])
-def test_one_row_and_zero_rows_train(kind: str, norm: str, routed: bool) -> None:
+def test_single_rows_and_zero_rows_train(kind: str, norm: str, routed: bool) -> None:
     for x in (rows(1), torch.zeros(3, F)):
         student = make(kind, norm=norm, routed=routed)
         train_step(student, x)
@@ -291,7 +291,7 @@ def test_one_row_and_zero_rows_train(kind: str, norm: str, routed: bool) -> None
 
 @pytest.mark.parametrize("kind", ["rbm", "moe"])
 @pytest.mark.parametrize("routed", [False, True])
-def test_the_input_is_not_dropped(kind: str, routed: bool) -> None:
+def test_inputs_are_not_dropped(kind: str, routed: bool) -> None:
     x = rows()
     shallow = make(kind, routed=routed, num_layers=1, dropout=0.9).train()
     assert torch.equal(shallow(x), shallow(x))
@@ -314,7 +314,7 @@ def test_rbm_parameter_counts_follow_table_9(attention: bool) -> None:
     total = active = first = 0
     for width, out in ((F, H), (H, C)):
         one = width * out + out + (width if attention else 0)
-        # Table 9 counts the memory, E·F; the bias has one entry per output, and there is one scale a layer.
+        # Table 9 counts the memory, E·F; the bias has one entry per output, and each layer has one scale.
         total += E * one + E * width + 1
         active += k * one + E * width + 1
         first += one + 1
@@ -333,7 +333,7 @@ def test_moe_parameter_counts_follow_table_9() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rbm", "moe"])
-def test_more_experts_per_row_than_experts_is_refused(kind: str) -> None:
+def test_top_k_above_the_number_of_experts_raises(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"top_k \(9\) is larger than num_experts \(8\)"):
         students.resolve({"kind": kind, "top_k": 9, "num_experts": 8})
 

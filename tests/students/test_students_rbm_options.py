@@ -1,4 +1,4 @@
-"""RbM's options past the paper: metric, learned scale, columns, and numbers of experts, against plain loops."""
+"""RbM's options beyond the paper, against plain loops: metric, learned scale, columns and numbers of experts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -72,7 +71,7 @@ def make(*, routed: bool = True, **options: Any) -> RbM:
         student.finish_pretraining(rows(60, seed=9))
         with torch.no_grad():
             for parameter in student.parameters():
-                # Experts that are copies of one another would hide wrong routing.
+                # Identical experts would hide wrong routing.
                 parameter += 0.1 * torch.randn_like(parameter)
     return student
 
@@ -114,7 +113,7 @@ def reference_logits(student: RbM, x: Tensor) -> Tensor:
 
 
 @every
-def test_predictions_are_those_of_plain_loops_in_every_form_and_served_alone(name: str) -> None:
+def test_predictions_equal_plain_loops_for_every_type_of_rows_and_in_serving_mode(name: str) -> None:
     student, x = make(**OPTIONS[name]).eval(), rows(25, seed=1)
     expected = reference_logits(student, x)
     for form, given_rows in forms(x).items():
@@ -127,7 +126,7 @@ def test_predictions_are_those_of_plain_loops_in_every_form_and_served_alone(nam
 
 
 @every
-def test_it_trains_with_finite_gradients_and_comes_back_from_its_state(name: str) -> None:
+def test_it_trains_with_finite_gradients_and_is_restored_from_its_state(name: str) -> None:
     options = OPTIONS[name]
     student, x = make(**options), rows(40, seed=2)
     optimizer = torch.optim.Adam(student.trained_parameters(), lr=0.01)
@@ -156,7 +155,7 @@ def test_finishing_pretraining_keeps_the_function(name: str) -> None:
     torch.testing.assert_close(student(x), before, atol=1e-5, rtol=1e-4)
 
 
-def test_the_config_builds_what_it_says() -> None:
+def test_options_reach_the_layers() -> None:
     options = OPTIONS["everything"] | {"num_experts": [3, 4], "gate_scale": 2.0}
     config = students.resolve({"kind": "rbm", "hidden_dim": H, **options}).with_encoding_dim(P)
     student = config.build(F + P, C)
@@ -166,7 +165,7 @@ def test_the_config_builds_what_it_says() -> None:
     assert [layer.experts.num_experts for layer in (first, second)] == [3, 4]
     assert first.router.log_scale.exp().item() == pytest.approx(2.0)
     plain = students.resolve("rbm")
-    # Where columns do not matter, saved options do not change with the encoder.
+    # Saved options depend on the encoder only if columns are selected.
     assert plain.with_encoding_dim(P) is plain
     assert students.resolve(config.model_dump(mode="json")) == config
 
@@ -193,7 +192,7 @@ def test_options_are_read_under_their_former_names() -> None:
         ({"expert_inputs": "encoding"}, "expert_inputs"),
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
+def test_invalid_options_raise(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         students.resolve({"kind": "rbm", **options})
 
@@ -209,13 +208,13 @@ def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> N
         ({"router_inputs": "features", "encoding_dim": 9}, "9 of the 7 columns"),
     ],
 )
-def test_options_that_do_not_fit_the_inputs_are_refused(options: dict[str, Any], complaint: str) -> None:
+def test_options_that_do_not_fit_the_inputs_raise(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         make(routed=False, **options)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 5))
-def test_nearness_is_scale_free_and_bounded(seed: int, count: int, num_experts: int) -> None:
+def test_euclidean_scores_are_scale_free_and_bounded(seed: int, count: int, num_experts: int) -> None:
     x, memories = rows(count, seed), rows(num_experts, seed + 1)
     scores = negative_scaled_sq_distance(x, memories)
     assert (scores <= 0).all()
@@ -225,7 +224,7 @@ def test_nearness_is_scale_free_and_bounded(seed: int, count: int, num_experts: 
     torch.testing.assert_close(scores.mean(dim=1), torch.full((count,), -1.0), atol=1e-3, rtol=0)
 
 
-def test_a_row_that_is_every_memory_has_scores_and_gradients() -> None:
+def test_a_row_equal_to_all_memories_has_finite_gradients() -> None:
     x = torch.ones(2, 4, requires_grad=True)
     scores = negative_scaled_sq_distance(x, torch.ones(3, 4))
     scores.sum().backward()
@@ -233,19 +232,19 @@ def test_a_row_that_is_every_memory_has_scores_and_gradients() -> None:
     assert torch.isfinite(x.grad).all()
 
 
-def test_the_commitment_of_euclidean_routing_pulls_rows_to_their_memories() -> None:
+def test_the_euclidean_commitment_loss_pulls_rows_to_their_memories() -> None:
     student = make(routing="euclidean", num_layers=1, num_experts=2, top_k=1)
     memory = student.memories()[0].vectors.detach()
     x = (memory[[0]] + 0.3).clone().requires_grad_()
     student.train().training_forward(x).penalties["commitment"].backward()
     moved = x.detach() - 0.1 * x.grad
     assert (moved - memory[0]).norm() < (x.detach() - memory[0]).norm()
-    # Straight towards it: the other memory does not push.
+    # Straight towards it: the other memory does not repel.
     torch.testing.assert_close(normalize(x.grad), normalize(x.detach() - memory[0]), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
-def test_memories_of_euclidean_routing_move_to_the_mean_of_their_rows(form: str) -> None:
+def test_euclidean_memories_move_to_the_mean_of_their_rows(form: str) -> None:
     torch.manual_seed(0)
     memory, x = ExpertMemory(3, 7, spherical=False), rows(9)
     gates = torch.rand(9, 3) * (torch.rand(9, 3) > 0.5)
@@ -261,7 +260,7 @@ def test_memories_of_euclidean_routing_move_to_the_mean_of_their_rows(form: str)
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse", "stacked"])
-def test_kmeans_of_rows_as_they_are_tells_lengths_apart(form: str) -> None:
+def test_kmeans_without_scaling_separates_lengths(form: str) -> None:
     torch.manual_seed(0)
     direction = normalize(rows(1))
     x = torch.cat([length * direction + 0.01 * rows(20, int(length)) for length in (0.0, 5.0, 10.0)])
@@ -275,7 +274,7 @@ def test_kmeans_of_rows_as_they_are_tells_lengths_apart(form: str) -> None:
         assert len(torch.unique(zeros, dim=0)) == 3
 
 
-def test_the_mix_alone_trains_the_scale_and_passes_no_gradient_to_scores() -> None:
+def test_only_the_mix_trains_the_scale_and_it_passes_no_gradient_to_scores() -> None:
     router = MemoryRouter(4, 3, 2, learn_gate_scale=True, gate_scale=1.5)
     x = rows(10, columns=4).requires_grad_()
     routing = router(x)
@@ -290,7 +289,7 @@ def test_the_mix_alone_trains_the_scale_and_passes_no_gradient_to_scores() -> No
     assert x.grad.abs().sum() > 0
 
 
-def test_the_gradient_of_the_scale_is_that_of_differences() -> None:
+def test_the_gradient_of_the_scale_equals_finite_differences() -> None:
     student, x = make(learn_gate_scale=True).eval(), rows(20)
     target = rows(20, 5, C)
 
@@ -305,7 +304,7 @@ def test_the_gradient_of_the_scale_is_that_of_differences() -> None:
     assert float(student._stack()[0].router.log_scale.grad) == pytest.approx(slope, rel=1e-2)
 
 
-def test_the_scale_is_capped_and_chooses_no_other_experts() -> None:
+def test_the_scale_is_capped_and_does_not_change_the_chosen_experts() -> None:
     router = MemoryRouter(4, 5, 2, learn_gate_scale=True)
     x = rows(30, columns=4)
     before = router(x).gates
@@ -318,7 +317,7 @@ def test_the_scale_is_capped_and_chooses_no_other_experts() -> None:
     assert router.route_one(x[[0]])[0][1] == pytest.approx(float(after[0].max()), rel=1e-4)
 
 
-def test_only_routed_and_fed_columns_matter() -> None:
+def test_routers_and_experts_read_their_columns_only() -> None:
     student, x = make(**OPTIONS["apart"], num_layers=1).eval(), rows(12)
     routed = student.routings(x)[0]
     assert torch.equal(routed[0], x[:, F:])
@@ -331,7 +330,7 @@ def test_only_routed_and_fed_columns_matter() -> None:
 
 
 @pytest.mark.parametrize("part", [slice(0, F), slice(F, F + P), slice(2, 6), slice(0, F + P), None])
-def test_columns_of_every_form(part: slice | None) -> None:
+def test_select_columns_of_every_type_of_rows(part: slice | None) -> None:
     x = rows(5)
     for form, given_rows in forms(x).items():
         cut = select_columns(given_rows, part)
@@ -344,19 +343,19 @@ def test_columns_of_every_form(part: slice | None) -> None:
     assert column_slice("all", 7, None, "expert_inputs") is None
 
 
-@given(st.integers(0, 10_000), st.integers(4, 30), st.integers(1, 6))
-def test_the_silhouette_is_scikit_learns(seed: int, count: int, clusters: int) -> None:
-    x = rows(count, seed)
-    labels = torch.randint(clusters, (count,), generator=torch.Generator().manual_seed(seed))
-    found = silhouette(torch.cdist(x.double(), x.double()), labels)
-    if 1 < len(labels.unique()) < count:
-        assert found == pytest.approx(silhouette_score(x.double().numpy(), labels.numpy()), abs=1e-6)
-    elif len(labels.unique()) == 1:
-        assert found == -1
+def test_the_silhouette_by_hand() -> None:
+    x = torch.tensor([[0.0], [1.0], [4.0], [4.0]])
+    distances = torch.cdist(x, x)
+    # (b - a) / max(a, b): 3/4 and 2/3 of the first cluster, 1 of the second.
+    assert silhouette(distances, torch.tensor([0, 0, 1, 1])) == pytest.approx((3 / 4 + 2 / 3 + 1 + 1) / 4)
+    # A row alone in its cluster has 0.
+    assert silhouette(distances, torch.tensor([5, 2, 1, 1])) == pytest.approx((0 + 0 + 1 + 1) / 4)
+    assert silhouette(distances, torch.tensor([3, 3, 3, 3])) == -1
+    assert silhouette(distances, torch.arange(4)) == 0
 
 
 def blobs(count: int, dim: int = 24, *, seed: int = 0) -> Tensor:
-    """Return rows around `count` directions, of any length."""
+    """Return rows of any length around `count` directions."""
     generator = torch.Generator().manual_seed(seed)
     centres = normalize(torch.randn(count, dim, generator=generator))
     x = centres[torch.arange(240) % count] + 0.1 * torch.randn(240, dim, generator=generator)
@@ -364,7 +363,7 @@ def blobs(count: int, dim: int = 24, *, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [3, 5, 6, 8])
-def test_the_number_of_blobs_is_found(count: int) -> None:
+def test_auto_recovers_the_number_of_clusters(count: int) -> None:
     torch.manual_seed(0)
     x = blobs(count, seed=count)
     for given_rows in (x, sparse(x)):
@@ -373,7 +372,7 @@ def test_the_number_of_blobs_is_found(count: int) -> None:
     assert len(centres_by_silhouette(again, range(3, 9))) == count
 
 
-def test_degenerate_rows_give_the_first_number_quietly() -> None:
+def test_degenerate_rows_give_the_smallest_number_without_errors() -> None:
     torch.manual_seed(0)
     for x in (torch.zeros(6, 4), torch.ones(6, 4), torch.zeros(0, 4)):
         centres = centres_by_silhouette(x, range(3, 9))
@@ -381,7 +380,7 @@ def test_degenerate_rows_give_the_first_number_quietly() -> None:
         assert torch.isfinite(centres).all()
 
 
-def test_a_student_takes_the_number_of_its_inputs_clusters_and_trains_on() -> None:
+def test_auto_sets_the_number_of_experts_in_place() -> None:
     torch.manual_seed(0)
     student = RbM(24, C, hidden_dim=H, num_experts="auto", pretrain_epochs=1)
     assert [layer.experts.num_experts for layer in student._stack()] == [8, 8]
@@ -391,18 +390,18 @@ def test_a_student_takes_the_number_of_its_inputs_clusters_and_trains_on() -> No
     assert numbers[0] == 6
     assert all(3 <= number <= 8 for number in numbers)
     assert [len(memory.vectors) for memory in student.memories()] == numbers
-    # The same objects: an optimiser that was made before steps them still.
+    # The same objects, so that an existing optimiser still steps them.
     assert [id(parameter) for parameter in student.parameters()] == kept
     assert len(student.trained_parameters()) == len(kept) - 2
 
 
-def test_at_least_as_many_experts_as_rows_pass_through() -> None:
+def test_auto_has_at_least_top_k_experts() -> None:
     student = RbM(24, C, hidden_dim=H, num_experts="auto", top_k=7, pretrain_epochs=1)
     student.finish_pretraining(blobs(3))
     assert all(layer.experts.num_experts >= 7 for layer in student._stack())
 
 
-def test_only_auto_loads_other_numbers_of_experts() -> None:
+def test_only_auto_loads_states_with_other_numbers_of_experts() -> None:
     auto = make(num_experts="auto")
     numbers = [layer.experts.num_experts for layer in auto._stack()]
     inner = nn.ModuleDict({"student": make(routed=False, num_experts="auto")})
@@ -410,23 +409,23 @@ def test_only_auto_loads_other_numbers_of_experts() -> None:
     assert [layer.experts.num_experts for layer in inner["student"]._stack()] == numbers
     with pytest.raises(RuntimeError, match="size mismatch"):
         make(routed=False, num_experts=[n + 1 for n in numbers]).load_state_dict(auto.state_dict())
-    # Back to the number that a fresh one starts with, as a run does that resumes before the choice.
+    # Back to the initial number, as in a run resumed before the choice.
     auto.load_state_dict(make(routed=False, num_experts="auto").state_dict())
     assert [layer.experts.num_experts for layer in auto._stack()] == [8, 8]
     assert auto.pretraining
 
 
-def test_work_is_counted_by_the_columns_that_are_read() -> None:
+def test_multiply_adds_count_the_columns_that_are_read() -> None:
     whole, apart = (make(**options, num_layers=1).eval() for options in ({}, OPTIONS["apart"]))
-    # Four memories and two of four experts, each with its C columns out.
+    # Four memories, and two of four experts with C outputs each.
     assert multiply_adds(whole) == (F + P) * 4 + 2 * (F + P) * C
     assert multiply_adds(apart) == P * 4 + 2 * F * C
     assert multiply_adds(make(routed=False, **OPTIONS["apart"], num_layers=1)) == F * C
 
 
 @pytest.mark.parametrize("length", [0.0, 1e-7, 1e-3, 1.0, 100.0])
-def test_memories_of_any_length_turn_by_the_same_angle(length: float) -> None:
-    """A step that forgot their length would throw those near the origin, where rows of zeros put them, far away."""
+def test_gradient_steps_turn_memories_of_any_length_by_the_same_angle(length: float) -> None:
+    """Without the correction, memories near the origin, where zero rows put them, would jump far away."""
     unit, stretched = ExpertMemory(3, 4, spherical=False), ExpertMemory(3, 4, spherical=False)
     start = normalize(rows(3, seed=2, columns=4))
     factors = torch.tensor([[1.0], [length], [1.0]])
@@ -439,7 +438,7 @@ def test_memories_of_any_length_turn_by_the_same_angle(length: float) -> None:
     torch.testing.assert_close(stretched.vectors[1], unit.vectors[1] * length)
 
 
-def test_rows_of_zeros_are_no_end_of_an_expert() -> None:
+def test_zero_rows_keep_memories_bounded() -> None:
     torch.manual_seed(0)
     x = rows(40, seed=6).abs()
     x[:10] = 0
@@ -454,7 +453,7 @@ def test_rows_of_zeros_are_no_end_of_an_expert() -> None:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_a_learned_scale_comes_back_from_its_cap(metric: str) -> None:
+def test_a_capped_scale_still_has_a_gradient(metric: str) -> None:
     student = make(learn_gate_scale=True, routing=metric)
     student.train()
     for router in (layer.router for layer in student._stack()):

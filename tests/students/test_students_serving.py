@@ -1,4 +1,4 @@
-"""What serving takes shortcuts on, against the way that training goes."""
+"""Shortcuts of serving mode against the computations of training."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_predictions_are_the_same_with_and_without_gradients(kind: type[RbM | Mo
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75]), min_size=1, max_size=8), st.integers(1, 8))
-def test_the_experts_of_a_single_row_are_those_of_many(scores: list[float], k: int) -> None:
+def test_single_row_gates_equal_top_k_gates(scores: list[float], k: int) -> None:
     gates = top_k_gates(torch.tensor([scores]), k)[0]
     chosen = dict(single_row_gates(scores, k))
     assert sorted(chosen) == gates.nonzero().squeeze(1).tolist()
@@ -64,7 +64,7 @@ def test_the_experts_of_a_single_row_are_those_of_many(scores: list[float], k: i
         assert gate == pytest.approx(float(gates[expert]), rel=1e-5)
 
 
-def test_a_single_sparse_row_is_multiplied_as_a_dense_one() -> None:
+def test_a_single_sparse_row_gives_the_outputs_of_a_dense_one() -> None:
     x = rows_of("sparse", 1)
     weight, bias = torch.randn(4, 9), torch.randn(4)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def step(student: nn.Module) -> None:
 
 def step_by_another_fused_optimizer(student: nn.Module) -> None:
     optimizer = torch.optim.Adam(student.parameters(), lr=0.1, fused=_FUSED_ON_CPU)
-    # So few rows that they are scaled in place of the weights.
+    # Few rows, so that the rows are scaled in place of the weights.
     student(torch.randn(3, 9)).square().sum().backward()
     optimizer.step()
 
@@ -111,7 +111,7 @@ def write_uncounted(student: RbM) -> None:
 
 
 @pytest.mark.parametrize("change", [step, step_by_another_fused_optimizer, assign, replace, write, write_uncounted])
-def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> None:
+def test_cached_weights_follow_every_change_of_the_parameters(change: object) -> None:
     student, x = trained(RbM), torch.randn(30, 9)
 
     def served() -> Tensor:
@@ -126,7 +126,7 @@ def test_kept_weights_follow_every_change_of_the_parameters(change: object) -> N
     torch.testing.assert_close(copy.deepcopy(student)(x).detach(), after, rtol=1e-4, atol=1e-5)
 
 
-def test_outside_of_serving_nothing_is_kept() -> None:
+def test_nothing_is_cached_outside_serving_mode() -> None:
     student, x = trained(RbM).train().eval(), torch.randn(30, 9)
     with torch.no_grad():
         before = student(x)
@@ -138,7 +138,7 @@ def test_outside_of_serving_nothing_is_kept() -> None:
             student.train().eval()
 
 
-def test_copies_and_pickles_serve_without_what_was_kept() -> None:
+def test_copies_and_pickles_leave_out_cached_values() -> None:
     student, x = trained(RbM), torch.randn(1, 9)
     size = len(pickle.dumps(student))
     with torch.no_grad():
@@ -148,20 +148,20 @@ def test_copies_and_pickles_serve_without_what_was_kept() -> None:
             torch.testing.assert_close(again(x), expected)
 
 
-def test_derived_values_are_made_once_without_gradients_and_each_time_with_them() -> None:
+def test_values_are_cached_without_gradients_and_recomputed_with_them() -> None:
     calls: list[int] = []
-    source, derived = torch.ones(2), DerivedCache()
-    derived.enable(True)
+    source, cache = torch.ones(2), DerivedCache()
+    cache.enable(True)
 
     def compute() -> int:
         calls.append(1)
         return len(calls)
 
     with torch.no_grad():
-        assert derived.get([source], compute) == derived.get([source], compute) == 1
+        assert cache.get([source], compute) == cache.get([source], compute) == 1
         source.add_(1)
-        assert derived.get([source], compute) == 2
-    assert [derived.get([source], compute) for _ in range(2)] == [3, 4]
+        assert cache.get([source], compute) == 2
+    assert [cache.get([source], compute) for _ in range(2)] == [3, 4]
     with torch.inference_mode():
         uncounted = torch.ones(2)
-        assert [derived.get([uncounted], compute) for _ in range(2)] == [5, 6]
+        assert [cache.get([uncounted], compute) for _ in range(2)] == [5, 6]
