@@ -174,4 +174,4 @@ def test_a_time_budget_without_a_folder_hints_at_out() -> None:
     distiller = Distiller(student="mlp", teacher={"kind": "sage", "training": {"epochs": 2}})
     with pytest.raises(TimeBudgetError) as caught:
         distiller.fit("digits", max_hours=1e-9)
-    assert "give `out`" in str(caught.value.hint)
+    assert "Pass `out`" in str(caught.value.hint)
