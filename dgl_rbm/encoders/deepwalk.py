@@ -1,4 +1,4 @@
-"""DeepWalk: skip-gram vectors of nodes that meet on random walks (Perozzi et al., KDD 2014)."""
+"""DeepWalk: skip-gram vectors of nodes that co-occur on random walks (Perozzi et al., KDD 2014)."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from dgl_rbm.runtime.context import RunContext, Stage
 
 __all__ = ["DeepWalkConfig", "DeepWalkEncoder", "Walks", "expected_visits"]
 
-# Bounds the memory that walks take at a time, and is what a progress bar moves by.
+# Bounds the memory of a batch of walks, which is also one step of a progress bar.
 _NODES_AT_ONCE = 1_000_000
-# Those of word2vec.
+# Learning rates of word2vec.
 _FIRST_RATE, _LAST_RATE = 0.025, 0.0001
 
 
 class Walks:
-    """Random walks in batches; the same walks each time they are asked for, without keeping them.
+    """Random walks in batches, reproducible by seed instead of stored.
 
-    All walks of a batch take a step at a time. On a graph that outgrows the caches of a CPU this is far quicker than
-    walk after walk, since a processor can wait for many reads at once.
+    All walks of a batch advance together. On a graph larger than the CPU caches this is far faster than one walk at a
+    time, since many memory reads overlap.
 
     Parameters
     ----------
     graph : dgl.DGLGraph
-        Homogeneous, N nodes. Walks follow its edges, source to destination, self-loops excepted; repeated edges are
-        taken as often as they occur.
+        Homogeneous, N nodes. Walks follow its edges, source to destination, and ignore self-loops; parallel edges count
+        separately.
     walk_length : int
         Nodes on a walk.
     walks_per_node : int
-        Walks from each node that an edge leaves.
+        Walks from each node with outgoing edges.
     device : torch.device or str
-        Where walks are drawn.
+        Device on which walks are sampled.
 
     Attributes
     ----------
     starts : Tensor
-        The nodes that an edge leaves, int64 ``[S]``.
+        Nodes with outgoing edges, int64 ``[S]``.
     """
 
     def __init__(self, graph: Any, walk_length: int, walks_per_node: int, device: torch.device | str = "cpu") -> None:
-        # Edges by source, made of the one form that DGL holds, so that it makes no second one and keeps it.
+        # Edges by source, converted here because DGL would cache a second format of the graph.
         indptr, sources = compressed(graph)
         count = graph.num_nodes()
         by_source = sp.csr_matrix(
@@ -74,7 +74,7 @@ class Walks:
         return self.walks_per_node * -(-len(self.starts) // self.batch_size)
 
     def batches(self, seed: int) -> Iterator[Tensor]:
-        """Yield node ids, int64 ``[B, walk_length]``, −1 after the end of a walk that came to a node without exit."""
+        """Yield node ids, int64 ``[B, walk_length]``, −1 after the end of a walk at a node without outgoing edges."""
         generator = torch.Generator(self.device).manual_seed(seed)
         for _ in range(self.walks_per_node):
             order = self.starts[torch.randperm(len(self.starts), generator=generator, device=self.device)]
@@ -88,7 +88,7 @@ class Walks:
             draws = torch.rand(len(nodes), generator=generator, dtype=torch.float64, device=self.device)
             at = nodes.clamp(min=0) if self._has_ends else nodes
             exits = self._exits.index_select(0, at)
-            # The product is below the number of exits, however it is rounded.
+            # The product is less than the number of exits under any rounding.
             edge = self._pointers.index_select(0, at) + (draws * exits).to(torch.int64)
             if self._has_ends:
                 going = (nodes >= 0) & (exits > 0)
@@ -100,7 +100,7 @@ class Walks:
 
 
 def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> Tensor:
-    """Return how often walks come to each node on average, one walk from each start.
+    """Return the expected number of visits of each node by one walk from each start.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> 
     starts : Tensor
         Node ids, int64 ``[S]``.
     walk_length : int
-        Nodes on a walk; those that come to a node without exit end there.
+        Nodes on a walk; walks end at nodes without outgoing edges.
 
     Returns
     -------
@@ -127,24 +127,24 @@ def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> 
 
 
 class DeepWalkEncoder(Encoder):
-    """Vectors of skip-gram with negative sampling, trained on random walks as on sentences.
+    """Skip-gram vectors with negative sampling, trained on random walks in place of sentences.
 
-    Walks are drawn on the run's device and trained on there in blocks by `SkipGram`; they are never kept. Nodes
-    that are on no walk with another node have zeros. On a CPU the same seed and number of threads give the same
-    bits; a GPU adds in any order.
+    Walks are sampled and trained on in blocks on the run's device; they are never stored. Nodes that share no walk with
+    another node get zeros. On a CPU the same seed and number of threads give the same bits; the order of addition on a
+    GPU is not deterministic.
 
     Parameters
     ----------
     dim : int
         P.
     walk_length, walks_per_node : int
-        Nodes on a walk; walks from each node.
+        Nodes per walk; walks per node.
     window : int
-        Most steps between two nodes of a walk that count as meeting.
+        Maximum distance between two co-occurring nodes of a walk.
     epochs : int
-        Passes over the walks.
+        Number of passes over the walks.
     negative : int
-        Noise nodes that weigh as much as one pair of nodes that meet.
+        Weight of the noise nodes per co-occurring pair.
     consistent : bool
         See `EncoderConfig`.
     """
@@ -167,7 +167,7 @@ class DeepWalkEncoder(Encoder):
         self.consistent = consistent
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Walk the observed graph and learn one vector per node."""
+        """Sample walks on the observed graph and train one vector per node."""
         walks = Walks(observed.graph, self.walk_length, self.walks_per_node, context.device)
         with context.stage("encoder", self.epochs * len(walks), unit="walk batches") as stage:
             mean = NeighborMean(observed.graph)
@@ -201,16 +201,16 @@ class DeepWalkEncoder(Encoder):
 
 @encoders.register
 class DeepWalkConfig(EncoderConfig):
-    """Skip-gram vectors of nodes that meet on random walks."""
+    """Skip-gram vectors of nodes that co-occur on random walks."""
 
     kind: Literal["deepwalk"] = "deepwalk"
     weight: EncodingWeight = 0.3
     dim: int = Field(default=64, ge=1, description="Columns of the encoding.")
-    walk_length: int = Field(default=50, ge=2, description="Nodes on a random walk.")
-    walks_per_node: int = Field(default=5, ge=1, description="Random walks that start at each node.")
-    window: int = Field(default=5, ge=1, description="Most steps between two nodes of a walk that count as meeting.")
-    epochs: int = Field(default=1, ge=1, description="Passes over all walks.")
-    negative: int = Field(default=5, ge=1, description="Weight of noise nodes for each pair of nodes that meet.")
+    walk_length: int = Field(default=50, ge=2, description="Nodes per random walk.")
+    walks_per_node: int = Field(default=5, ge=1, description="Random walks from each node.")
+    window: int = Field(default=5, ge=1, description="Maximum distance between two co-occurring nodes of a walk.")
+    epochs: int = Field(default=1, ge=1, description="Number of passes over all walks.")
+    negative: int = Field(default=5, ge=1, description="Weight of noise nodes per co-occurring pair.")
 
     def build(self) -> DeepWalkEncoder:
         """Build the encoder."""

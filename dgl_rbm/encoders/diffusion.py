@@ -1,8 +1,8 @@
-"""Diffused features: an encoding that is the same formula for known and for unseen nodes.
+"""Diffused features: an encoding with the same formula for observed and unseen nodes.
 
-Let M take means over neighbours. The stored vectors are a low-dimensional image z of the features after
-steps − 1 means, ``M ** (steps - 1) @ X``, and a node's encoding is the mean of z over its neighbours: what an
-unseen node's features after `steps` means would be, from one read per neighbour.
+Let M be the row-normalised adjacency matrix. The stored vectors z are a low-dimensional projection of
+``M ** (steps - 1) @ X``, and a node's encoding is the mean of z over its neighbours: the projection of
+``M ** steps @ X``, from one read per neighbour.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _RELATIVE_ROUNDING = 1e-6
 
 
 class DiffusionEncoder(Encoder):
-    """Low-dimensional features after some steps of averaging over neighbours.
+    """Low-dimensional features, averaged over neighbours in several steps.
 
     Parameters
     ----------
     dim : int
-        Most columns; P is less where the features have fewer columns or rows and the projection is an SVD.
+        Maximum number of columns; P is smaller if the projection is an SVD of features with fewer columns or rows.
     steps : int
-        Averaging steps of the consistent encoding; the stored vectors have had one less.
+        Averaging steps of the consistent encoding; the stored vectors take one step less.
     projection : {"svd", "random"}
         Truncated SVD of the averaged features, or a Gaussian random projection.
     consistent : bool
@@ -57,12 +57,12 @@ class DiffusionEncoder(Encoder):
         self.dim, self.steps, self.projection, self.consistent = dim, steps, projection, consistent
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Diffuse the observed features over the observed edges; labels are not read."""
+        """Diffuse the observed features over the observed edges, without reading labels."""
         features = observed.features
         with context.stage("encoder", 2, unit="passes") as stage:
             mean = NeighborMean(observed.graph)
 
-            # The averaged features themselves, which are dense, are never built.
+            # The averaged features are dense and are never materialised.
             def apply(columns: Tensor) -> Tensor:
                 product = matmul(features, columns)
                 for _ in range(self.steps - 1):
@@ -91,11 +91,10 @@ def _principal_components(
     rank: int,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """Return U·S of the truncated SVD of a matrix that is only given by its products.
+    """Return U·S of the truncated SVD of an implicit matrix.
 
-    The largest entry of every right singular vector is positive.
-
-    Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithms 4.4 and 5.1).
+    Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithms 4.4 and 5.1). The largest
+    entry of every right singular vector is positive.
 
     Parameters
     ----------
@@ -104,9 +103,9 @@ def _principal_components(
     shape : tuple of int
         Of A, ``[N, F]``.
     rank : int
-        Columns wanted.
+        Number of columns.
     report : callable
-        Told after every iteration how many of how many are done.
+        Called after every iteration with the number of iterations done and their total.
 
     Returns
     -------
@@ -116,7 +115,7 @@ def _principal_components(
     size = min(rank + _OVERSAMPLING, *shape)
     basis = _orthonormal(apply(torch.randn(shape[1], size)))
     if not basis.shape[1]:
-        # Every product is zero, and so is the matrix: there is no direction to follow.
+        # The matrix is zero.
         return torch.zeros(shape[0], min(rank, size))
     report(1, _POWER_ITERATIONS + 1)
     for done in range(_POWER_ITERATIONS):
@@ -125,7 +124,7 @@ def _principal_components(
         report(done + 2, _POWER_ITERATIONS + 1)
     left, values, right = torch.linalg.svd(apply_transposed(basis).t(), full_matrices=False)
     found = min(rank, basis.shape[1])
-    # Singular vectors are found up to their sign, which rounding would decide: the largest entry is made positive.
+    # Signs of singular vectors are arbitrary and would depend on rounding; make the largest entry positive.
     largest = right.gather(1, right.abs().argmax(dim=1, keepdim=True)).squeeze(1)
     projection = torch.zeros(basis.shape[1], min(rank, size))
     projection[:, :found] = (left * torch.where(largest < 0, -values, values))[:, :found]
@@ -133,11 +132,11 @@ def _principal_components(
 
 
 def _orthonormal(columns: Tensor) -> Tensor:
-    """Return an orthonormal basis of what the columns of a tall matrix ``[N, K]`` span, float32 ``[N, <= K]``.
+    """Return an orthonormal basis of the column space of a tall matrix ``[N, K]``, float32 ``[N, <= K]``.
 
-    By the eigenvectors of ``columns.T @ columns`` in double precision: two passes over the rows, where Householder
-    reflections take K of them and several copies. Directions that single precision cannot tell from its own rounding
-    are left out.
+    Computed from the eigenvectors of ``columns.T @ columns`` in double precision: two passes over the rows, whereas
+    Householder reflections take K passes and several copies. Directions below the rounding error of single precision
+    are dropped.
     """
     gram = torch.zeros(columns.shape[1], columns.shape[1], dtype=torch.float64)
     for rows in columns.split(_ROWS_AT_ONCE):
@@ -154,12 +153,12 @@ def _orthonormal(columns: Tensor) -> Tensor:
 
 @encoders.register
 class DiffusionConfig(EncoderConfig):
-    """Low-dimensional features after some steps of averaging over neighbours."""
+    """Low-dimensional features, averaged over neighbours in several steps."""
 
     kind: Literal["diffusion"] = "diffusion"
     weight: EncodingWeight = 0.3
-    dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
-    steps: int = Field(default=1, ge=1, description="Steps of averaging over neighbours.")
+    dim: int = Field(default=64, ge=1, description="Maximum number of columns of the encoding.")
+    steps: int = Field(default=1, ge=1, description="Number of averaging steps over neighbours.")
     projection: Literal["svd", "random"] = Field(
         default="svd", description="Truncated SVD of the averaged features, or a cheaper random projection."
     )

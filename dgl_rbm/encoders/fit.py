@@ -1,4 +1,4 @@
-"""Fits the encoders of a run and puts their outputs side by side, standardised and weighed."""
+"""Fitting of a run's encoders, and the concatenation of their standardised and weighted outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class WeightedEncoder:
-    """An encoder and how much its columns count beside the features."""
+    """Encoder with the weight of its columns relative to the features."""
 
     encoder: Encoder
     standardize: bool = True
@@ -36,7 +36,7 @@ class WeightedEncoder:
         return cls(config.build(), config.standardize, config.weight)
 
     def bind_teacher(self, teacher: Teacher, output: TeacherOutput) -> WeightedEncoder:
-        """Return the encoder that reads this teacher; see `Encoder.bind_teacher`."""
+        """Return this encoder bound to a fitted teacher; see `Encoder.bind_teacher`."""
         return replace(self, encoder=self.encoder.bind_teacher(teacher, output))
 
 
@@ -46,8 +46,8 @@ def fit_encodings(encoders: Sequence[WeightedEncoder], observed: ObservedGraph, 
     Returns
     -------
     Encodings
-        Columns in the order of the encoders. Nodes that an encoder gives all zeros, such as nodes without
-        edges, are left out of the statistics and stay zero, as an unseen node without neighbours does.
+        Columns in the order of the encoders. Rows that are all zero, such as those of nodes without edges, are excluded
+        from the statistics and stay zero, as the encoding of an unseen node without neighbours does.
     """
     length = _mean_length(observed.features)
     vectors, values, shifts, scales = [], [], [], []
@@ -68,12 +68,12 @@ def fit_encodings(encoders: Sequence[WeightedEncoder], observed: ObservedGraph, 
 
 
 def _beside(parts: list[Tensor], rows: int) -> Tensor:
-    """Return the parts side by side; a single one as it is, for a copy of it may be large."""
+    """Return the concatenated columns; a single part is returned uncopied, since it may be large."""
     return parts[0] if len(parts) == 1 else torch.cat([torch.zeros(rows, 0), *parts], dim=1)
 
 
 def _scaled(encodings: Tensor, part: WeightedEncoder, length: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the scaled encodings ``[N, P]``, with the shift and scale of each column, ``[P]``."""
+    """Return the scaled encodings ``[N, P]``, and the shift and scale of each column, ``[P]``."""
     present = torch.cat([(rows != 0).any(dim=1) for rows in encodings.split(_ROWS_AT_ONCE)])
     shift, scale = _scaling(encodings, present, part, length)
     values = torch.empty_like(encodings)
@@ -84,35 +84,35 @@ def _scaled(encodings: Tensor, part: WeightedEncoder, length: float) -> tuple[Te
 
 
 def _scaling(encodings: Tensor, present: Tensor, part: WeightedEncoder, length: float) -> tuple[Tensor, Tensor]:
-    """Return shift and scale of each column, float32 ``[P]``, by the rows that are `present`.
+    """Return shift and scale of each column, float32 ``[P]``, from the rows that are `present`.
 
-    Standardised encodings get `part.weight` times the mean length of the feature rows: beside row-normalised
-    bags of words, which have a length of about 0.2, columns of variance 1 would drown the features.
+    The mean length of standardised encodings is `part.weight` times that of the feature rows: row-normalised bags of
+    words have a length of about 0.2, and columns of variance 1 would dominate them.
     """
     columns = encodings.shape[1]
     count = int(present.sum())
     if not part.standardize or count < 2:
         return torch.zeros(columns), torch.full((columns,), part.weight)
-    # Piece by piece and in double precision; rows that are not present are zero and add nothing.
+    # In chunks and in double precision; absent rows are zero and do not change the sum.
     pieces = list(zip(encodings.split(_ROWS_AT_ONCE), present.split(_ROWS_AT_ONCE), strict=True))
     mean = sum((rows.sum(dim=0, dtype=torch.float64) for rows, _ in pieces), torch.zeros(())) / count
     squares = sum(((rows[kept] - mean).square().sum(dim=0) for rows, kept in pieces), torch.zeros(()))
     largest = max(float(rows.abs().max()) for rows, _ in pieces)
     deviation = (squares / count).sqrt().float()
-    # A column that hardly varies would otherwise become noise of variance 1.
+    # A nearly constant column would otherwise become noise of variance 1.
     varies = deviation > 1e-6 * largest
     scale = torch.where(varies, 1 / deviation.clamp(min=1e-12), torch.zeros(()))
     return mean.float(), part.weight * length / max(1, int(varies.sum())) ** 0.5 * scale
 
 
 def _mean_length(features: Rows) -> float:
-    """Return the root mean square length of the rows; 1 where all are zero."""
+    """Return the root mean square length of the rows; 1 if all are zero."""
     length = float(norms(features).square().mean().sqrt()) if len(features) else 0.0
     return length or 1.0
 
 
 def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tensor:
-    """Return the encodings of nodes of the task's whole graph from their observed neighbours.
+    """Return the encodings of any nodes of the task from their observed neighbours.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tens
         return torch.empty(len(node_ids), 0)
     pointers, sources, _ = task.graph.adj_tensors("csc")
     parts = [torch.empty(0, encodings.dim)]
-    # One vector per edge is gathered: so few nodes at once that hubs among them do no harm.
+    # One vector per edge is gathered; small batches bound the memory even if they contain hubs.
     for ids in node_ids.split(_NODES_AT_ONCE):
         parts.append(encodings.unseen(len(ids), *gather_in_neighbors(pointers, sources, ids)))
     return torch.cat(parts)

@@ -1,14 +1,14 @@
-r"""Histograms of the training labels around a node, near ones counting more: the encoding of CoHOp.
+r"""Histogram of the training labels around a node, weighted by distance: the encoding of CoHOp.
 
 CoHOp (Winter, Cohen and Hoshen, "Classifying nodes in graphs without GNNs", 2024) classifies a node by its features
-and the labels of its neighbourhood. Let M take means over neighbours and Y0 hold the one-hot training labels. The
-stored vectors are the rows of
+and the labels of its neighbourhood. Let M be the row-normalised adjacency matrix and Y0 the one-hot training labels.
+The stored vectors are the rows of
 
 .. math::
     \sum_{d=0}^{h-1} \gamma^d M^d Y_0,
 
-each scaled to sum to one, and a node's encoding is their mean over its neighbours: the labels that walks of one to h
-steps come to, those of d steps weighed by :math:`\gamma^{d-1}`, from one read per neighbour.
+each scaled to sum to one, and a node's encoding is their mean over its neighbours: the labels at the ends of walks of
+one to h steps, weighted by :math:`\gamma^{d-1}` for d steps, from one read per neighbour.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ __all__ = ["LabelHistogramConfig", "LabelHistogramEncoder"]
 
 
 class LabelHistogramEncoder(LabelPropagationEncoder):
-    """Shares of the classes among the training labels around a node; P = C, zeros where there is no label.
+    """Class frequencies among the training labels around a node; P = C, zeros if there is no label.
 
-    A node's own label is kept from its encoding by folds, as in `LabelPropagationEncoder`. Leaving out each node's
-    own label alone would tell it: of a neighbourhood that is the whole graph, just that label would be missing.
+    Folds exclude a node's own label from its encoding, as in `LabelPropagationEncoder`. Excluding that label alone
+    would leak it: in a neighbourhood that is the whole graph, it would be the one that is missing.
 
     Parameters
     ----------
     hops : int
-        h, how far the labels may be.
+        h, the maximum distance of labels.
     decay : float
-        γ, what a step further takes of a label's weight, in ``(0, 1]``.
+        γ, the factor on a label's weight per hop, in ``(0, 1]``.
     folds, consistent
         See `LabelPropagationEncoder`.
     """
@@ -56,27 +56,27 @@ class LabelHistogramEncoder(LabelPropagationEncoder):
         reached[known, observed.labels[known]] = 1.0
         counts = reached.clone()
         for done in range(self.hops - 1):
-            # The weight is in the labels that travel on.
+            # Decay accumulates in the propagated labels.
             reached = mean(reached).mul_(self.decay)
             counts += reached
             stage.substep(done + 1, self.hops - 1)
-        # Rows without labels are zeros and stay so.
+        # Rows without labels stay zero.
         shares = counts.div_(counts.sum(dim=1, keepdim=True).clamp_(min=torch.finfo(counts.dtype).tiny))
         return encoder_output(mean, shares, consistent=self.consistent)
 
 
 @encoders.register
 class LabelHistogramConfig(EncoderConfig):
-    """Shares of the classes among the training labels around a node."""
+    """Class frequencies among the training labels around a node."""
 
     kind: Literal["label_histogram"] = "label_histogram"
     weight: EncodingWeight = 0.1
-    hops: int = Field(default=10, ge=1, description="Edges that a label may be away.")
-    decay: float = Field(default=0.5, gt=0, le=1, description="Weight of a label beside that of one an edge nearer.")
+    hops: int = Field(default=10, ge=1, description="Maximum distance of labels, in hops.")
+    decay: float = Field(default=0.5, gt=0, le=1, description="Factor on a label's weight per hop.")
     folds: int = Field(
         default=5,
         ge=2,
-        description="Parts that the training nodes are split into, so that no node's own label reaches its encoding.",
+        description="Folds of the training nodes; a node's own label never reaches its encoding.",
     )
 
     def build(self) -> LabelHistogramEncoder:

@@ -1,7 +1,7 @@
-"""Label propagation as an encoding: training labels spread over the graph, never back to their own node.
+"""Label propagation as an encoding: training labels are propagated over the graph, but not back to their own node.
 
-The iteration is that of Zhou et al., "Learning with local and global consistency" (NIPS 2003), with means over
-neighbours: ``Y <- alpha * M @ Y + (1 - alpha) * Y0``, Y0 being the one-hot training labels.
+The iteration is that of Zhou et al., "Learning with local and global consistency" (NIPS 2003), with the row-normalised
+adjacency matrix M and the one-hot training labels Y0: ``Y <- alpha * M @ Y + (1 - alpha) * Y0``.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["LabelPropagationConfig", "LabelPropagationEncoder"]
 class LabelPropagationEncoder(Encoder):
     """Class scores from the training labels around a node; P = C.
 
-    A student whose inputs held a training node's own label would learn to copy it. So the training nodes are
-    split into folds, and those of one fold get what the labels of the other folds alone give; all other
-    nodes, and the stored vectors, what all training labels give. The folds are drawn without looking at the
-    labels: were they stratified, a node's own label would decide about everyone's fold.
+    If a training node's input contained its own label, the student would learn to copy it. The training nodes are
+    therefore split into folds, and each fold is encoded from the labels of the other folds alone. All other nodes and
+    the stored vectors use all training labels. The folds do not depend on the labels: stratified folds would leak a
+    node's own label through the fold assignment.
 
     Parameters
     ----------
     steps : int
-        Iterations.
+        Number of iterations.
     alpha : float
-        Share of the neighbours' scores in a node's own, in ``[0, 1]``.
+        Weight of the neighbours' scores, in ``[0, 1]``.
     folds : int
-        Parts that the training nodes are split into; no more than there are training nodes are made.
+        Number of folds of the training nodes, at most one per training node.
     consistent : bool
         See `EncoderConfig`.
     """
@@ -47,7 +47,7 @@ class LabelPropagationEncoder(Encoder):
         self.steps, self.alpha, self.folds, self.consistent = steps, alpha, folds, consistent
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Propagate the training labels; validation labels are not read."""
+        """Propagate the training labels, without reading validation labels."""
         train_idx = observed.train_idx
         folds = min(self.folds, len(train_idx))
         with context.stage("encoder", 1 + folds, unit="propagations") as stage:
@@ -68,7 +68,7 @@ class LabelPropagationEncoder(Encoder):
         start[known, observed.labels[known]] = 1.0
         scores = start
         for done in range(self.steps):
-            # In place, which is four times less memory at the peak.
+            # In place: a quarter of the peak memory.
             scores = mean(scores).mul_(self.alpha)
             scores[known] += (1 - self.alpha) * start[known]
             stage.substep(done + 1, self.steps)
@@ -81,12 +81,12 @@ class LabelPropagationConfig(EncoderConfig):
 
     kind: Literal["label_propagation"] = "label_propagation"
     weight: EncodingWeight = 0.3
-    steps: int = Field(default=10, ge=1, description="Iterations, each carrying labels one edge further.")
-    alpha: float = Field(default=0.9, ge=0, le=1, description="Share of the neighbours' scores in a node's own.")
+    steps: int = Field(default=10, ge=1, description="Number of iterations; each propagates labels by one hop.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the neighbours' scores.")
     folds: int = Field(
         default=5,
         ge=2,
-        description="Parts that the training nodes are split into, so that no node's own label reaches its encoding.",
+        description="Folds of the training nodes; a node's own label never reaches its encoding.",
     )
 
     def build(self) -> LabelPropagationEncoder:

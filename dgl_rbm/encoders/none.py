@@ -1,4 +1,4 @@
-"""No structural encoding: students read the features alone."""
+"""No structural encoding, for students that read the features alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NoEncoder", "NoEncoderConfig"]
 
 
 class NoEncoder(Encoder):
-    """The null object among the encoders: P = 0."""
+    """Null object: encodings without columns, P = 0."""
 
     kind = "none"
 

@@ -1,16 +1,16 @@
-"""Skip-gram with negative sampling on blocks of walks, as products of matrices.
+"""Skip-gram with negative sampling on blocks of walks, computed as matrix products.
 
 The objective is that of Mikolov et al., "Distributed Representations of Words and Phrases and their
 Compositionality" (NIPS 2013), eq. 4, on walks in place of sentences (Perozzi et al., KDD 2014). word2vec takes
 one pair of words after the other; here a whole block of walks takes one step, so that nearly all the work is
-products of small matrices, on a CPU as on a GPU:
+products of small matrices, on a CPU and on a GPU:
 
-- word2vec draws the size of the window anew at each word, so a pair at distance d counts with probability
-  (window − d + 1) / window; here it counts with that weight;
-- word2vec thereby leaves out part of the pairs; here every third position of a walk is a context, another third
-  in each block, with three times the weight;
-- word2vec draws `negative` noise nodes for each pair; here the rows of a walk share theirs, with weights of
-  the same sum.
+- word2vec samples the window size at each word, so a pair at distance d is used with probability
+  (window − d + 1) / window; here this is its weight;
+- word2vec thereby skips part of the pairs; here every third position of a walk is a context, a different third in each
+  block, with three times the weight;
+- word2vec samples `negative` noise nodes per pair; here the rows of a walk share noise nodes whose weights have the
+  same sum.
 """
 
 from __future__ import annotations
@@ -27,49 +27,48 @@ _LONGEST_TILE = 64
 _STRIDE = 3
 _NOISE_PER_TILE = 20
 _NOISE_POWER = 0.75
-# word2vec takes the steps of a node one after the other, each from where the last one led; the sum of many steps
-# from one place overshoots. So the sum of n gradients is divided by 1 + n / this: hardly anything for few, and never
-# more than this many mean steps.
+# word2vec takes the steps of a node sequentially; the sum of many steps from the same vector overshoots. The sum of n
+# gradients is therefore divided by 1 + n / this, which leaves few gradients nearly unchanged and bounds the sum by this
+# many mean steps.
 _STEPS_A_BLOCK = 10.0
-# What is left is cut to this length, or the vectors of hubs, and of nodes that meet no others, could grow without
-# bounds. At the rate of word2vec a node thus moves by at most 2 a block.
+# Gradients are clipped to this length: vectors of hubs, and of nodes without co-occurrence, could otherwise diverge.
+# At word2vec's learning rate a node moves by at most 2 per block.
 _LONGEST_GRADIENT = 80.0
-# A block this often meets a node on average, but for the limit; below it smaller blocks gain nothing.
+# Average occurrences of a node in a block, up to the limit below; smaller blocks gain nothing.
 _MEETINGS_A_BLOCK = 4
-# What fits the caches of a CPU, and what keeps a GPU busy.
+# Sized to fit CPU caches and to saturate a GPU.
 _MOST_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 17}
 
 
 class SkipGram:
-    """Two tables of vectors, of nodes and of their contexts, and the step that a block of walks takes.
+    """Vectors of nodes and of their contexts, and the training step on a block of walks.
 
     Parameters
     ----------
     visits : Tensor
-        How often walks come to each node, up to a factor, ``[N]``; noise nodes are drawn in proportion to its power
-        3/4.
+        Visits of each node by walks, up to a factor, ``[N]``; noise nodes are sampled in proportion to its power 3/4.
     dim : int
         D.
     walk_length : int
         L.
     window : int
-        Most steps between two nodes of a walk that count as meeting.
+        Maximum distance between two co-occurring nodes of a walk.
     negative : int
-        Noise nodes that weigh as much as one pair of nodes that meet.
+        Weight of the noise nodes per co-occurring pair.
     device : torch.device or str
-        Where the tables lie.
+        Device of the vectors.
 
     Attributes
     ----------
     vectors, contexts : Tensor
         float32 ``[N, D]``.
     block_size : int
-        Walks a block should have: few on a small graph, whose nodes would otherwise be met too often in one step.
+        Recommended walks per block: few on a small graph, whose nodes would otherwise occur too often in one step.
 
     Raises
     ------
     DataError
-        Where nobody is visited, so that there is no noise to draw.
+        If no node is visited, so that no noise can be sampled.
     """
 
     def __init__(
@@ -88,14 +87,14 @@ class SkipGram:
             raise DataError("Skip-gram needs walks, but no node is visited.", hint="Does the graph have edges?")
         self._noise = cumulated / cumulated[-1]
         self.negative = negative
-        # Drawn on the CPU, so that every device starts alike.
+        # Sampled on the CPU, so that the initial values are the same on every device.
         self.vectors = ((torch.rand(len(visits), dim) - 0.5) / dim).to(device)
         self.contexts = torch.zeros(len(visits), dim, device=device)
 
         tiles = -(-walk_length // max(_LONGEST_TILE, 2 * window))
         self._tile, self._halo = walk_length, 0
         if tiles > 1:
-            # Multiples of the stride, such that the same positions are contexts in every tile.
+            # Multiples of the stride, so that every tile has the same context positions.
             self._tile, self._halo = (_STRIDE * -(-size // _STRIDE) for size in (-(-walk_length // tiles), window))
         self._padding = (self._halo, tiles * self._tile - walk_length + self._halo)
         at = torch.arange(self._tile, device=device)
@@ -103,28 +102,28 @@ class SkipGram:
         distance = (at[:, None] - around).abs()
         self._band = (distance > 0) * _STRIDE * (window + 1 - distance).clamp(min=0) / window
         whole = torch.zeros(1, walk_length, dtype=torch.int64, device=device)
-        # For walks that do not end early the weights are the same, but for the positions that are contexts.
+        # Weights of walks that do not end early; they differ in the context positions alone.
         self._whole = [self._weights(*self._cut(whole, offset), offset) for offset in range(_STRIDE)]
 
         tokens = min(_MEETINGS_A_BLOCK * len(visits), _MOST_TOKENS.get(device.type, _MOST_TOKENS["cuda"]))
         self.block_size = max(1, tokens // walk_length)
 
     def step(self, walks: Tensor, rate: float, turn: int) -> None:
-        """Learn from a block of walks.
+        """Take one training step on a block of walks.
 
         Parameters
         ----------
         walks : Tensor
-            Node ids on the tables' device, int64 ``[B, L]``, −1 after the end of a walk.
+            Node ids on the vectors' device, int64 ``[B, L]``, −1 after the end of a walk.
         rate : float
             Learning rate.
         turn : int
-            Number of the block; decides which positions are contexts. Noise comes from torch's generator of the device.
+            Index of the block, which selects the context positions. Noise comes from torch's generator of the device.
         """
         offset = turn % _STRIDE
         rows, columns = self._cut(walks, offset)
         draws = torch.rand(len(rows), _NOISE_PER_TILE, dtype=torch.float64, device=rows.device)
-        # The first node whose cumulated share lies above the draw; one with share 0 never is.
+        # The first node whose cumulative probability exceeds the draw; never one of probability 0.
         noise = torch.searchsorted(self._noise, draws, right=True).clamp_(max=len(self._noise) - 1)
         weights, pulls = self._weights(rows, columns, offset) if bool(walks.min() < 0) else self._whole[offset]
         self._update(rows.flatten(), torch.cat([columns, noise], dim=1).flatten(), weights, pulls, rate)
@@ -136,7 +135,7 @@ class SkipGram:
         return around[:, self._halo : self._halo + self._tile], around[:, offset::_STRIDE]
 
     def _weights(self, rows: Tensor, columns: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        """Return the weights of pairs and noise, and minus those of pairs alone, ``[tiles, tile, columns + noise]``."""
+        """Return the weights of pairs and noise, and minus those of pairs, ``[tiles, tile, columns + noise]``."""
         pairs = self._band[:, offset::_STRIDE] * (rows >= 0)[:, :, None] * (columns >= 0)[:, None, :]
         share = self.negative / _NOISE_PER_TILE
         noise = (share * pairs.sum(dim=2, keepdim=True)).expand(-1, -1, _NOISE_PER_TILE)
@@ -147,7 +146,7 @@ class SkipGram:
         tile, width = weights.shape[1:]
         x = self.vectors.index_select(0, rows.clamp(min=0)).view(-1, tile, self.vectors.shape[1])
         y = self.contexts.index_select(0, columns.clamp(min=0)).view(-1, width, self.vectors.shape[1])
-        # The derivative of the loss by the product of two vectors: σ(x·y) of noise, σ(x·y) − 1 of a pair that meets.
+        # The derivative of the loss by the product of two vectors: σ(x·y) for noise, σ(x·y) − 1 for a pair.
         scores = torch.bmm(x, y.transpose(1, 2)).sigmoid_().view(-1, *weights.shape)
         slopes = torch.addcmul(pulls, scores, weights).view(-1, tile, width)
         of_x, of_y = torch.bmm(slopes, y), torch.bmm(slopes.transpose(1, 2), x)
@@ -155,7 +154,7 @@ class SkipGram:
         self._descend(self.contexts, columns, of_y.flatten(0, 1), rate)
 
     def _descend(self, table: Tensor, ids: Tensor, gradient: Tensor, rate: float) -> None:
-        """Take the step of every node in `ids`; its gradients are summed, and held back where they are many or long."""
+        """Update every node in `ids` by its summed gradients, damped if they are many and clipped if they are long."""
         if len(table) <= len(ids):
             nodes, inverse = None, ids.clamp(min=0)
             met = torch.zeros(len(table), device=ids.device).index_add_(0, inverse, (ids >= 0).to(torch.float32))
@@ -168,5 +167,5 @@ class SkipGram:
         if nodes is None:
             table.addcmul_(total, steps)
         else:
-            # Where there is no node, the gradient is zero.
+            # Positions without a node have a zero gradient.
             table.index_add_(0, nodes.clamp_(min=0), total.mul_(steps))

@@ -1,14 +1,14 @@
-r"""The teacher's predictions around a node as an encoding: what one read per neighbour can tell of its class.
+r"""Soft-label encoding: the mean of the teacher's predictions over a node's neighbours.
 
-Let M take means over neighbours and :math:`p_u` be the teacher's class probabilities of node u. The stored vectors are
-the :math:`p_u`, and a node's encoding is their mean over its neighbours, for known and unseen nodes alike. The
-package's own; propagating a trained model's predictions goes back to Huang et al., "Combining label propagation and
-simple models out-performs graph neural networks" (ICLR 2021), who do so at prediction time.
+Let :math:`p_u` be the teacher's class probabilities of node u. They are the stored vectors, and a node's encoding is
+their mean over its neighbours, for observed and unseen nodes alike. The encoding is this package's own; propagation of
+a trained model's predictions goes back to Huang et al., "Combining label propagation and simple models out-performs
+graph neural networks" (ICLR 2021), who apply it at prediction time.
 
-A node takes part in its neighbours' predictions by its own features, and in training that tells the student something
-which no unseen node has told anyone. So the nodes are split into folds; a fold's encodings are made of what the teacher
-predicts of the other nodes in the graph without the fold, as if the fold had never been seen. The validation nodes are
-a fold of their own: theirs are then what unseen nodes will have, and choices that are made on them are made for these.
+A node's own features influence its neighbours' predictions. In training this leaks information that the encoding of an
+unseen node lacks. The nodes are therefore split into folds, and a fold is encoded from the teacher's predictions in the
+graph without it, as if it were unseen. The validation nodes are a separate fold, so that model selection sees the
+encodings that unseen nodes will have.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class SoftLabelEncoder(Encoder):
     Parameters
     ----------
     folds : int
-        Parts that the observed nodes are split into, at random, beside the validation nodes; no more than there are
-        nodes are made. With 0 nothing is hidden, and one prediction of the whole graph does.
+        Number of random folds of the observed nodes, at most one per node; the validation nodes are one more. With 0
+        nothing is hidden, and a single prediction of the whole graph suffices.
 
     Raises
     ------
     ConfigError
-        Where `folds` is 1, which would hide all nodes at once, or negative.
+        If `folds` is 1, which would hide all nodes at once, or negative.
 
     Notes
     -----
-    A teacher that looks its predictions up, as ``logits`` does, says the same of a node whether its neighbours are
-    hidden or not: what it once read of them stays in the encodings, in training more than for unseen nodes.
+    A teacher with precomputed predictions, such as ``logits``, predicts the same whether neighbours are hidden or not:
+    hiding a fold does not remove its influence.
     """
 
     kind = "soft_labels"
@@ -69,12 +69,12 @@ class SoftLabelEncoder(Encoder):
         return bound
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Take means of the predictions of the teacher that `bind_teacher` was given.
+        """Encode the nodes by the predictions of the bound teacher.
 
         Raises
         ------
         ConfigError
-            Where there is no teacher, or it predicts nothing.
+            If there is no teacher, or it makes no predictions.
         """
         if self._teacher is None or not self._probabilities.shape[1]:
             raise ConfigError(
@@ -105,7 +105,7 @@ class SoftLabelEncoder(Encoder):
     def _predicted_without(
         self, hidden: Tensor, observed: ObservedGraph, teacher: Teacher, context: RunContext
     ) -> Tensor:
-        """Return the teacher's probabilities in the graph without the `hidden` nodes, ``[N, C]``; zeros for these."""
+        """Return the teacher's probabilities in the graph without the `hidden` nodes, ``[N, C]``, zeros for those."""
         kept = (~hidden).nonzero().squeeze(1)
         predicted = torch.zeros_like(self._probabilities)
         if len(kept):
@@ -114,16 +114,16 @@ class SoftLabelEncoder(Encoder):
                 features=take(observed.features, kept),
                 node_ids=observed.node_ids[kept],
             )
-            predicted[kept] = torch.softmax(self._asked(teacher, view, context), dim=1)
+            predicted[kept] = torch.softmax(self._predicted(teacher, view, context), dim=1)
         return predicted
 
-    def _asked(self, teacher: Teacher, view: GraphView, context: RunContext) -> Tensor:
-        """Return the teacher's logits of a part of the graph, for which a module of the user's may not be made."""
+    def _predicted(self, teacher: Teacher, view: GraphView, context: RunContext) -> Tensor:
+        """Return the teacher's logits for a part of the graph; a custom module may not support such parts."""
         try:
             logits = teacher.predict(view, context).logits
             problem = None if len(logits) == len(view) else f"it returned {len(logits)} rows"
         except dgl.DGLError as error:
-            # Of what else may go wrong, such as memory that runs out, others know more.
+            # Other errors, such as exhausted memory, are reported elsewhere.
             if "in-degree" not in str(error):
                 raise
             problem = f"{type(error).__name__}: {error}"
@@ -147,9 +147,8 @@ class SoftLabelConfig(EncoderConfig):
     folds: int = Field(
         default=5,
         ge=0,
-        description="Parts that the nodes are split into, beside the validation nodes; each part's encodings are made "
-        "of what the teacher predicts of the others without it, so that no node's own features reach its encoding. 0 "
-        "hides nothing.",
+        description="Folds of the nodes, in addition to the validation nodes; each fold is encoded from the teacher's "
+        "predictions in the graph without it, so that no node's own features reach its encoding. 0 hides nothing.",
     )
 
     @field_validator("folds")

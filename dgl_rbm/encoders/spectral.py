@@ -1,10 +1,10 @@
-"""Spectral vectors: a factorised matrix of which nodes meet, carried over the graph; DeepWalk's shortcut.
+"""Spectral vectors: a factorised co-occurrence matrix, averaged over neighbours; a fast substitute for DeepWalk.
 
 Skip-gram with negative sampling implicitly factorises the shifted pointwise mutual information (PMI) of nodes and
 their contexts (Levy and Goldberg, NIPS 2014; for DeepWalk, Qiu et al., "Network Embedding as Matrix Factorization",
-WSDM 2018). Over a window of one step that matrix has an entry per edge, and a few sparse products factorise it. The
-farther meetings come from averaging the factors over neighbours: ProNE (Zhang et al., IJCAI 2019) too factorises and
-then propagates, with another filter.
+WSDM 2018). For a window of one step that matrix has an entry per edge, and a few sparse products factorise it.
+Averaging the factors over neighbours adds longer-range co-occurrence. ProNE (Zhang et al., IJCAI 2019) also factorises
+and then propagates, with another filter.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["SpectralConfig", "SpectralEncoder", "orthonormal", "positive_pmi", "
 
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 1
-# Products with the matrix that a factorisation takes: of the first basis, of each iteration, and of the last basis.
+# Products with the matrix per factorisation: for the first basis, each iteration, and the last basis.
 _PRODUCTS = 2 + _POWER_ITERATIONS
 # Directions with an eigenvalue below this share of the largest are rounding errors.
 _NEGLIGIBLE = 1e-5
 
 
 class SpectralEncoder(Encoder):
-    """A truncated eigendecomposition of the edges' PMI, then `steps` means over neighbours.
+    """Truncated eigendecomposition of the edges' PMI, averaged over neighbours `steps` times.
 
-    With S the numbers of edges between nodes, their directions left out, d its row sums and v its sum, F has the
-    entries ``max(0, log(v S_ij / (negative d_i d_j)))`` where there is an edge. From the ``P = min(dim, N)``
+    Let S be the symmetric matrix of edge counts, d its row sums and v its sum. F has the entries
+    ``max(0, log(v S_ij / (negative d_i d_j)))`` for pairs with an edge. From the ``P = min(dim, N)``
     eigenvalues Λ of F that are largest by magnitude and their eigenvectors U, the vectors are
     ``(D^-1 S)^steps U |Λ|^1/2``.
     Nodes without neighbours have zeros.
@@ -47,11 +47,11 @@ class SpectralEncoder(Encoder):
     Parameters
     ----------
     dim : int
-        Most columns.
+        Maximum number of columns.
     steps : int
-        Means over neighbours after the factorisation.
+        Averaging steps over neighbours after the factorisation.
     negative : int
-        As in DeepWalk: the logarithm of this many noise nodes a pair is taken off the PMI.
+        Noise nodes per pair, as in DeepWalk; its logarithm is subtracted from the PMI.
     consistent : bool
         See `EncoderConfig`.
     """
@@ -62,7 +62,7 @@ class SpectralEncoder(Encoder):
         self.dim, self.steps, self.negative, self.consistent = dim, steps, negative, consistent
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
-        """Factorise the observed edges on the run's device; neither features nor labels are read."""
+        """Factorise the observed edges on the run's device, without reading features or labels."""
         with context.stage("encoder", _PRODUCTS + self.steps, unit="products") as stage:
             mean = NeighborMean(observed.graph)
             counts = mean.neighbors.to_scipy()
@@ -88,14 +88,14 @@ class SpectralEncoder(Encoder):
 
 
 def positive_pmi(edges: sp.csr_matrix, negative: int = 1) -> sp.csr_matrix:
-    """Return the shifted PMI of the two ends of an edge where it is positive, and nothing elsewhere.
+    """Return the shifted positive PMI of pairs of nodes with an edge.
 
     Parameters
     ----------
     edges : csr_matrix
         Numbers of edges ``[N, N]``, symmetric.
     negative : int
-        The logarithm of this is taken off.
+        Its logarithm is subtracted from the PMI.
 
     Returns
     -------
@@ -113,10 +113,10 @@ def positive_pmi(edges: sp.csr_matrix, negative: int = 1) -> sp.csr_matrix:
 def symmetric_factor(
     apply: Callable[[Tensor], Tensor], size: int, rank: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return ``U |Λ|^1/2`` of a symmetric matrix, for the eigenvalues Λ that are largest by magnitude.
+    """Return ``U |Λ|^1/2`` of a symmetric matrix, for its largest eigenvalues Λ by magnitude.
 
     Randomised subspace iteration and the Rayleigh-Ritz method (Halko, Martinsson and Tropp, SIAM Review 2011,
-    algorithms 4.4 and 5.3); exact up to rounding where ``rank + 10 >= size``.
+    algorithms 4.4 and 5.3); exact up to rounding if ``rank + 10 >= size``.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def symmetric_factor(
     size : int
         N, of the matrix ``[N, N]``.
     rank : int
-        Columns wanted.
+        Number of columns.
     device : torch.device or str
-        Where `apply` expects its argument.
+        Device of the argument of `apply`.
 
     Returns
     -------
@@ -145,10 +145,10 @@ def symmetric_factor(
 
 
 def orthonormal(columns: Tensor) -> Tensor:
-    """Return an orthonormal basis of a space that holds these columns, float32 ``[N, K]``, N ≥ K.
+    """Return an orthonormal basis of a space that contains these columns, float32 ``[N, K]``, N ≥ K.
 
-    Cholesky QR, twice (Yamamoto et al., ETNA 44, 2015), which is all products of matrices; Householder's QR where
-    the columns are too nearly dependent for it.
+    Two steps of Cholesky QR (Yamamoto et al., ETNA 44, 2015), which consists of matrix products; Householder QR if the
+    columns are too close to linearly dependent.
     """
     basis = columns
     for _ in range(2):
@@ -168,9 +168,9 @@ class SpectralConfig(EncoderConfig):
 
     kind: Literal["spectral"] = "spectral"
     weight: EncodingWeight = 0.3
-    dim: int = Field(default=64, ge=1, description="Most columns of the encoding.")
-    steps: int = Field(default=10, ge=0, description="Means over neighbours after the factorisation.")
-    negative: int = Field(default=1, ge=1, description="Noise nodes for each edge; more of them keep fewer edges.")
+    dim: int = Field(default=64, ge=1, description="Maximum number of columns of the encoding.")
+    steps: int = Field(default=10, ge=0, description="Averaging steps over neighbours after the factorisation.")
+    negative: int = Field(default=1, ge=1, description="Noise nodes per edge; more noise keeps fewer edges.")
 
     def build(self) -> SpectralEncoder:
         """Build the encoder."""

@@ -256,9 +256,9 @@ def test_teachers_that_are_built_by_hand_are_checked_too() -> None:
         AverageTeacher([Fixed(torch.zeros(1, 2))] * 2, "valid")  # type: ignore[arg-type]
 
 
-def test_krd_is_refused_where_a_member_cannot_be_asked_again(tmp_path: Path) -> None:
+def test_krd_is_refused_if_a_member_rejects_perturbed_features(tmp_path: Path) -> None:
     logits = {"kind": "logits", "path": str(tmp_path / "scores.npy")}
-    with pytest.raises(ConfigError, match="'average' cannot answer"):
+    with pytest.raises(ConfigError, match="perturbed features, which the teacher 'average' does not make"):
         resolve_config({"teacher": ["sage", logits], "regularizer": "krd"})
     resolve_config({"teacher": ["sage", "gcn"], "regularizer": "krd"})
 
