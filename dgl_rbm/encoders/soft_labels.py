@@ -78,7 +78,7 @@ class SoftLabelEncoder(Encoder):
         """
         if self._teacher is None or not self._probabilities.shape[1]:
             raise ConfigError(
-                "The encoder 'soft_labels' reads a teacher's predictions, and there are none.",
+                "The encoder 'soft_labels' reads a teacher's predictions, but there are none.",
                 hint="Name a teacher, or use the encoder 'label_propagation', which reads labels.",
             )
         held_out = [observed.val_idx] if len(observed.val_idx) else []
@@ -153,16 +153,16 @@ class SoftLabelConfig(EncoderConfig):
 
     @field_validator("folds")
     @classmethod
-    def _several(cls, folds: int) -> int:
+    def _no_single_fold(cls, folds: int) -> int:
         if folds == 1:
             raise ValueError("one fold would hide all nodes at once; expected at least 2, or 0 to hide nothing")
         return folds
 
     @field_validator("consistent")
     @classmethod
-    def _not_its_own_target(cls, consistent: bool) -> bool:
+    def _always_consistent(cls, consistent: bool) -> bool:
         if not consistent:
-            raise ValueError("a known node's own vector is the very prediction that the student is to learn")
+            raise ValueError("an observed node's own vector is the prediction that the student learns")
         return consistent
 
     def build(self) -> SoftLabelEncoder:

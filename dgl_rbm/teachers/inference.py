@@ -96,7 +96,7 @@ def predict_nodes(
     num_layers = ModuleTraits.of(module).num_layers
     if num_layers is None:
         raise ConfigError(
-            f"{type(module).__name__} does not say how far its neighbourhoods reach.",
+            f"{type(module).__name__} has no known number of layers, so its neighbourhoods cannot be sampled.",
             hint="Set its attribute `num_layers`.",
         )
     module.eval()

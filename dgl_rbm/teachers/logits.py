@@ -71,7 +71,7 @@ class LogitsTeacher(Teacher):
         """
         if features is not None:
             raise ConfigError(
-                "The teacher 'logits' cannot be run on perturbed features, which the regularizer 'krd' asks for.",
+                "The teacher 'logits' cannot predict from perturbed features, which the regularizer 'krd' requires.",
                 hint="Use `regularizer: none`, or a teacher that is trained here, such as `teacher: sage`.",
             )
         return TeacherOutput(self._rows(view))
@@ -82,7 +82,7 @@ class LogitsTeacher(Teacher):
         largest = int(view.node_ids.max()) if len(view) else -1
         if largest >= len(self._loaded):
             raise DataError(
-                f"'{self.path}' holds logits of {len(self._loaded)} nodes, but the graph has a node {largest}.",
+                f"'{self.path}' contains logits of {len(self._loaded)} nodes, but the graph has a node {largest}.",
                 hint="Expected one row for each node of the whole graph, in the order of its node ids.",
             )
         return self._loaded[view.node_ids]
@@ -98,7 +98,7 @@ def read_logits(path: Path) -> np.ndarray[Any, Any]:
     """
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
-        raise ArtifactError(f"'{path}' is no file of logits: expected one that ends in {', '.join(_SUFFIXES)}.")
+        raise ArtifactError(f"'{path}' is not a file of logits: expected one that ends in {', '.join(_SUFFIXES)}.")
     if not path.is_file():
         raise ArtifactError(f"There is no file of logits '{path}'.", hint="Give `teacher.path` an existing file.")
     try:
@@ -115,7 +115,7 @@ def read_logits(path: Path) -> np.ndarray[Any, Any]:
     except (*NPY_DAMAGE, SafetensorError) as error:
         raise ArtifactError(f"'{path}' cannot be read: {error}") from None
     if "logits" not in arrays:
-        raise ArtifactError(f"'{path}' has no array 'logits'; it holds {', '.join(sorted(arrays)) or 'nothing'}.")
+        raise ArtifactError(f"'{path}' has no array 'logits'; it contains {', '.join(sorted(arrays)) or 'nothing'}.")
     return arrays["logits"]
 
 
@@ -128,17 +128,17 @@ def _read_csv(path: Path) -> np.ndarray[Any, Any]:
 
 def _checked(values: np.ndarray[Any, Any], path: Path, num_classes: int) -> Tensor:
     if values.dtype.kind not in "fiu":
-        raise DataError(f"'{path}' holds values of type {values.dtype}, expected numbers.")
+        raise DataError(f"'{path}' contains values of type {values.dtype}, expected numbers.")
     if values.ndim != 2 or values.shape[1] != num_classes:
         raise DataError(
-            f"'{path}' holds logits of shape {values.shape}, expected [nodes, {num_classes}].",
+            f"'{path}' contains logits of shape {values.shape}, expected [nodes, {num_classes}].",
             hint=f"The task has {num_classes} classes: one column of scores for each.",
         )
     logits = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     bad = rows_not_finite(logits)
     if len(bad):
         shown = ", ".join(map(str, bad[:5].tolist())) + (", …" if len(bad) > 5 else "")
-        raise DataError(f"'{path}' holds NaN or infinity in {len(bad)} rows: {shown}.")
+        raise DataError(f"'{path}' contains NaN or infinity in {len(bad)} rows: {shown}.")
     return logits
 
 

@@ -105,7 +105,7 @@ def choose_placement(
             raise ConfigError(
                 f"teacher.training.sampling_device is '{sampling_device}', but {why}.",
                 hint="Use sampling_device 'auto', or install DGL built for CUDA and run with device 'cuda'; "
-                "`dgl-rbm doctor` says what is there.",
+                "`dgl-rbm doctor` lists what is installed.",
             )
         if device.type == "cuda" and reads_csc:
             return Placement(device, step_bytes + graph_bytes <= budget, "cpu", "torch")

@@ -1,4 +1,4 @@
-"""DeepWalk tells parts of a graph apart."""
+"""DeepWalk: walks, expected visits, and vectors that separate the parts of a graph."""
 
 from __future__ import annotations
 

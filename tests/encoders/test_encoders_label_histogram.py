@@ -1,4 +1,4 @@
-"""Label histograms: right, and without leaks."""
+"""Label histograms against plain loops, and their leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label propagation: right, and without leaks."""
+"""Label propagation against plain loops, and its leaks."""
 
 from __future__ import annotations
 

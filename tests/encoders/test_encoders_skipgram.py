@@ -1,4 +1,4 @@
-"""Blocks of walks take the step that the sum over all their pairs asks for."""
+"""Steps of skip-gram on blocks of walks against sums over all their pairs."""
 
 from __future__ import annotations
 

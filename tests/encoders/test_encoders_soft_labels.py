@@ -1,4 +1,4 @@
-"""The encoder that reads the teacher's predictions around a node."""
+"""Soft-label encoder against plain loops, and its leaks."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_folds_that_hide_all_or_less_than_nothing_are_refused(folds: int) -> Non
 
 
 class AllRows(SumsNeighbors):
-    """Has one row for each node that it was trained on, whatever it is asked."""
+    """Returns one row per training node, for any view."""
 
     def predict(self, view: GraphView, context: RunContext, **options: Any) -> TeacherOutput:
         return TeacherOutput(FEATURES)
@@ -173,7 +173,7 @@ class NoIsolatedNodes(SumsNeighbors):
 
 
 @pytest.mark.parametrize(("teacher", "message"), [(AllRows(), "returned 7 rows"), (NoIsolatedNodes(), "0-in-degree")])
-def test_a_teacher_that_cannot_be_asked_about_a_part(
+def test_a_teacher_that_cannot_predict_part_of_the_graph_is_refused(
     observed_graph: Callable[..., Any], teacher: Teacher, message: str
 ) -> None:
     observed = observed_graph([(u, (u + 1) % NODES) for u in range(NODES)], NODES, features=FEATURES)
@@ -184,6 +184,6 @@ def test_a_teacher_that_cannot_be_asked_about_a_part(
     assert SoftLabelEncoder(folds=0).bind_teacher(teacher, output).fit(observed, RunContext()).encodings.any()
 
 
-def test_a_known_nodes_own_prediction_is_no_encoding() -> None:
-    with pytest.raises(ConfigError, match="very prediction that the student is to learn"):
+def test_own_predictions_are_refused_as_encodings() -> None:
+    with pytest.raises(ConfigError, match="own vector is the prediction that the student learns"):
         encoders.resolve({"kind": "soft_labels", "consistent": False})

@@ -1,4 +1,4 @@
-"""Spectral vectors agree with dense decompositions of matrices that are written down entry by entry."""
+"""Spectral vectors against dense decompositions of matrices built entry by entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several teachers as one: what is averaged, seeded, kept, resumed, named and refused."""
+"""Averages of teachers: means, seeds, checkpoints, weights and errors."""
 
 from __future__ import annotations
 

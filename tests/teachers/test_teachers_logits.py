@@ -121,7 +121,7 @@ def test_missing_and_unknown_files_are_refused(observed: ObservedGraph, tmp_path
     with pytest.raises(ArtifactError, match=r"ends in \.npy"):
         teacher_of(tmp_path / "scores.txt").fit(observed, RunContext())
     np.savez(tmp_path / "scores.npz", scores=LOGITS)
-    with pytest.raises(ArtifactError, match="no array 'logits'; it holds scores"):
+    with pytest.raises(ArtifactError, match="no array 'logits'; it contains scores"):
         teacher_of(tmp_path / "scores.npz").fit(observed, RunContext())
 
 

@@ -1,4 +1,4 @@
-"""Where a teacher is placed, and the mini-batches it is given."""
+"""Placement of teachers and mini-batches of neighbour sampling."""
 
 from __future__ import annotations
 

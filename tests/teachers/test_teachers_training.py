@@ -1,4 +1,4 @@
-"""Training of teachers: what is learnt, kept, resumed, refused, and never looked at."""
+"""Training of teachers: learning, checkpoints, refused options, and labels that are never read."""
 
 from __future__ import annotations
 
