@@ -16,6 +16,7 @@ from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import encoders
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.run.fingerprint import graph_digest
+from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.run.parts import stages_of
 from dgl_rbm.run.selection import choose
 from dgl_rbm.run.stages import stage_key
@@ -142,21 +143,23 @@ def test_a_saved_run_holds_the_chosen_encoder_and_says_how_the_others_did(tmp_pa
 def test_candidates_that_cannot_be_trained_are_passed_over() -> None:
     configs = [ComponentConfig(kind=kind) for kind in ("first", "second", "third")]
 
-    def train(i: int, config: ComponentConfig) -> tuple[str, dict[str, Any]]:
+    def train(i: int, config: ComponentConfig) -> tuple[str, CandidateRecord]:
         if config.kind in failing:
             raise TrainingError(f"{config.kind} diverged")
-        return config.kind.upper(), {"kind": config.kind, "val_accuracy": reached[i][0], "val_loss": reached[i][1]}
+        accuracy, loss = reached[i]
+        return config.kind.upper(), CandidateRecord(kind=config.kind, val_accuracy=accuracy, val_loss=loss)
 
     failing = {"first"}
     reached = [(0.9, 0.1), (0.5, 1.0), (0.5, 1.0)]
-    place, outcome, records = choose(configs, train)
+    choice = choose(configs, train)
     # Of the two that are alike, the first.
-    assert (place, outcome) == (1, "SECOND")
-    assert records[0] == {"kind": "first", "val_accuracy": None, "error": "first diverged"}
+    assert (choice.index, choice.outcome) == (1, "SECOND")
+    assert choice.records[0] == CandidateRecord(kind="first", val_accuracy=None, error="first diverged")
     failing = set()
     # Accuracy goes before the loss, which tells apart what is equally right.
     reached = [(0.5, 0.1), (0.6, 2.0), (0.6, 1.0)]
-    assert choose(configs, train)[:2] == (2, "THIRD")
+    choice = choose(configs, train)
+    assert (choice.index, choice.outcome) == (2, "THIRD")
     failing = {"first", "second", "third"}
     with pytest.raises(TrainingError, match="third"):
         choose(configs, train)
