@@ -106,11 +106,11 @@ def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
     location = [str(part) for part in detail["loc"]]
     path = " -> ".join(part for part in [where, *location] if part)
     if detail["type"] == "extra_forbidden":
-        owner: Any = model
+        fields = model.model_fields
         for part in location[:-1]:
-            field = getattr(owner, "model_fields", {}).get(part)
-            owner = field.annotation if field is not None else None
-        names = sorted(getattr(owner, "model_fields", {}))
+            inner = fields[part].annotation if part in fields else None
+            fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+        names = sorted(fields)
         near = closest(location[-1], names)
         guess = f" Did you mean '{near}'?" if near else (f" Options: {', '.join(names)}." if names else "")
         return f"{path}: no such option.{guess}"

@@ -58,13 +58,13 @@ def resolve_regularizers(spec: Any) -> list[ComponentConfig]:
     Raises
     ------
     ConfigError
-        If one cannot be resolved, or one stands in the list twice.
+        If one cannot be resolved, or one is listed twice.
     """
     found = [regularizers.resolve(part) for part in list_components(spec) or ["none"]]
     kinds = [config.kind for config in found if config.kind != "custom"]
     twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
     if twice:
-        raise ConfigError(f"regularizer: '{twice[0]}' stands in the list twice.", hint="Change the weight of one.")
+        raise ConfigError(f"regularizer: '{twice[0]}' is listed twice.", hint="Change the weight of one.")
     return found
 
 
@@ -90,11 +90,8 @@ def resolve_teacher(spec: Any) -> ComponentConfig:
 
 def combined_teacher(spec: Any) -> Any:
     """Return the options of an `average` for several teachers; the specification of a single one is unchanged."""
-    if isinstance(spec, str) and "+" in spec:
-        spec = [part.strip() for part in spec.split("+")]
-    if not isinstance(spec, (list, tuple)):
-        return spec
-    return spec[0] if len(spec) == 1 else {"kind": "average", "members": list(spec)}
+    members = list_components(spec)
+    return members[0] if len(members) == 1 else {"kind": "average", "members": members}
 
 
 def override_path(override: str) -> str:

@@ -1,4 +1,4 @@
-"""Digests of graphs and files, by which results are told apart that were made of different ones."""
+"""Digests of graphs and files, which are part of the keys of results."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class FittedEncodings:
     chosen : EncoderConfig or None
         The encoder that validation chose, if it did.
     candidates : list of CandidateRecord
-        Its validation record and those of its rivals.
+        Validation records of all candidates.
     """
 
     encodings: Encodings

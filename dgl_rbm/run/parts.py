@@ -90,7 +90,7 @@ def _regularizer_stage(i: int, config: Any, instances: Mapping[str, Any]) -> Sta
         return regularizer.prepare(scope.observed, teacher, output, temperature, scope.context).to(scope.context.device)
 
     return Stage(
-        f"regularizer {i}",
+        f"regularizer {i if instance is not None else config.kind}",
         prepare,
         fields=(f"regularizer.{i}", "objective.temperature"),
         upstream=(TEACHER, HIDDEN) if needs_hidden else (TEACHER,),
@@ -107,8 +107,9 @@ def _make_table(scope: Scope, encodings: Encodings) -> DistillationTable:
     device, observed, config = scope.context.device, scope.observed, scope.config
     output = scope.result(TEACHER).output
     learns = config.training.distill_on_validation
-    # Whether the test nodes' soft labels are learnt too. Without a teacher there are none, of no node.
-    asked_alike = config.setting == "transductive" or output.targets is None
+    # Validation nodes are treated like test nodes, whose soft labels are targets in the transductive setting alone.
+    # Without a teacher there are no soft labels.
+    like_test_nodes = config.setting == "transductive" or output.targets is None
     return DistillationTable(
         inputs=hstack(observed.features, encodings.values).to(device),
         labels=observed.labels.to(device),
@@ -116,7 +117,7 @@ def _make_table(scope: Scope, encodings: Encodings) -> DistillationTable:
         val_idx=observed.val_idx.to(device),
         num_classes=observed.num_classes,
         teacher_logits=None if output.targets is None else output.targets.to(device),
-        distill_on_validation=asked_alike if learns is None else learns,
+        distill_on_validation=like_test_nodes if learns is None else learns,
     )
 
 

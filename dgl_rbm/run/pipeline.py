@@ -65,7 +65,7 @@ def run_context(
 
 
 class Pipeline:
-    """The stages of one run, from which results are asked.
+    """The stages of one run.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class Pipeline:
         return self._runner.result(self.stages.student)
 
     def _final_config(self, encoded: FittedEncodings, trained: FittedStudent) -> DistillConfig:
-        """Return the configuration with the components that validation chose; their rivals are in the metrics."""
+        """Return the configuration with the components that validation chose."""
         chosen: dict[str, Any] = {"student": trained.config}
         if encoded.chosen is not None:
             chosen["encoder"] = [encoded.chosen]

@@ -53,8 +53,8 @@ def _scored(metrics: RunMetrics) -> list[tuple[str, TeacherMetrics]]:
 def _agreement(metrics: RunMetrics) -> list[str]:
     if metrics.agreement is None:
         return []
-    asked = "unseen" if metrics.setting == "inductive" else "test"
-    return [f"Teacher and student agree on {_percent(metrics.agreement)} of the {asked} nodes.", ""]
+    scored = "unseen" if metrics.setting == "inductive" else "test"
+    return [f"Teacher and student agree on {_percent(metrics.agreement)} of the {scored} nodes.", ""]
 
 
 def render_report(metrics: RunMetrics, config: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ class Run:
     """A finished run.
 
     `Distiller.fit` returns one with everything in memory. `Run.load` reads student, encodings and metrics, for which
-    DGL is not needed; the rest is read or computed when it is first asked for.
+    DGL is not needed; the rest is read or computed on first access.
 
     Attributes
     ----------

@@ -68,22 +68,24 @@ def run_metrics(
     seconds : mapping of str to float
         Wall time by stage.
     """
-    scores = score(task, logits)
+    scored = evaluation_metrics(task, config.seed, logits)
+    of_teacher = scored.teacher.model_dump() if scored.teacher is not None else {}
     return RunMetrics(
-        dataset=task.name,
-        setting=task.setting,
-        seed=config.seed,
+        dataset=scored.dataset,
+        setting=scored.setting,
+        seed=scored.seed,
+        agreement=scored.agreement,
         nodes=task.graph.num_nodes(),
         edges=task.graph.num_edges(),
         teacher=TeacherMetrics(
             kind=teacher.kind,
-            **scores.get("teacher", {}),
+            **of_teacher,
             parameters=teacher.num_parameters(),
             seconds=seconds.get("teacher", 0.0) + seconds.get("logits", 0.0),
         ),
         student=StudentMetrics(
             kind=student.kind,
-            **scores["student"],
+            **scored.student.model_dump(),
             parameters=student.num_parameters(),
             active_parameters=student.num_active_parameters(),
             best_epoch=fit.best_epoch,
@@ -94,6 +96,5 @@ def run_metrics(
         regularizer=PartMetrics(
             kind="+".join(part.kind for part in config.regularizer), seconds=seconds.get("regularizer", 0.0)
         ),
-        agreement=agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
         versions=versions(),
     )

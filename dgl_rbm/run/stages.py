@@ -70,7 +70,7 @@ class Scope:
 
     @property
     def upstream(self) -> tuple[Stage[Any], ...]:
-        """The stages whose results can be asked for."""
+        """The stages whose results are declared inputs."""
         return self._stage.upstream
 
     def result(self, stage: Stage[T]) -> T:
@@ -139,7 +139,7 @@ class StageRunner:
         self._results: dict[str, Any] = {}
 
     def result(self, stage: Stage[T]) -> T:
-        """Return the result of a stage, computed if it is asked for the first time."""
+        """Return the result of a stage, computed on first use."""
         if stage.name not in self._results:
             for part in stage.upstream:
                 self.result(part)

@@ -27,7 +27,7 @@ def test_one_several_and_none() -> None:
     assert kinds(regularizer=[]) == kinds(regularizer="none") == ["none"]
     distiller = Distiller(regularizer=["krd", NoRegularizer()])
     assert [part.kind for part in distiller.config.regularizer] == ["krd", "custom"]
-    with pytest.raises(ConfigError, match="'krd' stands in the list twice"):
+    with pytest.raises(ConfigError, match="'krd' is listed twice"):
         kinds(regularizer="krd+none+krd")
 
 

@@ -37,14 +37,14 @@ def keys(observed: ObservedGraph, device: torch.device = CPU, **options: Any) ->
     ("options", "changed"),
     [
         ({"student": {"kind": "mlp", "hidden_dim": 3}}, {"student"}),
-        ({"objective": {"temperature": 3.0}}, {"regularizer 0", "student"}),
+        ({"objective": {"temperature": 3.0}}, {"regularizer krd", "student"}),
         ({"training": {"epochs": 3}}, {"student"}),
-        ({"teacher": {"kind": "sage", "hidden_dim": 3}}, {"teacher", "hidden", "regularizer 0", "student"}),
-        ({"teacher": "gcn"}, {"teacher", "hidden", "regularizer 0", "student"}),
+        ({"teacher": {"kind": "sage", "hidden_dim": 3}}, {"teacher", "hidden", "regularizer krd", "student"}),
+        ({"teacher": "gcn"}, {"teacher", "hidden", "regularizer krd", "student"}),
         ({"encoder": {"kind": "diffusion", "dim": 3}}, {"encodings", "student"}),
         ({"encoder": ["diffusion", "none"]}, {"encodings", "student"}),
-        ({"regularizer": {"kind": "krd", "noise_samples": 3}}, {"regularizer 0", "student"}),
-        ({"seed": 1}, {"teacher", "hidden", "regularizer 0", "encodings", "student"}),
+        ({"regularizer": {"kind": "krd", "noise_samples": 3}}, {"regularizer krd", "student"}),
+        ({"seed": 1}, {"teacher", "hidden", "regularizer krd", "encodings", "student"}),
     ],
 )
 def test_what_a_stage_depends_on(task: NodeTask, options: dict[str, Any], changed: set[str]) -> None:
