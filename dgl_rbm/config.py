@@ -178,9 +178,10 @@ def _position(owner: Any, key: str, assignment: str) -> Any:
     if isinstance(owner, dict):
         return key
     if not key.isdecimal() or int(key) >= len(owner):
+        first = assignment.partition("=")[0].replace(f".{key}", ".0", 1)
         raise ConfigError(
             f"--set {assignment}: '{key}' is not a position in a list of {len(owner)}.",
-            hint=f"Positions are 0 to {len(owner) - 1}: --set encoder.0.dim=32" if owner else "The list is empty.",
+            hint=f"Positions are 0 to {len(owner) - 1}: --set {first}=VALUE" if owner else "The list is empty.",
         )
     return int(key)
 
