@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dgl_rbm.data.make import make_task, task_from_graph
     from dgl_rbm.data.task import NodeTask
     from dgl_rbm.errors import DglRbmError
+    from dgl_rbm.experiments.comparison import compare
+    from dgl_rbm.experiments.studies.catalogue import study
+    from dgl_rbm.experiments.tuning.tune import tune
     from dgl_rbm.run.config import DistillConfig
     from dgl_rbm.run.distiller import Distiller
     from dgl_rbm.run.run import Run
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Callback": "runtime.callbacks",
+    "compare": "experiments.comparison",
     # Importable on any supported torch, which a plain `import dgl` is not.
     "dgl": "data.dgl_compat",
     "DglRbmError": "errors",
@@ -38,7 +42,9 @@ _MODULES = {
     "Run": "run.run",
     "RunContext": "runtime.context",
     "make_task": "data.make",
+    "study": "experiments.studies.catalogue",
     "task_from_graph": "data.make",
+    "tune": "experiments.tuning.tune",
 }
 
 __all__ = [
@@ -53,9 +59,12 @@ __all__ = [
     "Run",
     "RunContext",
     "__version__",
+    "compare",
     "dgl",
     "make_task",
+    "study",
     "task_from_graph",
+    "tune",
 ]
 
 

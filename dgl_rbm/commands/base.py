@@ -75,10 +75,11 @@ def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[Non
         raise typer.Exit(INTERRUPTED) from None
 
 
-def gather(config: Path | None, overrides: list[str] | None, **options: Any) -> Any:
+def gather(config: Path | None = None, overrides: list[str] | None = None, **options: Any) -> Any:
     """Resolve a configuration: the method first, then the file, then single options, then --set.
 
-    What --set says of dataset, setting and teacher comes before all: the method's published settings depend on it.
+    Dataset, setting and teacher are taken from --set before all else, since the method's published settings depend on
+    them.
     """
     from dgl_rbm.config import read_yaml
     from dgl_rbm.methods.apply import checked_recipe, method_values, with_lookups

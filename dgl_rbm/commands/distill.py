@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dgl_rbm.commands.base import INTERRUPTED, gather, guarded, stderr, stdout
-from dgl_rbm.commands.options import (
-    ConfigOption,
-    DatasetOption,
-    DeviceOption,
-    EncoderOption,
-    JsonOption,
-    MaxHoursOption,
-    MethodOption,
-    RecipeOption,
-    RegularizerOption,
-    SeedOption,
-    SetOption,
-    SettingOption,
-    SplitOption,
-    StudentOption,
-    TeacherOption,
-)
+from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, MaxHoursOption, SeedOption, takes
 from dgl_rbm.errors import DglRbmError, TimeBudgetError
 
 __all__ = ["distill"]
 
 
 @guarded
+@takes(RUN_OPTIONS, recipe="published")
 def distill(
-    dataset: DatasetOption = None,
-    method: MethodOption = None,
-    recipe: RecipeOption = "published",
-    teacher: TeacherOption = None,
-    student: StudentOption = None,
-    encoder: EncoderOption = None,
-    regularizer: RegularizerOption = None,
-    setting: SettingOption = None,
-    split: SplitOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
+    options: dict[str, Any],
     seed: SeedOption = None,
-    device: DeviceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the run; a new one under runs/ by default.")
     ] = None,
@@ -59,21 +33,7 @@ def distill(
     from dgl_rbm.console.summary import print_comparison
     from dgl_rbm.run.folder import abandon, choose_folder, finish
 
-    resolved = gather(
-        config,
-        overrides,
-        dataset=dataset,
-        method=method,
-        recipe=recipe,
-        teacher=teacher,
-        student=student,
-        encoder=encoder,
-        regularizer=regularizer,
-        setting=setting,
-        split=split,
-        seed=seed,
-        device=device,
-    )
+    resolved = gather(**options, seed=seed)
     folder = choose_folder(out, resolved, overwrite)
     console = stderr()
 

@@ -1,45 +1,75 @@
-"""Options of the commands; their choices come from the registries."""
+"""Options of the commands; their choices come from the registries.
+
+Options that several commands share form a group, which a command takes as a whole: see `takes`.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from dgl_rbm.experiments.executors import EXECUTORS
+from dgl_rbm.experiments.options import DEFAULT_METHODS as _DEFAULT_METHODS
+from dgl_rbm.experiments.options import ExperimentOptions, seeds_text
 from dgl_rbm.methods.catalogue import method_names
 from dgl_rbm.registry import DEFAULTS, REGISTRIES
 
 __all__ = [
     "DEFAULT_METHODS",
+    "EXPERIMENT_DEFAULTS",
+    "EXPERIMENT_OPTIONS",
+    "RUN_OPTIONS",
     "STUDY_NAMES",
-    "ConfigOption",
-    "DatasetOption",
-    "DatasetsOption",
-    "DeviceOption",
-    "EncoderOption",
-    "JobsOption",
     "JsonOption",
     "MaxHoursOption",
-    "MethodOption",
     "MethodsOption",
-    "RecipeOption",
-    "RegularizerOption",
     "SeedOption",
-    "SeedsOption",
     "SetOption",
-    "SettingOption",
-    "SettingsOption",
-    "SharedTeacherOption",
-    "SplitOption",
-    "StudentOption",
     "StudyArgument",
-    "StudyOutOption",
-    "StudySeedsOption",
-    "TeacherOption",
-    "ThreadsOption",
     "ValuesOption",
+    "takes",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes(options: Mapping[str, Any], **defaults: Any) -> Callable[[F], F]:
+    """Add options to a command, which receives those that have a value as a mapping, its first argument.
+
+    Parameters
+    ----------
+    options : mapping of str to type
+        Name to annotation.
+    **defaults
+        Default values; options without one are absent from the mapping unless they are given.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            chosen = {name: given.pop(name) for name in options}
+            return function({name: value for name, value in chosen.items() if value is not None}, **given)
+
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
+            for name, parameter in list(signature(function).parameters.items())[1:]
+        ]
+        added = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation)
+            for name, annotation in options.items()
+        ]
+        # Typer reads both.
+        command.__signature__ = Signature([*added, *own])  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*added, *own)}
+        return command  # type: ignore[return-value]
+
+    return decorate
 
 
 def _choices(text: str, kind: str) -> str:
@@ -106,7 +136,9 @@ MethodsOption = Annotated[
 ]
 DatasetsOption = Annotated[str, typer.Option(help="Datasets' names or paths, joined by commas.")]
 SettingsOption = Annotated[str, typer.Option(help="transductive, inductive, or both joined by a comma.")]
-SeedsOption = Annotated[str, typer.Option(help="How many (10: seeds 0 to 9), or which: 100,101 or 100-109.")]
+SeedsOption = Annotated[
+    str | None, typer.Option(help="A count (10: seeds 0 to 9) or a list: 100,101 or 100-109. Studies: few by default.")
+]
 SharedTeacherOption = Annotated[
     str | None,
     typer.Option(
@@ -115,11 +147,13 @@ SharedTeacherOption = Annotated[
         "joined by '+'. Methods without one keep none.",
     ),
 ]
-JobsOption = Annotated[int, typer.Option(min=1, help="Runs at once, each in a process of its own.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of each process; results are the same for the same.")]
-
-# Baselines of each kind and the package's own; few enough to see something on `digits` within minutes.
-DEFAULT_METHODS = "glnn,krd,nosmog,cohop,moe,rbm"
+JobsOption = Annotated[int, typer.Option(min=1, help="Number of runs at once, each in its own process.")]
+ThreadsOption = Annotated[
+    int, typer.Option(min=1, help="Threads of each process. Results are reproducible for one number of threads.")
+]
+ExecutorOption = Annotated[
+    str | None, typer.Option(help=f"Where runs are executed: {', '.join(EXECUTORS)}. Default: processes.")
+]
 
 # Not read from `dgl_rbm.experiments.studies`, whose imports would make every command start slowly.
 STUDY_NAMES = {
@@ -139,14 +173,47 @@ StudyArgument = Annotated[
 ValuesOption = Annotated[
     str | None,
     typer.Option(
-        help="What is studied in place of the study's own values, joined by commas: numbers of experts (experts), "
-        "values of Δ (annealing), teachers (teachers), widths (pareto, complexity)."
+        help="Values that replace the study's own, joined by commas: numbers of experts (experts), values of Δ "
+        "(annealing), teachers (teachers), widths (pareto, complexity)."
     ),
 ]
-StudySeedsOption = Annotated[
-    str | None, typer.Option(help="How many (10: seeds 0 to 9), or which: 100,101 or 100-109. Default: few, by study.")
-]
-StudyOutOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Folder; runs that are there already are kept. Default: runs/study-NAME."),
-]
+# What a run consists of; `dgl_rbm.commands.base.gather` makes its configuration.
+RUN_OPTIONS = {
+    "dataset": DatasetOption,
+    "method": MethodOption,
+    "recipe": RecipeOption,
+    "teacher": TeacherOption,
+    "student": StudentOption,
+    "encoder": EncoderOption,
+    "regularizer": RegularizerOption,
+    "setting": SettingOption,
+    "split": SplitOption,
+    "config": ConfigOption,
+    "overrides": SetOption,
+    "device": DeviceOption,
+}
+
+# Keyword arguments of `dgl_rbm.experiments.options.ExperimentOptions`.
+EXPERIMENT_OPTIONS = {
+    "datasets": DatasetsOption,
+    "settings": SettingsOption,
+    "seeds": SeedsOption,
+    "recipe": RecipeOption,
+    "teacher": SharedTeacherOption,
+    "split": SplitOption,
+    "overrides": SetOption,
+    "device": DeviceOption,
+    "jobs": JobsOption,
+    "threads": ThreadsOption,
+    "executor": ExecutorOption,
+    "max_hours": MaxHoursOption,
+}
+DEFAULT_METHODS = ",".join(_DEFAULT_METHODS)
+EXPERIMENT_DEFAULTS = {
+    "datasets": ",".join(ExperimentOptions.datasets),
+    "settings": ",".join(ExperimentOptions.settings),
+    "seeds": seeds_text(ExperimentOptions.seeds),
+    "recipe": ExperimentOptions.recipe,
+    "jobs": 1,
+    "threads": ExperimentOptions.threads,
+}

@@ -3,71 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from dgl_rbm.commands.base import guarded, kept_on_interrupt, stderr, stdout
-from dgl_rbm.commands.options import (
-    DatasetsOption,
-    DeviceOption,
-    JobsOption,
-    MaxHoursOption,
-    RecipeOption,
-    SetOption,
-    SettingsOption,
-    SharedTeacherOption,
-    SplitOption,
-    StudyArgument,
-    StudyOutOption,
-    StudySeedsOption,
-    ThreadsOption,
-    ValuesOption,
-)
+from dgl_rbm.commands.options import EXPERIMENT_DEFAULTS, EXPERIMENT_OPTIONS, StudyArgument, ValuesOption, takes
 
 __all__ = ["study"]
 
 
 @guarded
+@takes(EXPERIMENT_OPTIONS, **EXPERIMENT_DEFAULTS | {"settings": "transductive", "seeds": None})
 def study(
+    options: dict[str, Any],
     name: StudyArgument,
     values: ValuesOption = None,
-    datasets: DatasetsOption = "digits",
-    settings: SettingsOption = "transductive",
-    seeds: StudySeedsOption = None,
-    recipe: RecipeOption = "published",
-    teacher: SharedTeacherOption = None,
-    split: SplitOption = None,
-    overrides: SetOption = None,
-    device: DeviceOption = None,
-    jobs: JobsOption = 1,
-    threads: ThreadsOption = 1,
-    out: StudyOutOption = None,
-    max_hours: MaxHoursOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder; runs that are there already are kept. Default: runs/study-NAME."),
+    ] = None,
 ) -> None:
     """Run a study of the paper and write its tables and figures. Started again after a stop, it continues."""
-    from dgl_rbm.console.compare import names_of
-    from dgl_rbm.console.study import print_report, run_study
+    from dgl_rbm.console.cells import CellProgress
+    from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
+    from dgl_rbm.console.study import print_report
+    from dgl_rbm.experiments.options import as_names
+    from dgl_rbm.experiments.studies import catalogue
 
     console = stderr()
     folder = out or Path("runs") / f"study-{name}"
-    with kept_on_interrupt(console, "runs", folder):
-        report = run_study(
-            console,
-            name,
-            values=None if values is None else names_of(values),
-            datasets=names_of(datasets),
-            settings=names_of(settings),
-            seeds=seeds,
-            recipe=recipe,
-            teacher=teacher,
-            split=split,
-            overrides=overrides or [],
-            device=device,
-            jobs=jobs,
-            threads=threads,
-            out=folder,
-            max_hours=max_hours,
-        )
+    chosen = None if values is None else as_names(values)
+    with kept_on_interrupt(console, "runs", folder), terminated_as_by_ctrl_c(), CellProgress(console) as progress:
+        report = catalogue.study(name, chosen, **options, out=folder, listener=progress)
     print_report(stdout(), report, folder)
-    if report.failed:
+    if len(report.failed):
         raise typer.Exit(1)

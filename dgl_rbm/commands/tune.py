@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dgl_rbm.commands.base import fail, gather, guarded, kept_on_interrupt, stderr, stdout
-from dgl_rbm.commands.options import (
-    ConfigOption,
-    DatasetOption,
-    DeviceOption,
-    EncoderOption,
-    JsonOption,
-    MethodOption,
-    RecipeOption,
-    RegularizerOption,
-    SetOption,
-    SettingOption,
-    SplitOption,
-    StudentOption,
-    TeacherOption,
-)
+from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, takes
 
 __all__ = ["tune"]
 
 
 @guarded
+@takes(RUN_OPTIONS, recipe="published")
 def tune(
-    dataset: DatasetOption = None,
-    method: MethodOption = None,
-    recipe: RecipeOption = "published",
-    teacher: TeacherOption = None,
-    student: StudentOption = None,
-    encoder: EncoderOption = None,
-    regularizer: RegularizerOption = None,
-    setting: SettingOption = None,
-    split: SplitOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    device: DeviceOption = None,
+    options: dict[str, Any],
     seeds: Annotated[
         str, typer.Option(help="Splits and starts that a trial is the mean of: 100-102. Report results on others.")
     ] = "100-102",
@@ -61,29 +37,19 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Search for options on validation nodes alone. Started again after a stop, it continues."""
-    from dgl_rbm.console.tune import best_as_json, print_best, run_search
-    from dgl_rbm.experiments.grid import parse_seeds
+    from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
+    from dgl_rbm.console.tune import TrialLines, best_as_json, print_best
+    from dgl_rbm.experiments.tuning import tune as tuning
 
     console = stderr()
-    resolved = gather(
-        config,
-        overrides,
-        dataset=dataset,
-        method=method,
-        recipe=recipe,
-        teacher=teacher,
-        student=student,
-        encoder=encoder,
-        regularizer=regularizer,
-        setting=setting,
-        split=split,
-        device=device,
-    )
-    with kept_on_interrupt(console, "trials", out):
-        search = run_search(console, resolved, seeds=parse_seeds(seeds), trials=trials, space=space, out=out, hide=hide)
+    resolved = gather(**options)
+    with kept_on_interrupt(console, "trials", out), terminated_as_by_ctrl_c():
+        result = tuning.tune(
+            resolved, space=space, trials=trials, seeds=seeds, hide=hide, out=out, listener=TrialLines(console, trials)
+        )
     if as_json:
-        typer.echo(best_as_json(search))
-    elif search.best.accuracy is not None:
-        print_best(stdout(), search)
-    if search.best.accuracy is None:
-        fail(f"No trial could be trained to its end: {search.best.error}", None, 1)
+        typer.echo(best_as_json(result))
+    elif result.best.accuracy is not None:
+        print_best(stdout(), result, hidden=bool(hide))
+    if result.best.accuracy is None:
+        fail(f"No trial could be trained to its end: {result.best.error}", None, 1)

@@ -1,67 +1,62 @@
-"""`dgl-rbm tune`: what it asks for, and what it shows."""
+"""Output of `dgl-rbm tune`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
 from dgl_rbm.console.progress import duration
-from dgl_rbm.experiments.tuning.search import Search, Trial
+from dgl_rbm.experiments.tuning.search import Trial
+from dgl_rbm.experiments.tuning.tune import Tuning
 
-__all__ = ["best_as_json", "print_best", "run_search"]
+__all__ = ["TrialLines", "best_as_json", "print_best"]
 
 _SHOWN = 5
 
 
-def run_search(
-    console: Console, config: Any, *, seeds: Sequence[int], trials: int, space: Path | None, out: Path, hide: float
-) -> Search:
-    """Search from a resolved configuration; a line for each trial goes to `console`."""
-    from dgl_rbm.experiments.tuning.space import default_space, read_space
-    from dgl_rbm.runtime.folders import make_folder
+class TrialLines:
+    """Prints a line for each trial."""
 
-    dimensions = default_space(config.student) if space is None else read_space(space)
-    search = Search(config.to_values(), dimensions, seeds, out, hide)
-    make_folder(out, "--out")
-    if search.trials:
-        console.print(f"{len(search.trials)} trials are kept from before.")
+    def __init__(self, console: Console, trials: int) -> None:
+        self.console, self.trials = console, trials
+        self._first = True
 
-    def show(number: int, trial: Trial) -> None:
-        what = ", ".join(f"{name}={_short(value)}" for name, value in trial.params.items()) or "as it stands"
-        line = f"[{number + 1}/{trials}] {_score(trial)} ({duration(trial.seconds)}): {what}"
-        console.print(Text(line), soft_wrap=True)
-
-    with terminated_as_by_ctrl_c():
-        search.run(trials, show)
-    return search
+    def __call__(self, number: int, trial: Trial) -> None:
+        """Print a trial, counted from 0."""
+        if self._first and number:
+            self.console.print(f"{number} trials are kept from before.")
+        self._first = False
+        line = f"[{number + 1}/{self.trials}] {_score(trial)} ({duration(trial.seconds)}): {_options(trial)}"
+        self.console.print(Text(line), soft_wrap=True)
 
 
-def print_best(console: Console, search: Search) -> None:
-    """Print the best trials beside the configuration as it stood."""
-    nodes = "held-out validation nodes" if search.hide else "validation nodes"
+def print_best(console: Console, result: Tuning, *, hidden: bool) -> None:
+    """Print the best trials, and the first one, which is the configuration as it was given."""
+    nodes = "held-out validation nodes" if hidden else "validation nodes"
     table = Table(title=f"Best on the {nodes}", title_justify="left")
     for title in ("trial", "accuracy", "loss", "options"):
         table.add_column(title, overflow="fold")
-    ranked = sorted(enumerate(search.trials), key=lambda pair: pair[1].rank, reverse=True)[:_SHOWN]
-    for number, trial in [*ranked, *([] if any(n == 0 for n, _ in ranked) else [(0, search.trials[0])])]:
-        what = "\n".join(f"{name}={_short(value)}" for name, value in trial.params.items()) or "as it stands"
-        table.add_row(str(number + 1), _score(trial), "" if trial.loss is None else f"{trial.loss:.3f}", what)
+    ranked = sorted(enumerate(result.tried), key=lambda pair: pair[1].rank, reverse=True)[:_SHOWN]
+    for number, trial in [*ranked, *([] if any(n == 0 for n, _ in ranked) else [(0, result.tried[0])])]:
+        loss = "" if trial.loss is None else f"{trial.loss:.3f}"
+        table.add_row(str(number + 1), _score(trial), loss, _options(trial, "\n"))
     console.print(table)
-    best = search.out / "best.yaml"
+    best = result.out / "best.yaml"
     console.print(f"The best configuration is {best}. Its seeds chose it: report others. Next:", soft_wrap=True)
     console.print(f"  dgl-rbm distill --config {best} --seed 1", soft_wrap=True, highlight=False)
 
 
-def best_as_json(search: Search) -> str:
-    """Return the best trial and how many there were."""
-    return json.dumps({"trials": len(search.trials), **vars(search.best)}, indent=2)
+def best_as_json(result: Tuning) -> str:
+    """Return the best trial and the number of trials."""
+    return json.dumps({"trials": len(result.trials), **vars(result.best)}, indent=2)
+
+
+def _options(trial: Trial, separator: str = ", ") -> str:
+    return separator.join(f"{name}={_short(value)}" for name, value in trial.params.items()) or "as it stands"
 
 
 def _score(trial: Trial) -> str:

@@ -1,4 +1,4 @@
-"""The page of comparisons: tables, figures, commands, versions and hardware, from what their folders hold."""
+"""Page of one or more comparisons: tables, figures, commands, versions and hardware."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dgl_rbm.errors import ArtifactError, ConfigError
 from dgl_rbm.experiments.comparison_plots import draw_accuracies, draw_sizes
 from dgl_rbm.experiments.plots import require_matplotlib
 from dgl_rbm.experiments.record import read_record
-from dgl_rbm.experiments.render import escape_markdown, to_html, to_latex, to_markdown
-from dgl_rbm.experiments.results import PLACE, Row, read_results
+from dgl_rbm.experiments.render import escape_markdown, to_latex, to_markdown
+from dgl_rbm.experiments.results import PLACE, RESULTS, read_results
 from dgl_rbm.experiments.tables import comparison_tables
 from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.runtime.folders import check_folder, check_place
@@ -23,67 +25,68 @@ _NOTES = "notes.md"
 _TITLE = "Results"
 
 
-def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write ``tables.md``, ``tables.tex`` and ``tables.html`` to the comparison's folder."""
-    tables = comparison_tables(rows)
+def write_tables(results: pd.DataFrame, out: Path) -> None:
+    """Write ``tables.md`` and ``tables.tex`` to the comparison's folder."""
+    tables = comparison_tables(results)
     write_atomic(out / "tables.md", "\n".join(to_markdown(table) for table in tables))
     write_atomic(out / "tables.tex", "% needs \\usepackage{booktabs}\n\n" + "\n".join(map(to_latex, tables)))
-    write_atomic(out / "tables.html", to_html(tables, _TITLE))
 
 
-def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["setting"] for row in rows if row["status"] == "ok"))
+def _settings(results: pd.DataFrame) -> list[str]:
+    return [str(setting) for setting in results.loc[results["status"] == "ok", "setting"].unique()]
 
 
-def _read_rows(folders: Sequence[Path]) -> list[Row]:
-    """Return the runs of all folders, no run twice."""
-    rows: list[Row] = []
-    found: dict[tuple[Any, ...], Path] = {}
-    same = _SameRuns()
+def _read_all(folders: Sequence[Path]) -> pd.DataFrame:
+    """Return the runs of all folders, each with its folder in the column ``folder``."""
+    frames = []
     for folder in folders:
-        of_folder = read_results(folder / "results.csv")
-        if not of_folder:
+        results = read_results(folder / RESULTS)
+        if results.empty:
             raise ArtifactError(
-                f"'{folder / 'results.csv'}' holds no runs.",
-                hint="`dgl-rbm compare` with the options of before goes on.",
+                f"'{folder / RESULTS}' holds no runs.",
+                hint="`dgl-rbm compare` with the same options as before continues it.",
             )
-        runs = [tuple(row[name] for name in PLACE) for row in of_folder]
-        for run in runs:
-            if run in found:
-                raise ConfigError(
-                    f"'{found[run]}' and '{folder}' both hold the run {', '.join(map(str, run))}.",
-                    hint="Give folders of different methods, graphs, settings or seeds.",
-                )
-        found |= dict.fromkeys(runs, folder)
-        rows += of_folder
-        for row in of_folder:
-            same.check(row, folder)
-    return rows
+        frames.append(results.assign(folder=str(folder)))
+    results = pd.concat(frames, ignore_index=True)
+    runs = results.drop_duplicates([*PLACE, "folder"])
+    repeated = runs[runs.duplicated(list(PLACE))]
+    if not repeated.empty:
+        run = repeated.iloc[0]
+        first = runs[(runs[list(PLACE)] == run[list(PLACE)]).all(axis=1)].iloc[0]
+        raise ConfigError(
+            f"'{first['folder']}' and '{run['folder']}' both hold the run {', '.join(map(str, run[list(PLACE)]))}.",
+            hint="Give folders of different methods, graphs, settings or seeds.",
+        )
+    _check_comparable(results)
+    return results
 
 
-class _SameRuns:
-    """Sees to it that no table mixes runs on different graphs or splits, or of a method's different options."""
+# What must be equal within which runs.
+_COMPARABLE = {
+    "split": ("splits", ["dataset"]),
+    "dataset_id": ("options or files of the graph", ["dataset"]),
+    "options_id": ("options", ["method", "dataset", "setting"]),
+}
 
-    def __init__(self) -> None:
-        self._first: dict[tuple[str, ...], tuple[str | None, Path]] = {}
 
-    def check(self, row: Row, folder: Path) -> None:
-        """Raise a ConfigError where a run of a folder differs from an earlier one in what must be the same."""
-        graph = (row["dataset"],)
-        self._check("splits", graph, row["split"] or "its own", folder)
-        self._check("options or files of the graph", graph, row["dataset_id"], folder)
-        self._check("options", (row["method"], row["dataset"], row["setting"]), row["options_id"], folder)
-
-    def _check(self, what: str, of: tuple[str, ...], value: str, folder: Path) -> None:
-        first, there = self._first.setdefault((what, *of), (value, folder))
-        if value != first:
+def _check_comparable(results: pd.DataFrame) -> None:
+    """Raise a ConfigError if a table would mix different graphs, splits, or options of a method."""
+    named = results.fillna({"split": "its own", "dataset_id": "", "options_id": ""})
+    for column, (what, keys) in _COMPARABLE.items():
+        for of, group in named.groupby(keys, sort=False, dropna=False):
+            first = group.iloc[0]
+            others = group[group[column] != first[column]]
+            if others.empty:
+                continue
+            other = others.iloc[0]
             hint = (
                 "Runs of a study are not for such a page; its own tables lie beside them."
-                if folder == there
-                else "Write a page for each; the commands in comparison.json say what was asked for."
+                if first["folder"] == other["folder"]
+                else "Write a page for each; comparison.json records the command of each."
             )
             raise ConfigError(
-                f"The runs of {', '.join(of)} are of different {what}: {first} in '{there}', {value} in '{folder}'.",
+                f"The runs of {', '.join(map(str, of))} are of different {what}: {first[column]} in "
+                f"'{first['folder']}', {other[column]} in '{other['folder']}'.",
                 hint=hint,
             )
 
@@ -107,9 +110,9 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
         Where two folders hold the same run, or runs that are to be compared are of different splits, graphs, or
         options of a method.
     """
-    rows, records = _read_rows(folders), [read_record(folder) for folder in folders]
+    results, records = _read_all(folders), [read_record(folder) for folder in folders]
     source = "`, `".join(f"{folder.resolve().name}/results.csv" for folder in folders)
-    tables = comparison_tables(rows)
+    tables = comparison_tables(results)
     costs = [table for table in tables if table.title.startswith("Costs")]
     accuracies = [table for table in tables if table not in costs]
     lines = [f"# {_TITLE}", ""]
@@ -128,7 +131,7 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
         if notes.is_file():
             lines += [notes.read_text(encoding="utf-8").strip(), ""]
     lines += ["## Figures", ""]
-    for setting in _settings(rows):
+    for setting in _settings(results):
         lines += [
             f"![Test accuracy of each method, {setting}]({figures}/accuracy-{setting}.png)",
             "",
@@ -137,12 +140,11 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
         ]
     for table in costs:
         lines += [to_markdown(table)]
-    failed = [row for row in rows if row["status"] != "ok"]
-    if failed:
+    failed = results[results["status"] != "ok"]
+    if not failed.empty:
         lines += ["## Failed runs", "", "| method | graph | setting | seed | error |", "|---|---|---|---|---|"]
-        for row in failed:
-            entries = (row["method"], row["dataset"], row["setting"], str(row["seed"]), row["error"] or "")
-            lines.append(f"| {' | '.join(map(escape_markdown, entries))} |")
+        for entries in failed[[*PLACE, "error"]].fillna("").itertuples(index=False):
+            lines.append(f"| {' | '.join(escape_markdown(str(entry)) for entry in entries)} |")
         lines.append("")
     return "\n".join([*lines, *_origin([record for record in records if record])])
 
@@ -226,12 +228,12 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None, 
         Where matplotlib is not installed; before anything is written.
     """
     check_page(out, option, figures)
-    rows = _read_rows(folders)
+    results = _read_all(folders)
     figures = figures or _figures_beside(out)
     page = render_page(folders, Path(os.path.relpath(figures, out.parent)).as_posix())
     written = []
-    for setting in _settings(rows):
+    for setting in _settings(results):
         for name, draw in (("accuracy", draw_accuracies), ("size", draw_sizes)):
-            written.append(draw(rows, setting, figures / f"{name}-{setting}.png"))
+            written.append(draw(results, setting, figures / f"{name}-{setting}.png"))
     write_atomic(out, page)
     return [*written, out]

@@ -1,9 +1,8 @@
-"""Tables of text, and how they look on a terminal, in Markdown, LaTeX and HTML."""
+"""Tables of text on a terminal, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.box import SIMPLE_HEAD
@@ -12,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Piece", "TextTable", "escape_markdown", "to_html", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["Piece", "TextTable", "escape_markdown", "to_latex", "to_markdown", "to_rich"]
 
 
 @dataclass(frozen=True)
@@ -176,34 +175,3 @@ def to_latex(table: TextTable) -> str:
         if number == table.separated < len(table.rows):
             lines.append(r"    \midrule")
     return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""])
-
-
-_STYLE = (
-    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}"
-    "th,td{padding:.2em .8em;text-align:right}th:first-child,td:first-child{text-align:left}"
-    "thead tr,tr.last{border-bottom:1px solid}caption{text-align:left;font-weight:bold;padding:.5em 0}"
-)
-
-
-def to_html(tables: Iterable[TextTable], title: str) -> str:
-    """Return a whole HTML page of tables, which needs no other file."""
-
-    def cell(piece: Piece) -> str:
-        text = html.escape(piece.text)
-        return f"<td>{(text, f'<b>{text}</b>', f'<u>{text}</u>')[piece.place]}</td>"
-
-    lines = [
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>",
-        f"<body><h1>{html.escape(title)}</h1>",
-    ]
-    for table in tables:
-        lines.append(f"<table><caption>{html.escape(table.title)}</caption>")
-        headings = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-        lines.append(f"<thead><tr>{headings}</tr></thead><tbody>")
-        for number, row in enumerate(table.rows, 1):
-            mark = ' class="last"' if number == table.separated else ""
-            lines.append(f"<tr{mark}>{''.join(map(cell, row))}</tr>")
-        lines.append("</tbody></table>")
-        lines += [f"<p>{html.escape(note)}</p>" for note in table.notes]
-    return "\n".join([*lines, "</body></html>", ""])

@@ -1,49 +1,47 @@
-"""results.csv: one row for each run of a comparison, in the order of its grid."""
+"""results.csv: one row per run of an experiment, in the order of its grid."""
 
 from __future__ import annotations
 
-import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
+
+from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import ArtifactError
-from dgl_rbm.experiments.grid import Cell
+from dgl_rbm.experiments.cell import Cell
 from dgl_rbm.runtime.checkpoint import write_atomic
 
-__all__ = ["COLUMNS", "PLACE", "TIMED_COLUMNS", "failed_row", "read_results", "result_row", "write_results"]
+__all__ = [
+    "COLUMNS",
+    "PLACE",
+    "RESULTS",
+    "TIMED_COLUMNS",
+    "failed_row",
+    "read_results",
+    "result_row",
+    "results_frame",
+    "to_records",
+    "write_results",
+]
+
+RESULTS = "results.csv"
 
 Row = dict[str, Any]
 
 _STAGES = ("data", "teacher", "encoder", "regularizer", "student", "evaluation")
 _VERSIONS = ("python", "dgl-rbm", "torch", "dgl", "numpy")
 
-# What a second run of the same cell measures anew; everything else comes out the same.
+# Measured anew by a second run of the same cell; all other columns are reproduced.
 TIMED_COLUMNS = (*(f"seconds_{stage}" for stage in _STAGES), "latency_us", "latency_p99_us", "latency_batch_us")
 
-# What tells the runs of a comparison apart.
+# Identifies a run.
 PLACE = ("method", "dataset", "setting", "seed")
-_AGAIN = "`dgl-rbm compare` with the options of before writes it again, from the cells beside it."
+_AGAIN = "`dgl-rbm compare` with the same options as before writes it again from the cells beside it."
 
-_TEXT = (
-    "method",
-    "dataset",
-    "setting",
-    "status",
-    "error",
-    "teacher",
-    "teacher_id",
-    "student",
-    "encoder",
-    "regularizer",
-    "split",
-    "dataset_id",
-    "options_id",
-    "config",
-)
-_WHOLE = ("seed", "teacher_parameters", "parameters", "active_parameters", "best_epoch", "epochs")
 _SCORES = ("val_accuracy", "test_accuracy", "test_macro_f1", "observed_test_accuracy", "production_accuracy")
 
 COLUMNS = (
@@ -75,6 +73,13 @@ COLUMNS = (
     *(f"version_{name}" for name in _VERSIONS),
 )
 
+_WHOLE = ("seed", "teacher_parameters", "parameters", "active_parameters", "best_epoch", "epochs")
+_NUMBERS = (*_SCORES, *(f"teacher_{name}" for name in _SCORES), "agreement", *TIMED_COLUMNS, "fetched_rows")
+_TEXT = tuple(column for column in COLUMNS if column not in (*_WHOLE, *_NUMBERS))
+# Never empty, the accuracies of runs that succeeded.
+_NEEDED = (*PLACE, "status")
+_NEEDED_IF_OK = ("val_accuracy", "test_accuracy")
+
 
 def result_row(cell: Cell, metrics: Mapping[str, Any]) -> Row:
     """Return the row of a finished run.
@@ -83,8 +88,7 @@ def result_row(cell: Cell, metrics: Mapping[str, Any]) -> Row:
     ----------
     cell : Cell
     metrics : mapping
-        `RunMetrics` as plain values. Scores that a run does not have, such as those of a teacher where there is
-        none, are left empty.
+        `RunMetrics` as plain values. Scores that a run does not have, such as those of a missing teacher, are empty.
     """
     teacher, student = metrics.get("teacher") or {}, metrics["student"]
     latency = student.get("latency") or {}
@@ -124,29 +128,45 @@ def _names(cell: Cell) -> Row:
         "seed": cell.seed,
         "teacher": cell.config.teacher.kind,
         "teacher_id": cell.teacher_id,
-        "split": getattr(cell.config.dataset, "split", None),
+        "split": cast(DatasetConfig, cell.config.dataset).split,
         "dataset_id": cell.dataset_id,
         "options_id": cell.options_id,
         "config": cell.digest[:12],
     }
 
 
-def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``results.csv``, atomically; numbers in full, what a run does not have is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+def results_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a frame with the columns `COLUMNS`.
+
+    Texts are of dtype object, with None if missing; whole numbers Int64 and other numbers float64.
+    """
+    frame = pd.DataFrame([{column: row.get(column) for column in COLUMNS} for row in rows], columns=list(COLUMNS))
+    return _typed(frame)
 
 
-def read_results(path: Path) -> list[Row]:
-    """Read ``results.csv`` back, numbers as numbers and empty cells as None.
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    dtypes = {**dict.fromkeys(_WHOLE, "Int64"), **dict.fromkeys(_NUMBERS, "float64"), **dict.fromkeys(_TEXT, "object")}
+    return frame.astype(dtypes)
+
+
+def to_records(frame: pd.DataFrame) -> list[Row]:
+    """Return a frame's rows as plain values, None if missing."""
+    plain = frame.astype(object)
+    return cast(list[Row], plain.where(frame.notna(), None).to_dict("records"))
+
+
+def write_results(path: Path, results: pd.DataFrame) -> None:
+    """Write ``results.csv`` atomically; floats in full precision, missing values empty."""
+    write_atomic(path, results.to_csv(index=False, lineterminator="\n"))
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Read ``results.csv``; see `results_frame` for the types.
 
     Raises
     ------
     ArtifactError
-        Where there is no such file, it lacks a column, or a row is damaged; names the line.
+        If there is no such file, a column is missing, or a row is damaged; the message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -155,44 +175,49 @@ def read_results(path: Path) -> list[Row]:
             f"'{path}' cannot be read: {error.strerror}.", hint="`dgl-rbm compare --out FOLDER` writes one."
         ) from None
     except UnicodeDecodeError:
-        raise ArtifactError(f"'{path}' cannot be read: it is no text in UTF-8.", hint=_AGAIN) from None
-    reader = csv.DictReader(text.splitlines())
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        raise ArtifactError(f"'{path}' cannot be read: it is not UTF-8 text.", hint=_AGAIN) from None
+    try:
+        # Texts as they stand: an empty field is "", and one that a short row lacks is None; the C engine mixes the two.
+        texts = pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False, engine="python")
+    except pd.errors.EmptyDataError:
+        texts = pd.DataFrame()
+    except pd.errors.ParserError as error:
+        # Such as "Expected 48 fields in line 3, saw 49".
+        raise ArtifactError(f"'{path}' is damaged: {error}.", hint=_AGAIN) from None
+    missing = [column for column in COLUMNS if column not in texts]
     if missing:
         raise ArtifactError(
             f"'{path}' lacks the columns {', '.join(missing)}.", hint="`dgl-rbm compare` writes a file that has them."
         )
-    try:
-        return [_parsed_row(row) for row in reader]
-    except (ValueError, csv.Error) as error:
-        raise ArtifactError(f"'{path}', line {reader.line_num}: {error}.", hint=_AGAIN) from None
+    if not isinstance(texts.index, pd.RangeIndex):
+        # All rows have a value without a heading, which pandas takes for a label.
+        raise ArtifactError(f"'{path}', line 2: more or fewer columns than the heading.", hint=_AGAIN)
+    texts = texts[list(COLUMNS)]
+    for line, row in enumerate(texts.itertuples(index=False, name=None), 2):
+        problem = _problem(dict(zip(COLUMNS, row, strict=True)))
+        if problem:
+            raise ArtifactError(f"'{path}', line {line}: {problem}.", hint=_AGAIN)
+    whole = texts[list(_WHOLE)].map(lambda text: int(text) if text else None)
+    numbers = texts[list(_NUMBERS)].map(lambda text: float(text) if text else None)
+    names = texts[list(_TEXT)].map(lambda text: text or None)
+    return _typed(pd.concat([whole, numbers, names], axis=1)[list(COLUMNS)])
 
 
-def _parsed_row(texts: Mapping[Any, Any]) -> Row:
-    """Return a row's values.
-
-    Raises
-    ------
-    ValueError
-        Where the row is not one that `write_results` wrote.
-    """
-    # So `csv.DictReader` shows values without a column, and columns without a value.
-    if None in texts or None in texts.values():
-        raise ValueError("it has more or fewer columns than the heading")
-    row = {column: _parsed(column, texts[column]) for column in COLUMNS}
-    needed = (*PLACE, "status", *(("val_accuracy", "test_accuracy") if row["status"] == "ok" else ()))
-    for column in needed:
-        if row[column] is None:
-            raise ValueError(f"'{column}' is empty")
-    return row
-
-
-def _parsed(column: str, text: str) -> Any:
-    if not text:
-        return None
-    if column in _TEXT or column.startswith("version_"):
-        return text
-    value = int(text) if column in _WHOLE else float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"'{column}' is {text}, expected a finite number")
-    return value
+def _problem(row: Mapping[str, Any]) -> str | None:
+    """Return why a row is not one that `write_results` wrote, None if it is."""
+    if not all(isinstance(text, str) for text in row.values()):
+        return "more or fewer columns than the heading"
+    for column in (*_WHOLE, *_NUMBERS):
+        text = row[column]
+        if not text:
+            continue
+        try:
+            finite = math.isfinite(int(text) if column in _WHOLE else float(text))
+        except ValueError as error:
+            return str(error)
+        if not finite:
+            return f"'{column}' is {text}, expected a finite number"
+    for column in (*_NEEDED, *(_NEEDED_IF_OK if row["status"] == "ok" else ())):
+        if not row[column]:
+            return f"'{column}' is empty"
+    return None

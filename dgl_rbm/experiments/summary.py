@@ -1,27 +1,26 @@
-"""Means over seeds of the accuracies in results.csv, by graph and by method or teacher."""
+"""Means over seeds, by dataset and by method or teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
-__all__ = ["Row", "Summary", "summarize", "summarize_teachers", "teacher_names"]
+import pandas as pd
 
-Row = Mapping[str, Any]
+__all__ = ["Places", "Summary", "by_place", "finished", "summarize", "summarize_teachers", "teacher_names"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Accuracies of one method on one graph and setting.
+    """A metric of one method on one dataset and setting.
 
     Attributes
     ----------
     mean, std : float
-        Over the seeds; the standard deviation is that of a sample, 0 for a single one.
+        Over the seeds; the sample standard deviation, 0 for a single seed.
     runs : int
-        How many there are.
+        Number of seeds.
     by_seed : dict of int to float
     """
 
@@ -31,74 +30,79 @@ class Summary:
     by_seed: Mapping[int, float]
 
 
-def summarize(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
-    """Return for each dataset and method the summary of a metric; failed runs are left out.
+# Dataset and setting to method to its summary.
+Places = dict[tuple[str, str], dict[str, Summary]]
+
+
+def finished(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the runs that succeeded and have the metric."""
+    return results[(results["status"] == "ok") & results[metric].notna()]
+
+
+def summarize(results: pd.DataFrame, metric: str) -> dict[tuple[str, str], Summary]:
+    """Return the summary of a metric for each dataset and method; failed runs are left out.
 
     Parameters
     ----------
-    rows : iterable of mapping
-        Of ``results.csv``, of one setting.
+    results : DataFrame
+        Results of one setting, as in ``results.csv``.
     metric : str
         A column, such as ``"test_accuracy"``.
     """
-    return _summaries(_finished(rows, metric), metric, lambda row: row["method"])
+    return _summaries(finished(results, metric), metric, "method")
 
 
-def _finished(rows: Iterable[Row], metric: str) -> list[Row]:
-    """Return the rows that have the metric."""
-    return [row for row in rows if row["status"] == "ok" and row[metric] is not None]
+def _summaries(results: pd.DataFrame, metric: str, name: str) -> dict[tuple[str, str], Summary]:
+    """Return the summaries by dataset and by the column `name`; a run that several methods share counts once."""
+    single = results.drop_duplicates(["dataset", name, "seed"], keep="last")
+    summaries = {}
+    for (dataset, value), group in single.groupby(["dataset", name], sort=False):
+        values = group[metric].tolist()
+        # The exact mean, not pandas' sum in floats: methods that are equal over the seeds must tie in the ranks.
+        std = stdev(values) if len(values) > 1 else 0.0
+        by_seed = dict(zip(group["seed"].tolist(), values, strict=True))
+        summaries[str(dataset), str(value)] = Summary(mean(values), std, len(values), by_seed)
+    return summaries
 
 
-def _summaries(rows: Iterable[Row], metric: str, name: Callable[[Row], str]) -> dict[tuple[str, str], Summary]:
-    """Return the summaries by dataset and by what `name` calls a row."""
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        values.setdefault((row["dataset"], name(row)), {})[row["seed"]] = row[metric]
-    return {key: _summary(by_seed) for key, by_seed in values.items()}
-
-
-def _summary(by_seed: Mapping[int, float]) -> Summary:
-    values = list(by_seed.values())
-    return Summary(mean(values), stdev(values) if len(values) > 1 else 0.0, len(values), by_seed)
-
-
-def summarize_teachers(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], Summary]:
-    """Return for each dataset and teacher the summary of a metric; a run that methods share counts once.
+def summarize_teachers(results: pd.DataFrame, metric: str) -> dict[tuple[str, str], Summary]:
+    """Return the summary of a metric for each dataset and teacher; a teacher that methods share counts once.
 
     Parameters
     ----------
-    rows : iterable of mapping
-        Of ``results.csv``, of one setting.
+    results : DataFrame
+        Results of one setting, as in ``results.csv``.
     metric : str
         As for `summarize`, of the teacher.
     """
     column = f"teacher_{metric}"
-    rows = _finished(rows, column)
-    names = teacher_names(rows)
-    return _summaries(rows, column, lambda row: names[row["dataset"], row["teacher"], row["teacher_id"]])
+    known = finished(results, column)
+    names = teacher_names(known)
+    keys = zip(known["dataset"], known["teacher"], known["teacher_id"], strict=True)
+    return _summaries(known.assign(teacher_name=[names[key] for key in keys]), column, "teacher_name")
 
 
-def teacher_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
-    """Name teachers by their kind, and where methods had different ones of a kind on a graph, by the methods too.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Of ``results.csv``.
+def teacher_names(results: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """Name teachers by their kind, and by their methods too if methods have different teachers of a kind on a dataset.
 
     Returns
     -------
     dict
-        From a row's dataset, teacher and teacher_id to the name.
+        From dataset, ``teacher`` and ``teacher_id`` of a run to the name.
     """
-    methods: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        having = methods.setdefault((row["dataset"], row["teacher"], row["teacher_id"]), [])
-        if row["method"] not in having:
-            having.append(row["method"])
     names = {}
-    for dataset, kind, teacher_id in methods:
-        alone = sum(key[:2] == (dataset, kind) for key in methods) == 1
-        of = "" if alone else f" of {', '.join(methods[dataset, kind, teacher_id])}"
-        names[dataset, kind, teacher_id] = f"{kind} (teacher{of})"
+    for (dataset, kind), of_kind in results.groupby(["dataset", "teacher"], sort=False):
+        methods = of_kind.groupby("teacher_id", sort=False)["method"].unique()
+        for teacher_id, of_teacher in methods.items():
+            of = "" if len(methods) == 1 else f" of {', '.join(of_teacher)}"
+            names[str(dataset), str(kind), str(teacher_id)] = f"{kind} (teacher{of})"
     return names
+
+
+def by_place(results: pd.DataFrame, column: str = "test_accuracy") -> Places:
+    """Return for each dataset and setting, and then for each method, the summary of one column over the seeds."""
+    places: Places = {}
+    for setting, of_setting in results.groupby("setting", sort=False):
+        for (dataset, variant), summary in summarize(of_setting, column).items():
+            places.setdefault((dataset, str(setting)), {})[variant] = summary
+    return places

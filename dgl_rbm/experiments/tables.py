@@ -1,15 +1,15 @@
-"""The tables of a comparison, made of the rows of results.csv."""
+"""Tables of a comparison, made from its results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean
-from typing import Any
+
+import pandas as pd
 
 from dgl_rbm.evaluation.significance import median_scores, skillings_mack
 from dgl_rbm.experiments.published import published_result
 from dgl_rbm.experiments.render import Piece, TextTable
-from dgl_rbm.experiments.summary import Row, Summary, summarize, summarize_teachers, teacher_names
+from dgl_rbm.experiments.summary import Summary, summarize, summarize_teachers, teacher_names
 
 __all__ = ["accuracy_table", "comparison_tables", "cost_table"]
 
@@ -38,10 +38,6 @@ _FEWER = (
 _SIMULATIONS = 10_000
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
@@ -65,7 +61,7 @@ def _places(values: Mapping[str, str]) -> dict[str, int]:
     return {name: ranked.index(float(value)) + 1 for name, value in values.items() if float(value) in ranked}
 
 
-def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accuracy") -> TextTable | None:
+def accuracy_table(results: pd.DataFrame, setting: str, metric: str = "test_accuracy") -> TextTable | None:
     """Return one setting's table of a metric: teachers, then methods; one column for each graph.
 
     The test accuracies have the paper's values beside them, where it has any, each method's median Score, and the
@@ -77,12 +73,11 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     TextTable or None
         None where no run of this setting has the metric.
     """
-    rows = [row for row in rows if row["setting"] == setting]
+    rows = results[results["setting"] == setting]
     summaries, of_teachers = summarize(rows, metric), summarize_teachers(rows, metric)
     if not summaries:
         return None
-    datasets = _distinct(row["dataset"] for row in rows)
-    methods = _distinct(row["method"] for row in rows)
+    datasets, methods = rows["dataset"].unique().tolist(), rows["method"].unique().tolist()
     seeds = _seeds(rows)
     for_test = metric == "test_accuracy"
     papers = _papers(rows, setting) if for_test else {}
@@ -123,15 +118,13 @@ def accuracy_table(rows: Sequence[Row], setting: str, metric: str = "test_accura
     return TextTable(title, columns, body, [note for note in notes if note], len(everyone) - len(methods))
 
 
-def _papers(rows: Sequence[Row], setting: str) -> dict[tuple[str, str], float]:
+def _papers(rows: pd.DataFrame, setting: str) -> dict[tuple[str, str], float]:
     """Return the paper's values by dataset and by method or teacher's name; none for a split of another kind."""
     names = teacher_names(rows)
     found = {}
-    for row in rows:
-        if row["split"] is not None:
-            continue
-        dataset, kind = row["dataset"], row["teacher"]
-        for name, ours in ((row["method"], row["method"]), (kind, names[dataset, kind, row["teacher_id"]])):
+    columns = ["dataset", "method", "teacher", "teacher_id"]
+    for dataset, method, kind, teacher_id in rows.loc[rows["split"].isna(), columns].drop_duplicates().to_numpy():
+        for name, ours in ((method, method), (kind, names[dataset, kind, teacher_id])):
             result = published_result(name, dataset, setting, kind)
             if result is not None:
                 found[dataset, ours] = result.mean
@@ -147,28 +140,25 @@ def _means(
     }
 
 
-def _seeds(rows: Iterable[Row]) -> dict[str, set[int]]:
-    """Return the seeds of each graph that anyone has finished."""
-    found: dict[str, set[int]] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            found.setdefault(row["dataset"], set()).add(row["seed"])
-    return found
+def _seeds(rows: pd.DataFrame) -> dict[str, set[int]]:
+    """Return for each dataset the seeds for which any run succeeded."""
+    succeeded = rows[rows["status"] == "ok"].groupby("dataset", sort=False)["seed"].unique()
+    return {str(dataset): set(map(int, seeds)) for dataset, seeds in succeeded.items()}
 
 
-def _spread(rows: Sequence[Row]) -> str:
-    """Say over which seeds means are, of each graph where they differ."""
+def _spread(rows: pd.DataFrame) -> str:
+    """Return the note on the seeds that means are over, for each dataset if they differ."""
     seeds = _seeds(rows)
-    said = {dataset: _listed(of_graph) for dataset, of_graph in seeds.items()}
-    if len(set(said.values())) > 1:
-        listed = ", ".join(f"{of_graph} of {dataset}" for dataset, of_graph in said.items())
+    listed_by_dataset = {dataset: _listed(of_dataset) for dataset, of_dataset in seeds.items()}
+    if len(set(listed_by_dataset.values())) > 1:
+        listed = ", ".join(f"{of_dataset} of {dataset}" for dataset, of_dataset in listed_by_dataset.items())
     else:
-        listed = next(iter(said.values()))
+        listed = next(iter(listed_by_dataset.values()))
     if max(map(len, seeds.values())) > 1:
         text = f"In %, mean ± sample standard deviation over the seeds {listed}; the best bold, the second underlined."
     else:
         text = f"In %, of the seed {listed} alone; the best bold, the second underlined."
-    failed = sum(row["status"] != "ok" for row in rows)
+    failed = int((rows["status"] != "ok").sum())
     return text + (f" {failed} of {len(rows)} runs failed." if failed else "")
 
 
@@ -211,13 +201,13 @@ def _p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
 
 
-def cost_table(rows: Sequence[Row], dataset: str) -> TextTable | None:
-    """Return what methods cost on a graph: sizes, measured time of a prediction, seconds of training.
+def cost_table(results: pd.DataFrame, dataset: str) -> TextTable | None:
+    """Return the costs of the methods on a dataset: sizes, measured time of a prediction, seconds of training.
 
-    Means over settings and seeds. A teacher that is shared was trained once, and its seconds count for each method.
+    Means over settings and seeds. A shared teacher was trained once, and its seconds count for each method.
     """
-    rows = [row for row in rows if row["dataset"] == dataset and row["status"] == "ok"]
-    if not rows:
+    rows = results[(results["dataset"] == dataset) & (results["status"] == "ok")]
+    if rows.empty:
         return None
     columns = {
         "parameters": "parameters",
@@ -230,30 +220,29 @@ def cost_table(rows: Sequence[Row], dataset: str) -> TextTable | None:
         "student, s": "seconds_student",
         "epochs": "epochs",
     }
-    body = []
-    for method in _distinct(row["method"] for row in rows):
-        line = [Piece(method)]
-        for column in columns.values():
-            values = [row[column] for row in rows if row["method"] == method and row[column] is not None]
-            line.append(Piece(_number(mean(values), column) if values else "–"))
-        body.append(line)
+    means = rows.groupby("method", sort=False)[list(columns.values())].mean()
+    body = [
+        [Piece(str(method)), *(Piece(_number(value, str(column))) for column, value in of_method.items())]
+        for method, of_method in means.iterrows()
+    ]
     notes = ["Means over settings and seeds; prediction times on one thread, with all that must be fetched."]
     return TextTable(f"Costs, {dataset}", ["", *columns], body, notes)
 
 
 def _number(value: float, column: str) -> str:
+    if pd.isna(value):
+        return "–"
     if column in ("parameters", "active_parameters", "epochs"):
         return f"{value:,.0f}"
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def comparison_tables(rows: Sequence[Row]) -> list[TextTable]:
-    """Return all tables: test accuracies first, then the others and the costs."""
-    settings = _distinct(row["setting"] for row in rows)
+def comparison_tables(results: pd.DataFrame) -> list[TextTable]:
+    """Return all tables: test accuracies first, then the other accuracies and the costs."""
     tables = [
-        accuracy_table(rows, setting, metric)
+        accuracy_table(results, setting, metric)
         for metric in ("test_accuracy", "production_accuracy", "val_accuracy")
-        for setting in settings
+        for setting in results["setting"].unique()
     ]
-    tables += [cost_table(rows, dataset) for dataset in _distinct(row["dataset"] for row in rows)]
+    tables += [cost_table(results, dataset) for dataset in results["dataset"].unique()]
     return [table for table in tables if table is not None]

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dgl_rbm.cli import app
-from dgl_rbm.console import compare as console
-from dgl_rbm.experiments import runner as run
+from dgl_rbm.console.cells import CellProgress
+from dgl_rbm.experiments.executors import EXECUTORS
 
 SMALL = ["--set", "dataset.num_nodes=150", "--set", "training.epochs=4", "--set", "teacher.training.epochs=4"]
 
@@ -23,9 +23,8 @@ SMALL = ["--set", "dataset.num_nodes=150", "--set", "training.epochs=4", "--set"
 def in_a_folder_and_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "150")
-    # Other processes are tried in tests/comparison; each takes seconds to start.
-    here = run.run_cells
-    monkeypatch.setattr(run, "run_cells", lambda *args, **options: here(*args, **{**options, "jobs": 0}))
+    # Other processes are tried in tests/experiments; each takes seconds to start.
+    monkeypatch.setitem(EXECUTORS, "processes", EXECUTORS["inline"])
 
 
 def invoke(*arguments: str, code: int = 0) -> Any:
@@ -48,7 +47,7 @@ def test_from_methods_to_tables_and_a_page(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert record["methods"] == ["glnn", "krd"]
     assert "--seeds 2" in record["command"]
-    for name in ("tables.md", "tables.tex", "tables.html"):
+    for name in ("tables.md", "tables.tex"):
         assert "krd" in (tmp_path / "out" / name).read_text(encoding="utf-8")
     kept = record | {"hardware": record["hardware"] | {"cpu": "Another"}}
     (tmp_path / "out" / "comparison.json").write_text(json.dumps(kept))
@@ -129,13 +128,13 @@ def test_the_record_is_of_the_command_that_made_the_rows(tmp_path: Path, monkeyp
     invoke(*command, "--methods", "glnn", "--seeds", "1")
     record = tmp_path / "out" / "comparison.json"
     before, during = json.loads(record.read_text()), []
-    on_cell = console.CellProgress.on_cell
+    on_cell = CellProgress.on_cell
 
     def look(self: Any, outcome: Any) -> None:
         during.append(json.loads(record.read_text()))
         on_cell(self, outcome)
 
-    monkeypatch.setattr(console.CellProgress, "on_cell", look)
+    monkeypatch.setattr(CellProgress, "on_cell", look)
     invoke(*command, "--methods", "glnn,cohop", "--seeds", "1")
     assert during == [before]
     assert json.loads(record.read_text())["methods"] == ["glnn", "cohop"]
@@ -152,9 +151,7 @@ def test_a_request_to_terminate_does_what_ctrl_c_does(command: list[str], monkey
 
     # So that a signal which nobody takes ends this test alone.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    # Studies first: imported after the other patch, they would keep it for good.
-    monkeypatch.setattr("dgl_rbm.experiments.studies.base.run_cells", terminated)
-    monkeypatch.setattr(run, "run_cells", terminated)
+    monkeypatch.setattr("dgl_rbm.experiments.runner.GridRun.execute", terminated)
     try:
         assert "the same command continues" in " ".join(invoke(*command, code=130).stderr.split())
     finally:
@@ -172,7 +169,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(console, "run_comparison", interrupted)
+    monkeypatch.setattr("dgl_rbm.experiments.comparison.compare", interrupted)
     result = invoke("compare", "--methods", "glnn", code=130)
     assert "the same command continues" in " ".join(result.stderr.split())
 
@@ -199,7 +196,7 @@ def test_report_of_nothing() -> None:
 
 
 def test_the_defaults_are_methods() -> None:
-    from dgl_rbm.commands.options import DEFAULT_METHODS
+    from dgl_rbm.experiments.options import DEFAULT_METHODS
     from dgl_rbm.methods import method_names
 
-    assert set(DEFAULT_METHODS.split(",")) <= set(method_names())
+    assert set(DEFAULT_METHODS) <= set(method_names())

@@ -15,7 +15,7 @@ import pytest
 from dgl_rbm.errors import ArtifactError, ConfigError, MissingDependencyError
 from dgl_rbm.experiments.page import render_page, write_page, write_tables
 from dgl_rbm.experiments.record import command_line, read_record, write_record
-from dgl_rbm.experiments.results import read_results, write_results
+from dgl_rbm.experiments.results import read_results, results_frame, to_records, write_results
 from dgl_rbm.runtime.environment import hardware
 
 from .test_comparison_tables import ROWS
@@ -29,7 +29,7 @@ CHECKED_IN = [ROOT / "benchmarks" / "results" / "comparison" / name for name in 
 def folder(tmp_path: Path) -> Path:
     """Return a comparison's folder with a few results."""
     folder = tmp_path / "comparison"
-    write_results(folder / "results.csv", ROWS)
+    write_results(folder / "results.csv", results_frame(ROWS))
     write_record(folder, "dgl-rbm compare --methods a,b,c", {"methods": ["a", "b", "c"]})
     return folder
 
@@ -57,7 +57,7 @@ def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
 
 def test_several_comparisons_on_one_page(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    write_results(other / "results.csv", [{**row, "dataset": "wine"} for row in ROWS])
+    write_results(other / "results.csv", results_frame([{**row, "dataset": "wine"} for row in ROWS]))
     write_record(other, "dgl-rbm compare --methods a --datasets wine", {"methods": ["a"]})
     (folder / "notes.md").write_text("First.", encoding="utf-8")
     (other / "notes.md").write_text("Second.", encoding="utf-8")
@@ -85,7 +85,9 @@ def test_a_run_that_two_folders_hold_is_refused(folder: Path, tmp_path: Path) ->
 
 def test_runs_on_different_splits_are_not_put_together(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    write_results(other / "results.csv", [{**row, "method": "d", "split": "0.6/0.2/0.2"} for row in ROWS])
+    write_results(
+        other / "results.csv", results_frame([{**row, "method": "d", "split": "0.6/0.2/0.2"} for row in ROWS])
+    )
     with pytest.raises(ConfigError, match=r"of digits are of different splits: its own in .*, 0\.6/0\.2/0\.2 in"):
         render_page([folder, other], "figures")
     assert "0.6" not in render_page([folder], "figures").split("## Figures")[0]
@@ -106,7 +108,7 @@ def test_runs_of_different_graphs_or_options_are_not_put_together(
     """Of a method on a graph and setting alone options must be the same: published ones differ between these."""
     for name, rows in (("one", ROWS), ("other", [{**ROWS[0], **changes}])):
         same = [{"dataset_id": "same", "options_id": "same", **_given(row)} for row in rows]
-        write_results(tmp_path / name / "results.csv", same)
+        write_results(tmp_path / name / "results.csv", results_frame(same))
     folders = [tmp_path / "one", tmp_path / "other"]
     if message is None:
         assert "# Results" in render_page(folders, "figures")
@@ -150,9 +152,10 @@ def test_without_matplotlib_nothing_is_written(folder: Path, tmp_path: Path, mon
 
 
 def test_results_come_back_as_they_were_written(folder: Path) -> None:
-    assert read_results(folder / "results.csv") == ROWS
-    write_tables(ROWS, folder)
-    assert {path.name for path in folder.glob("tables.*")} == {"tables.md", "tables.tex", "tables.html"}
+    results = read_results(folder / "results.csv")
+    assert to_records(results) == ROWS
+    write_tables(results, folder)
+    assert {path.name for path in folder.glob("tables.*")} == {"tables.md", "tables.tex"}
     assert "\\begin{tabular}" in (folder / "tables.tex").read_text(encoding="utf-8")
 
 
@@ -162,12 +165,12 @@ def test_what_is_no_comparison(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("method,seed\na,0\n")
     with pytest.raises(ArtifactError, match="lacks the columns dataset"):
         write_page([tmp_path], tmp_path / "page.md")
-    write_results(tmp_path / "results.csv", ROWS)
+    write_results(tmp_path / "results.csv", results_frame(ROWS))
     text = (tmp_path / "results.csv").read_text().replace("0.94", "many")
     (tmp_path / "results.csv").write_text(text)
     with pytest.raises(ArtifactError, match="line 5"):
         write_page([tmp_path], tmp_path / "page.md")
-    write_results(tmp_path / "results.csv", ROWS)
+    write_results(tmp_path / "results.csv", results_frame(ROWS))
     (tmp_path / "comparison.json").write_text("{")
     with pytest.raises(ArtifactError, match=r"comparison\.json"):
         write_page([tmp_path], tmp_path / "page.md")
@@ -218,7 +221,7 @@ def test_errors_are_text_on_the_page(folder: Path) -> None:
     for row in rows:
         if row["status"] != "ok":
             row["error"] = "a|b <script> of ValueError"
-    write_results(folder / "results.csv", rows)
+    write_results(folder / "results.csv", results_frame(rows))
     page = render_page([folder], "figures")
     assert "a\\|b \\<script> of ValueError" in page
 

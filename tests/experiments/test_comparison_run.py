@@ -18,14 +18,18 @@ import pytest
 import torch
 
 from dgl_rbm import Distiller
-from dgl_rbm.errors import ConfigError, TimeBudgetError
-from dgl_rbm.experiments.cells import cell_file, kept_metrics
-from dgl_rbm.experiments.executors.processes import Outcome, attempt, outcomes
-from dgl_rbm.experiments.grid import Cell, expand
-from dgl_rbm.experiments.results import COLUMNS, TIMED_COLUMNS, read_results, result_row
-from dgl_rbm.experiments.runner import Listener, _Schedule, run_cells
+from dgl_rbm.errors import ConfigError, TimeBudgetError, UnknownNameError
+from dgl_rbm.experiments.cell import Cell
+from dgl_rbm.experiments.executors import attempt as attempts
+from dgl_rbm.experiments.executors.attempt import attempt
+from dgl_rbm.experiments.executors.processes import execute
+from dgl_rbm.experiments.listener import Listener, Outcome
+from dgl_rbm.experiments.options import ExperimentOptions
+from dgl_rbm.experiments.queue import Assignment, CellQueue
+from dgl_rbm.experiments.results import COLUMNS, TIMED_COLUMNS, read_results, result_row, to_records
+from dgl_rbm.experiments.store import CellStore
 
-from .conftest import VARIANTS, tiny_grid, variant
+from .conftest import VARIANTS, expand_grid, run_cells, tiny_grid, variant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,10 +44,10 @@ def untimed(path: Path) -> list[dict[str, Any]]:
 
 
 class Seen(Listener):
-    """Remembers what it was told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
-        self.total = self.kept = 0
+        self.total = self.kept = self.waited_for = 0
         self.cells: list[str] = []
 
     def on_start(self, total: int, kept: int) -> None:
@@ -52,12 +56,15 @@ class Seen(Listener):
     def on_cell(self, outcome: Outcome) -> None:
         self.cells.append(outcome.cell.key)
 
+    def on_wait(self, cells: int) -> None:
+        self.waited_for = cells
+
 
 def test_one_row_a_cell_in_the_order_of_the_grid(finished: Any) -> None:
     out, rows = finished
     cells = tiny_grid()
     assert [row["status"] for row in rows] == ["ok"] * 8
-    assert read_results(out / "results.csv") == rows
+    assert to_records(read_results(out / "results.csv")) == rows
     assert [(row["method"], row["setting"], row["seed"]) for row in rows] == [
         (cell.variant, cell.setting, cell.seed) for cell in cells
     ]
@@ -98,14 +105,13 @@ def test_two_processes_give_the_same_as_one(finished: Any, tmp_path: Path) -> No
     assert untimed(tmp_path) == [row for row in untimed(finished[0]) if row["setting"] == "inductive"]
     assert (seen.total, seen.kept, sorted(seen.cells)) == (4, 0, sorted(cell.key for cell in cells))
     again = Seen()
-    assert run_cells(cells, tmp_path, jobs=1, listener=again) == rows
+    assert to_records(run_cells(cells, tmp_path, jobs=1, listener=again)) == to_records(rows)
     assert (again.kept, again.cells) == (4, [])
 
 
 PROGRAM = """
 import sys
-from experiments.conftest import tiny_grid
-from dgl_rbm.experiments.runner import run_cells
+from experiments.conftest import run_cells, tiny_grid
 if __name__ == "__main__":
     run_cells(tiny_grid(("inductive",)), sys.argv[1], jobs=1)
 """
@@ -132,31 +138,92 @@ def test_killed_in_the_middle_it_continues_to_the_same(finished: Any, tmp_path: 
     assert untimed(out) == [row for row in untimed(finished[0]) if row["setting"] == "inductive"]
 
 
-def test_a_cell_that_two_processes_want_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell, fits, found = tiny_grid(("transductive",), (0,))[0], [], []
     fit = Distiller.fit
-    begun, both = threading.Event(), threading.Event()
+    begun, free = threading.Event(), threading.Event()
 
     def slow(self: Distiller, *args: Any, **options: Any) -> Any:
         fits.append(cell)
         begun.set()
-        assert both.wait(60)
+        assert free.wait(60)
         return fit(self, *args, **options)
 
     monkeypatch.setattr(Distiller, "fit", slow)
-    (tmp_path / "cells").mkdir()
-    # Locks are of open files, so that threads stand for processes here.
-    threads = [threading.Thread(target=lambda: found.append(attempt(cell, tmp_path))) for _ in range(2)]
-    threads[0].start()
+    store = CellStore(tmp_path)
+    store.make()
+    # Locks are of open files, so that a thread stands for a process here.
+    thread = threading.Thread(target=lambda: found.append(attempt(cell, store)))
+    thread.start()
     assert begun.wait(60)
-    threads[1].start()
-    time.sleep(0.3)
-    both.set()
-    for thread in threads:
-        thread.join()
+    assert attempt(cell, store) == Outcome(cell, None, taken=True)
+    threading.Timer(0.3, free.set).start()
+    found.append(attempt(cell, store, patience=60))
+    thread.join()
     assert len(fits) == 1
-    assert found[0].metrics == found[1].metrics == kept_metrics(tmp_path, cell) is not None
+    assert found[0].metrics == found[1].metrics == store.metrics(cell) is not None
     assert not list((tmp_path / "partial").iterdir())
+
+
+SHARED_PROGRAM = """
+import json, sys
+from dgl_rbm.experiments.listener import Listener
+from dgl_rbm.run.distiller import Distiller
+from experiments.conftest import run_cells, tiny_grid
+
+fit, run_here = Distiller.fit, []
+
+
+def counted(self, *args, **options):
+    run_here.append(options["out"].name)
+    return fit(self, *args, **options)
+
+
+if __name__ == "__main__":
+    Distiller.fit = counted
+    ended = []
+    listener = Listener()
+    listener.on_cell = lambda outcome: ended.append(outcome.cell.key)
+    results = run_cells(tiny_grid(), sys.argv[1], listener=listener)
+    print(json.dumps({"run": run_here, "ended": ended, "ok": int((results["status"] == "ok").sum())}))
+"""
+
+
+def test_two_processes_share_a_grid(finished: Any, tmp_path: Path) -> None:
+    """Each cell is run once, by one of them, and both end with all results."""
+    program, out = tmp_path / "program.py", tmp_path / "out"
+    program.write_text(SHARED_PROGRAM)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(program), str(out)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    found = [json.loads(process.communicate(timeout=300)[0]) for process in processes]
+    cells = [cell.key for cell in tiny_grid()]
+    assert sorted(found[0]["run"] + found[1]["run"]) == sorted(cells)
+    assert [len(entry["run"]) > 0 for entry in found] == [True, True]
+    assert [entry["ok"] for entry in found] == [8, 8]
+    assert untimed(out) == untimed(finished[0])
+
+
+def test_cells_of_a_process_that_died_are_run_by_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, seen = tiny_grid(("transductive",), (0,)), Seen()
+    held = CellStore(tmp_path)
+    held.make()
+    claim = held.claimed(cells[0])
+    claim.__enter__()
+    monkeypatch.setattr("dgl_rbm.experiments.queue._SECONDS_FOR_OTHERS", 0.2)
+    threading.Timer(1.0, lambda: claim.__exit__(None, None, None)).start()
+    results = run_cells(cells, tmp_path, listener=seen)
+    # The cell of the other process came last, and its lock was free at some point.
+    assert seen.cells == [cells[1].key, cells[0].key]
+    assert seen.waited_for == 1
+    assert results["status"].tolist() == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "no metrics", "metrics of nothing", "metrics without a student", "other"])
@@ -164,7 +231,7 @@ def test_a_damaged_cell_is_run_again(damage: str, finished: Any, tmp_path: Path)
     cells = tiny_grid(("transductive",), (0,))
     for folder in ("cells", "shared"):
         shutil.copytree(finished[0] / folder, tmp_path / folder)
-    file = cell_file(tmp_path, cells[0])
+    file = CellStore(tmp_path).cell_file(cells[0])
     text = file.read_text()
     content = json.loads(text)
     damaged = {
@@ -183,15 +250,15 @@ def test_a_damaged_cell_is_run_again(damage: str, finished: Any, tmp_path: Path)
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     # The teacher's loss overflows.
     hopeless = variant("hopeless", teacher={"kind": "sage", "hidden_dim": 8, "training": {"epochs": 5, "lr": 1e25}})
-    cells = expand([hopeless, VARIANTS[0]], ["synthetic"], ["transductive"], [0], device="cpu")
-    rows = run_cells(cells, tmp_path, jobs=0)
+    cells = expand_grid([hopeless, VARIANTS[0]], ["synthetic"], ["transductive"], [0], device="cpu")
+    rows = to_records(run_cells(cells, tmp_path, jobs=0))
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert "The teacher's loss is nan" in rows[0]["error"]
     assert rows[0]["test_accuracy"] is None
     trace = next((tmp_path / "errors").iterdir()).read_text()
     assert "hopeless, synthetic, transductive, seed 0" in trace
     assert "Traceback" in trace
-    assert read_results(tmp_path / "results.csv") == rows
+    assert to_records(read_results(tmp_path / "results.csv")) == rows
     # It is tried again.
     seen = Seen()
     run_cells(cells, tmp_path, jobs=0, listener=seen)
@@ -202,9 +269,10 @@ def test_a_process_that_dies_takes_only_its_cell_with_it(tmp_path: Path) -> None
     cells = tiny_grid(("transductive",), (0,))[:1]
     unreadable = Cell("unreadable", "synthetic", "transductive", 0, Unreadable())  # type: ignore[arg-type]
     deadly = Cell("deadly", "synthetic", "transductive", 0, Killer())  # type: ignore[arg-type]
-    waiting = [deadly, unreadable, *cells]
+    store = CellStore(tmp_path)
+    store.make()
     found = {}
-    for outcome in outcomes(lambda worker: waiting.pop(0) if waiting else None, tmp_path, jobs=1, threads=1):
+    for outcome in execute(Waiting([deadly, unreadable, *cells]), store, ExperimentOptions(jobs=1), float("inf")):  # type: ignore[arg-type]
         assert outcome is not None
         found[outcome.cell.variant] = outcome
     assert found["deadly"].metrics is None
@@ -215,6 +283,16 @@ def test_a_process_that_dies_takes_only_its_cell_with_it(tmp_path: Path) -> None
         metrics = found[cell.variant].metrics
         assert metrics is not None
         assert result_row(cell, metrics)["status"] == "ok"
+
+
+class Waiting:
+    """Stands in for a queue, of cells whose configurations cannot be read."""
+
+    def __init__(self, cells: list[Cell]) -> None:
+        self.cells = cells
+
+    def take(self, worker: int) -> Assignment | None:
+        return Assignment(self.cells.pop(0)) if self.cells else None
 
 
 def refuse() -> None:
@@ -243,7 +321,7 @@ def test_when_time_is_up_what_is_done_is_kept(tmp_path: Path) -> None:
         run_cells(cells, tmp_path, jobs=1, max_hours=1e-7)
     assert "continues" in str(error.value.hint)
     assert untimed(tmp_path) == []
-    assert [row["status"] for row in run_cells(cells, tmp_path, jobs=0)] == ["ok", "ok"]
+    assert run_cells(cells, tmp_path, jobs=0)["status"].tolist() == ["ok", "ok"]
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
@@ -255,8 +333,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_cells(cells, tmp_path, jobs=0, listener=Impatient())
     assert [row["method"] for row in untimed(tmp_path)] == ["plain"]
-    assert kept_metrics(tmp_path, cells[0]) is not None
-    assert kept_metrics(tmp_path, cells[1]) is None
+    assert CellStore(tmp_path).metrics(cells[0]) is not None
+    assert CellStore(tmp_path).metrics(cells[1]) is None
 
 
 @pytest.mark.parametrize("options", [{"jobs": -1}, {"threads": 0}, {"max_hours": 0}, {"max_hours": float("nan")}])
@@ -278,18 +356,66 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         run_cells(tiny_grid(), tmp_path)
 
 
+def test_executors_by_name_or_as_functions(finished: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"no executor 'inlin'\. Did you mean 'inline'"):
+        ExperimentOptions(executor="inlin")
+    with pytest.raises(ConfigError, match="expected a name or a function"):
+        ExperimentOptions(executor=3)  # type: ignore[arg-type]
+    cells, used = tiny_grid(("transductive",), (0,)), []
+
+    def backwards(queue: CellQueue, store: CellStore, options: ExperimentOptions, deadline: float) -> Any:
+        """Take all cells first, as a batch system does."""
+        taken = []
+        while (assignment := queue.take(0)) is not None:
+            taken.append(assignment.cell)
+        for cell in reversed(taken):
+            used.append(cell)
+            yield attempts.attempt(cell, store)
+
+    run_cells(cells, tmp_path, executor=backwards)
+    assert used == cells[::-1]
+    expected = [row for row in untimed(finished[0]) if (row["setting"], row["seed"]) == ("transductive", "0")]
+    assert untimed(tmp_path) == expected
+
+
 def test_workers_wait_for_no_teacher_while_there_is_other_work() -> None:
     cells = tiny_grid(("transductive",), (0, 1, 2))
-    schedule = _Schedule(cells)
+    queue = CellQueue(cells)
 
     def take(worker: int) -> tuple[str, int] | None:
-        cell = schedule.take(worker)
-        return None if cell is None else (cell.variant, cell.seed)
+        assignment = queue.take(worker)
+        return None if assignment is None else (assignment.cell.variant, assignment.cell.seed)
 
-    # Each worker begins with a graph and seed of its own.
+    # Each worker begins with its own graph and seed.
     assert [take(0), take(1)] == [("plain", 0), ("plain", 1)]
-    schedule.done(cells[0])
-    # It stays where its teacher is; a third one takes what nobody has begun.
+    queue.done(Outcome(cells[0], {}))
+    # It stays where its teacher is; a third one takes a group that is not started.
     assert [take(0), take(2)] == [("mixture", 0), ("plain", 2)]
-    # Of what is left, both teachers are still in the making; then all is handed out.
+    # The teachers of both remaining cells are under way; then everything is assigned.
     assert [take(0), take(0), take(0)] == [("mixture", 1), ("mixture", 2), None]
+
+
+def test_cells_that_others_run_come_back_in_turn() -> None:
+    cells, told = tiny_grid(("transductive",), (0, 1)), []
+    queue = CellQueue(cells, told.append)
+    first = queue.take(0)
+    assert first is not None
+    assert first.patience == 0
+    queue.done(Outcome(first.cell, None, taken=True))
+    # Another process has this teacher under way, so the next cell is of another group.
+    second = queue.take(0)
+    assert second is not None
+    assert second.cell.seed != first.cell.seed
+    queue.done(Outcome(second.cell, None, taken=True))
+    left = [queue.take(0), queue.take(0)]
+    for assignment in left:
+        assert assignment is not None
+        queue.done(Outcome(assignment.cell, {}))
+    assert told == []
+    for expected in (first, second, first):
+        again = queue.take(0)
+        assert again is not None
+        assert again.cell == expected.cell
+        assert again.patience > 0
+        queue.done(Outcome(again.cell, None, taken=True))
+    assert told == [2]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import re
 import statistics
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from dgl_rbm.experiments.render import Piece, TextTable, to_html, to_latex, to_markdown, to_rich
-from dgl_rbm.experiments.results import COLUMNS
+from dgl_rbm.experiments import tables
+from dgl_rbm.experiments.options import ExperimentOptions
+from dgl_rbm.experiments.render import Piece, TextTable, to_latex, to_markdown, to_rich
+from dgl_rbm.experiments.results import COLUMNS, results_frame
 from dgl_rbm.experiments.studies.catalogue import load_study
 from dgl_rbm.experiments.summary import summarize
-from dgl_rbm.experiments.tables import accuracy_table, comparison_tables, cost_table
 
 
 def row(method: str, dataset: str, seed: int, accuracy: float | None, **changes: Any) -> dict[str, Any]:
@@ -52,6 +52,14 @@ ROWS = [
     row("b", "cpf-cora", 0, 0.76),
     row("b", "cpf-cora", 1, 0.76),
 ]
+
+
+def accuracy_table(rows: list[dict[str, Any]], setting: str, metric: str = "test_accuracy") -> TextTable | None:
+    return tables.accuracy_table(results_frame(rows), setting, metric)
+
+
+def cost_table(rows: list[dict[str, Any]], dataset: str) -> TextTable | None:
+    return tables.cost_table(results_frame(rows), dataset)
 
 
 def texts(table: TextTable) -> dict[str, list[str]]:
@@ -128,7 +136,7 @@ def test_means_are_shown_where_nobody_has_all_seeds() -> None:
 
 
 def test_summaries_are_of_finished_runs_and_samples() -> None:
-    found = summarize(ROWS, "test_accuracy")
+    found = summarize(results_frame(ROWS), "test_accuracy")
     assert found["digits", "c"].runs == 1
     assert found["digits", "c"].std == 0
     assert found["digits", "b"].std == pytest.approx(statistics.stdev([0.90, 0.94]))
@@ -175,7 +183,7 @@ def test_tables_without_runs_are_left_out() -> None:
     assert accuracy_table(ROWS, "inductive") is None
     assert accuracy_table(ROWS, "transductive", "production_accuracy") is None
     assert cost_table([row("a", "digits", 0, None)], "digits") is None
-    titles = [table.title for table in comparison_tables(ROWS)]
+    titles = [table.title for table in tables.comparison_tables(results_frame(ROWS))]
     assert titles == [
         "Test accuracy, transductive",
         "Validation accuracy, transductive",
@@ -225,36 +233,12 @@ def test_latex() -> None:
 
 
 def test_what_pdflatex_has_no_letters_for_is_written_in_commands() -> None:
-    names = [choice.name for choice in load_study("annealing").choices()]
+    names = [choice.name for choice in load_study("annealing").choices(ExperimentOptions())]
     notes = ["'–' where 3 ≤ µ × 2 ± 1 | α"]
     text = to_latex(TextTable("Annealing", ["", "n"], [[Piece(name), Piece("1")] for name in names], notes))
     assert text.isascii()
     assert r"$\Delta$ = 0.05 & 1 \\" in text
     assert r"3 $\leq$ $\mu$ $\times$ 2 $\pm$ 1 \textbar{} $\alpha$" in text
-
-
-def test_html() -> None:
-    class Reader(HTMLParser):
-        def __init__(self) -> None:
-            super().__init__()
-            self.open: list[str] = []
-            self.cells: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: Any) -> None:
-            if tag != "meta":
-                self.open.append(tag)
-
-        def handle_endtag(self, tag: str) -> None:
-            assert self.open.pop() == tag
-
-        def handle_data(self, data: str) -> None:
-            if self.open and self.open[-1] in ("td", "b", "u", "th"):
-                self.cells.append("/".join(self.open[self.open.index("tr") + 1 :]) + ":" + data)
-
-    reader = Reader()
-    reader.feed(to_html([TABLE], "A <title>"))
-    assert reader.open == []
-    assert reader.cells == ["th:x|y", "td:t", "td:1 ± 2", "td:m<1>", "td/b:3", "td:n|n", "td/u:4 µs"]
 
 
 def test_terminal() -> None:

@@ -1,4 +1,4 @@
-"""Studies whose result is accuracies: tables of test and of validation accuracies, and a figure."""
+"""Base of the studies that compare accuracies: tables of test and validation accuracies, and a figure."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.plots import Line, draw_categories, draw_lines, new_figure, save_figure
-from dgl_rbm.experiments.studies.base import Row, Study, StudyOptions
-from dgl_rbm.experiments.studies.report import Places, StudyReport, by_place, percent, with_all_seeds
-from dgl_rbm.experiments.summary import Summary
+from dgl_rbm.experiments.studies.base import Study, StudyData
+from dgl_rbm.experiments.studies.report import StudyReport, percent, with_all_seeds
+from dgl_rbm.experiments.summary import Places, Summary, by_place
 from dgl_rbm.experiments.tables import accuracy_table
 
 __all__ = ["AccuracyStudy"]
 
 
 class AccuracyStudy(Study):
-    """A study that compares accuracies; subclasses name the choices."""
+    """A study that compares accuracies; subclasses define the choices and the figure."""
 
-    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
+    def report(self, data: StudyData, options: ExperimentOptions) -> StudyReport:
         report = StudyReport(self.name, self.title)
         for metric in ("test_accuracy", "val_accuracy"):
-            tables = (accuracy_table(rows, setting, metric) for setting in dict.fromkeys(options.settings))
+            tables = (accuracy_table(data.results, setting, metric) for setting in options.settings)
             report.tables += [table for table in tables if table is not None]
-        test, val = by_place(rows), by_place(rows, "val_accuracy")
+        test, val = by_place(data.results), by_place(data.results, "val_accuracy")
         report.findings += [f"{', '.join(place)}: {self.finding(test[place], val[place])}" for place in test]
         if test:
-            report.figures.append(self.draw(test, val, options.out))
+            names = list(dict.fromkeys(cell.variant for cell in data.cells))
+            report.figures.append(self.draw(test, val, names, options.out))
         return report
 
     def finding(self, test: dict[str, Summary], val: dict[str, Summary]) -> str:
-        """Return a sentence on one dataset and setting: what validation picks, and what that has on test."""
+        """Return a sentence on one dataset and setting: what validation selects, and its test accuracy."""
         ranked = with_all_seeds(val)
         if not ranked:
             return "nothing has all seeds, so nothing is picked."
@@ -43,13 +45,12 @@ class AccuracyStudy(Study):
         return told + (f"; left out, for they lack seeds: {left_out}." if left_out else ".")
 
     @abstractmethod
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        """Draw the study's figure."""
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        """Draw the study's figure; `names` are those of the choices."""
 
-    def draw_by_category(self, test: Places, out: Path) -> Path:
-        """Draw a panel for each dataset, in which every variant has its place and settings have their colours."""
+    def draw_by_category(self, test: Places, names: list[str], out: Path) -> Path:
+        """Draw a panel for each dataset, with one position per choice and one colour per setting."""
         datasets = list(dict.fromkeys(dataset for dataset, _ in test))
-        names = [choice.name for choice in self.choices()]
         figure, axes = new_figure(1, len(datasets), width=max(5.5, 0.9 * len(names)) * len(datasets), height=4)
         for panel, dataset in zip(axes[0], datasets, strict=True):
             lines = []
@@ -59,9 +60,9 @@ class AccuracyStudy(Study):
             draw_categories(panel, names, lines, title=dataset, y_label="Test accuracy (%)")
         return save_figure(figure, out / f"{self.name}.png")
 
-    def draw_by_value(self, test: Places, val: Places, out: Path, *, x_label: str) -> Path:
-        """Draw a panel for each dataset and setting: test and validation accuracy over the study's numbers."""
-        named = list(zip(self.values, (choice.name for choice in self.choices()), strict=True))
+    def draw_by_value(self, test: Places, val: Places, names: list[str], out: Path, *, x_label: str) -> Path:
+        """Draw a panel for each dataset and setting: test and validation accuracy over the study's values."""
+        named = list(zip(self.values, names, strict=True))
         figure, axes = new_figure(1, len(test), width=5 * len(test), height=4)
         for panel, place in zip(axes[0], test, strict=True):
             lines = [

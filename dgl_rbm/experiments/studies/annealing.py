@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.accuracy import AccuracyStudy
 from dgl_rbm.experiments.studies.base import Choice
-from dgl_rbm.experiments.studies.report import Places
+from dgl_rbm.experiments.summary import Places
 
 __all__ = ["AnnealingStudy"]
 
@@ -27,8 +28,8 @@ class AnnealingStudy(AccuracyStudy):
         if not 0 <= value < 1:
             raise ValueError("expected 0 ≤ Δ < 1")
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [Choice(f"Δ = {value:g}", changes={"student": {"annealing": value}}) for value in self.values]
 
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        return self.draw_by_value(test, val, out, x_label="Annealing Δ")
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        return self.draw_by_value(test, val, names, out, x_label="Annealing Δ")

@@ -1,78 +1,36 @@
-"""What a study is: a grid of runs that differ in one thing, and the tables and figures that are made of them."""
+"""Base of the studies: a grid of runs that differ in one respect, and an analysis of their results."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
 
 from dgl_rbm.errors import ConfigError
-from dgl_rbm.experiments.grid import Cell, Variant, VariantMaker, expand
-from dgl_rbm.experiments.runner import Listener, run_cells
+from dgl_rbm.experiments.cell import Cell, Variant, VariantMaker
+from dgl_rbm.experiments.grid import expand
+from dgl_rbm.experiments.options import ExperimentOptions
+from dgl_rbm.experiments.results import results_frame
+from dgl_rbm.experiments.runner import GridRun
+from dgl_rbm.experiments.store import CellStore
 from dgl_rbm.experiments.studies.report import StudyReport
 from dgl_rbm.methods.apply import checked_recipe
-from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
-from dgl_rbm.specs import override_path, resolve_teacher
+from dgl_rbm.methods.catalogue import load_method, merged
+from dgl_rbm.run.config import DistillConfig
+from dgl_rbm.specs import override_path
 
-__all__ = ["Choice", "Study", "StudyOptions"]
+if TYPE_CHECKING:
+    from dgl_rbm.experiments.studies.measure import Bench, Measured
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """What a study is made of, and how its runs are run.
-
-    Attributes
-    ----------
-    out : Path
-        Folder for runs, tables and figures. A study that was stopped continues there.
-    datasets, settings : sequence of str
-        Names.
-    seeds : sequence of int
-    split : str, optional
-        In place of the datasets' own.
-    overrides : sequence of str
-        Dotted assignments, for all runs.
-    recipe : {"published", "default"}
-        As for `dgl_rbm.methods.catalogue.Method.values`.
-    teacher : str, optional
-        In place of the methods' own; as there.
-    device : str
-        As for `dgl_rbm.Distiller`.
-    jobs, threads : int
-        As for `dgl_rbm.experiments.runner.run_cells`.
-    max_hours : float, optional
-        Stop by a `TimeBudgetError` after this time.
-    listener : Listener
-        Told of every run.
-    """
-
-    out: Path
-    datasets: Sequence[str] = ("digits",)
-    settings: Sequence[str] = ("transductive",)
-    seeds: Sequence[int] = (0, 1, 2)
-    split: str | None = None
-    overrides: Sequence[str] = ()
-    recipe: RecipeName = "published"
-    teacher: str | None = None
-    device: str = "auto"
-    jobs: int = 0
-    threads: int = 1
-    max_hours: float | None = None
-    listener: Listener = field(default_factory=Listener)
-
-    def __post_init__(self) -> None:
-        checked_recipe(self.recipe)
-        if self.teacher is not None:
-            resolve_teacher(self.teacher)
+__all__ = ["Choice", "Study", "StudyData"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the things that a study compares: a method with changes.
+    """One of the alternatives that a study compares: a method with changes.
 
     Attributes
     ----------
@@ -81,9 +39,9 @@ class Choice:
     method : str
         Name of a method.
     changes : mapping of str to object
-        Nested values that go before the method's and the published ones.
+        Nested values that replace the method's and the published ones; of ``dataset`` options only.
     teacher : str, optional
-        In place of the method's and of the study's, as for `dgl_rbm.methods.catalogue.Method.values`.
+        Replaces the teacher of the method and of the study, see `dgl_rbm.methods.catalogue.Method.values`.
     """
 
     name: str
@@ -91,43 +49,70 @@ class Choice:
     changes: Mapping[str, Any] = field(default_factory=dict)
     teacher: str | None = None
 
-    def values(self, dataset: str, setting: str, options: StudyOptions) -> dict[str, Any]:
+    def values(self, dataset: str, setting: str, options: ExperimentOptions) -> dict[str, Any]:
         """Return nested values for `dgl_rbm.run.config.resolve_config`."""
-        teacher = self.teacher or options.teacher
-        base = load_method(self.method).values(dataset, setting, options.recipe, teacher=teacher)
-        return merged(base, self.changes)
+        teacher, recipe = self.teacher or options.teacher, checked_recipe(options.recipe)
+        return merged(load_method(self.method).values(dataset, setting, recipe, teacher=teacher), self.changes)
 
-    def variant(self, options: StudyOptions) -> VariantMaker:
-        """Return what makes the grid's variant for a dataset and setting."""
+    def variant(self, options: ExperimentOptions) -> VariantMaker:
+        """Return the function that makes the grid's variant for a dataset and setting."""
         return lambda dataset, setting: Variant(self.name, self.values(dataset, setting, options))
 
 
+@dataclass(frozen=True)
+class StudyData:
+    """What a study analyses.
+
+    Attributes
+    ----------
+    cells : list of Cell
+        The grid.
+    results : DataFrame
+        One row per trained cell, see `dgl_rbm.experiments.results.COLUMNS`.
+    measured : dict of str to list of dict
+        For each dataset the groups of students that were measured, by their names.
+    store : CellStore
+        Folder of the study.
+    """
+
+    cells: list[Cell]
+    results: pd.DataFrame
+    measured: Mapping[str, list[dict[str, Measured]]]
+    store: CellStore
+
+
 class Study(ABC):
-    """A study; subclasses say what is compared and what is made of the results.
+    """A study in three stages: train the cells of its grid, measure untrained students, analyse the results.
+
+    Subclasses declare what is compared (`choices`), what is measured (`measured_together`) and the analysis (`report`).
 
     Parameters
     ----------
     values : sequence, optional
-        What is studied in place of the study's own values.
+        Replaces the study's own values.
 
     Raises
     ------
     ConfigError
-        Where the study has no such values, or one of these cannot be used.
+        If the study takes no values, or cannot use one of these.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
-    # What `values` are, for people; empty where there is nothing to choose.
+    # Name of the values, in the plural; empty if the study takes none.
     axis: ClassVar[str] = ""
-    # Type of a value: text is read as it; other types are not taken.
+    # Type of a value; texts are converted to it.
     value_type: ClassVar[type] = str
     default_values: ClassVar[tuple[Any, ...]] = ()
-    # How many seeds make a useful study within minutes on `digits`.
+    # Enough for a useful study within minutes on `digits`.
     default_seeds: ClassVar[int] = 3
-    # Options that the study sets itself, and that are the same in all runs if anyone else sets them.
+    # Options that the study sets itself; set by anyone else, they would be equal in all runs.
     varies: ClassVar[tuple[str, ...]] = ()
+    # Whether the cells are trained; a study that only measures needs no training.
+    trains: ClassVar[bool] = True
+    # Whether the analysis reads whole runs, students included, rather than their metrics alone.
+    keeps_runs: ClassVar[bool] = False
 
     def __init__(self, values: Sequence[Any] | None = None) -> None:
         if values is not None and not self.axis:
@@ -149,38 +134,45 @@ class Study(ABC):
         return read
 
     def check(self, value: Any) -> None:
-        """Raise a ValueError where `value` cannot be studied; the default takes all."""
+        """Raise a ValueError if the study cannot use `value`; by default it can use any."""
 
     @abstractmethod
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         """Return what is compared, in the order of the tables."""
 
-    def cells(self, options: StudyOptions) -> list[Cell]:
-        """Return the runs.
+    def measured_together(
+        self, bench: Bench, configs: Mapping[str, DistillConfig], options: ExperimentOptions
+    ) -> Iterator[dict[str, DistillConfig]]:
+        """Yield groups of students to measure side by side, by name; by default there are none.
+
+        Parameters
+        ----------
+        bench : Bench
+            The dataset, in the first setting and with the first seed.
+        configs : mapping of str to DistillConfig
+            The cells there, by the name of their choice.
+        options : ExperimentOptions
+        """
+        yield from ()
+
+    @abstractmethod
+    def report(self, data: StudyData, options: ExperimentOptions) -> StudyReport:
+        """Return tables and findings, and draw figures to ``options.out``."""
+
+    def cells(self, options: ExperimentOptions) -> list[Cell]:
+        """Return the grid.
 
         Raises
         ------
         ConfigError
-            Where an option of any run is wrong, or an override is of what the study varies.
+            If an option of any cell is wrong, or an override sets what the study varies.
         """
-        return self.grid([choice.variant(options) for choice in self.choices()], options)
+        self._check_options(options)
+        # Published settings may make two choices the same run.
+        return expand([choice.variant(options) for choice in self.choices(options)], options, distinct=False)
 
-    def grid(self, variants: Sequence[Variant | VariantMaker], options: StudyOptions) -> list[Cell]:
-        """Return the runs of these variants; published settings may make two of them the same run."""
-        self.check_options(options)
-        return expand(
-            variants,
-            options.datasets,
-            options.settings,
-            options.seeds,
-            split=options.split,
-            overrides=options.overrides,
-            device=options.device,
-            distinct=False,
-        )
-
-    def check_options(self, options: StudyOptions) -> None:
-        """Raise a ConfigError where an option would make all runs alike in what they are to differ in."""
+    def _check_options(self, options: ExperimentOptions) -> None:
+        """Raise a ConfigError if an option would remove the difference between the choices."""
         if options.teacher is not None and "teacher.kind" in self.varies:
             raise ConfigError(
                 f"--teacher {options.teacher}: the study '{self.name}' varies the teacher itself.",
@@ -195,42 +187,58 @@ class Study(ABC):
                     hint="Leave this option out" + (f", or give {instead}." if instead else "."),
                 )
 
-    def execute(self, options: StudyOptions) -> StudyReport:
-        """Run what has not been run yet, and write tables and figures to the study's folder.
+    def execute(self, options: ExperimentOptions) -> StudyReport:
+        """Run what is not finished yet, and write tables and figures to the study's folder.
 
         Raises
         ------
         ConfigError
-            Before any work starts, where an option is wrong.
+            If an option is wrong; before any work starts.
         MissingDependencyError
-            Before any work starts, where matplotlib is missing.
+            If matplotlib is not installed; before any work starts.
         TimeBudgetError
-            Where the time given is used up.
+            If the time budget is used up.
         """
         from dgl_rbm.experiments.plots import require_matplotlib
 
         # Now rather than after hours of training.
         require_matplotlib()
-        rows = self.run(options)
-        report = self.report(rows, options)
-        failed = sum(row["status"] != "ok" for row in rows)
+        data = self.run(options)
+        report = self.report(data, options)
+        report.results = data.results
+        failed = len(report.failed)
         if failed:
-            report.failed = failed
-            report.findings.append(f"{failed} of {len(rows)} runs failed; {options.out}/errors says why.")
+            report.findings.append(f"{failed} of {len(data.results)} runs failed; {options.out}/errors says why.")
         report.write(options.out)
         return report
 
-    def run(self, options: StudyOptions) -> list[Row]:
-        """Run the cells; return a row for each."""
-        return run_cells(
-            self.cells(options),
-            options.out,
-            jobs=options.jobs,
-            threads=options.threads,
-            max_hours=options.max_hours,
-            listener=options.listener,
-        )
+    def run(self, options: ExperimentOptions) -> StudyData:
+        """Train and measure."""
+        cells = self.cells(options)
+        if self.trains:
+            run = GridRun(cells, options, keeps_runs=self.keeps_runs)
+            results, store = run.execute(), run.store
+        else:
+            results, store = results_frame([]), CellStore(options.out)
+        return StudyData(cells, results, self._measure(cells, store, options), store)
 
-    @abstractmethod
-    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
-        """Make tables and draw figures, in ``options.out``, of the rows."""
+    def _measure(
+        self, cells: Sequence[Cell], store: CellStore, options: ExperimentOptions
+    ) -> dict[str, list[dict[str, Measured]]]:
+        from dgl_rbm.experiments.studies.measure import Bench, measure_students
+
+        measured = {}
+        for dataset in dict.fromkeys(cell.dataset for cell in cells):
+            of_dataset = [cell for cell in cells if cell.dataset == dataset]
+            first = of_dataset[0]
+            configs = {
+                # Times are those of one CPU thread, wherever students are trained.
+                cell.variant: cell.config.model_copy(update={"device": "cpu"})
+                for cell in of_dataset
+                if (cell.setting, cell.seed) == (first.setting, first.seed)
+            }
+            bench = Bench(first.config, store.shared)
+            measured[dataset] = [
+                measure_students(bench, group) for group in self.measured_together(bench, configs, options)
+            ]
+        return measured

@@ -1,22 +1,28 @@
-"""What students cost: Table 9 of the paper, counted and measured."""
+"""Costs of the students, counted and measured: Table 9 of the paper."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dgl_rbm.evaluation.complexity import width_for_active_parameters
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.plots import Line, draw_categories, new_figure, save_figure
 from dgl_rbm.experiments.render import Piece, TextTable
-from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
-from dgl_rbm.experiments.studies.measure import Bench, measure_students
+from dgl_rbm.experiments.studies.base import Choice, Study, StudyData
+from dgl_rbm.experiments.studies.measure import Bench, Measured
 from dgl_rbm.experiments.studies.report import StudyReport
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.run.config import DistillConfig
 
 __all__ = ["ComplexityStudy"]
 
-# The methods that the paper compares; KRD's student is the perceptron.
+Row = dict[str, Any]
+
+# Compared in the paper; KRD's student is the MLP.
 _METHODS = {"mlp": "krd", "ensemble3": "ensemble3", "moe": "moe", "rbm": "rbm"}
 _EQUAL = ("equal width", "equal active size")
 
@@ -36,65 +42,45 @@ class ComplexityStudy(Study):
     default_values = (128,)
     varies = ("student.kind", "student.hidden_dim", "student.width_factor")
     default_seeds = 1
+    trains = False
 
     def check(self, value: Any) -> None:
         if value < 1:
             raise ValueError("expected at least 1")
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [
             Choice(f"{name}-{width}", method, {"student": {"hidden_dim": width}, "encoder": DEFAULTS["encoder"]})
             for width in self.values
             for name, method in _METHODS.items()
         ]
 
-    def run(self, options: StudyOptions) -> list[Row]:
-        """Run nothing; that all options can be used is seen before the first measurement."""
-        self.cells(options)
-        return []
-
-    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
-        report = StudyReport(self.name, self.title, data={self.name: []})
-        for dataset in dict.fromkeys(options.datasets):
-            found = self._measured(dataset, options)
-            report.data[self.name] += found
-            report.tables.append(_table(dataset, found))
-            report.findings += _findings(dataset, found)
-        report.figures.append(self._draw(report.data[self.name], options))
-        return report
-
-    def _measured(self, dataset: str, options: StudyOptions) -> list[Row]:
-        cells = self.cells(
-            replace(options, datasets=[dataset], settings=options.settings[:1], seeds=options.seeds[:1], device="cpu")
-        )
-        bench = Bench(cells[0].config, options.out)
-        configs = {cell.variant: cell.config for cell in cells}
-        found = []
+    def measured_together(
+        self, bench: Bench, configs: Mapping[str, DistillConfig], options: ExperimentOptions
+    ) -> Iterator[dict[str, DistillConfig]]:
         for width in self.values:
             at_width = {name: configs[f"{name}-{width}"] for name in _METHODS}
-            for equal, group in zip(_EQUAL, (at_width, _of_equal_size(bench, at_width)), strict=True):
-                for name, measured in measure_students(bench, group).items():
-                    size, time = measured.complexity, measured.time
-                    found.append(
-                        {
-                            "dataset": dataset,
-                            "rbm_width": width,
-                            "equal": equal,
-                            "student": name,
-                            "width": measured.student.hidden_dim,
-                            "parameters": size.parameters,
-                            "active_parameters": size.active_parameters,
-                            "multiply_adds": round(size.multiply_adds, 1),
-                            "single_us": time.single_us,
-                            "single_ratio": time.single_ratio,
-                            "batch_us": time.batch_us,
-                            "batch_ratio": time.batch_ratio,
-                        }
-                    )
-        return found
+            yield at_width
+            yield _of_equal_size(bench, at_width)
 
-    def _draw(self, found: list[Row], options: StudyOptions) -> Any:
-        """Draw how many times the perceptron's work and time each student needs, at equal width."""
+    def report(self, data: StudyData, options: ExperimentOptions) -> StudyReport:
+        groups = [(width, equal) for width in self.values for equal in _EQUAL]
+        rows = [
+            _row(dataset, width, equal, name, measured)
+            for dataset, of_dataset in data.measured.items()
+            for (width, equal), group in zip(groups, of_dataset, strict=True)
+            for name, measured in group.items()
+        ]
+        report = StudyReport(self.name, self.title, data={self.name: pd.DataFrame(rows)})
+        for dataset in data.measured:
+            found = [row for row in rows if row["dataset"] == dataset]
+            report.tables.append(_table(dataset, found))
+            report.findings += _findings(dataset, found)
+        report.figures.append(self._draw(rows, options.out))
+        return report
+
+    def _draw(self, found: list[Row], out: Path) -> Path:
+        """Draw the work and time of each student as multiples of the MLP's, at equal width."""
         datasets = list(dict.fromkeys(row["dataset"] for row in found))
         figure, axes = new_figure(1, len(datasets), width=5.5 * len(datasets), height=4)
         for panel, dataset in zip(axes[0], datasets, strict=True):
@@ -115,7 +101,25 @@ class ComplexityStudy(Study):
                 panel, [row["student"] for row in rows], lines, title=title, y_label="Times the perceptron's"
             )
             panel.set_ylim(bottom=0)
-        return save_figure(figure, options.out / f"{self.name}.png")
+        return save_figure(figure, out / f"{self.name}.png")
+
+
+def _row(dataset: str, rbm_width: int, equal: str, name: str, measured: Measured) -> Row:
+    size, time = measured.complexity, measured.time
+    return {
+        "dataset": dataset,
+        "rbm_width": rbm_width,
+        "equal": equal,
+        "student": name,
+        "width": measured.student.hidden_dim,
+        "parameters": size.parameters,
+        "active_parameters": size.active_parameters,
+        "multiply_adds": round(size.multiply_adds, 1),
+        "single_us": time.single_us,
+        "single_ratio": time.single_ratio,
+        "batch_us": time.batch_us,
+        "batch_ratio": time.batch_ratio,
+    }
 
 
 def _of_equal_size(bench: Bench, configs: dict[str, DistillConfig]) -> dict[str, DistillConfig]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.accuracy import AccuracyStudy
 from dgl_rbm.experiments.studies.base import Choice
-from dgl_rbm.experiments.studies.report import Places
+from dgl_rbm.experiments.summary import Places
 
 __all__ = ["ExpertsStudy"]
 
@@ -27,12 +28,12 @@ class ExpertsStudy(AccuracyStudy):
         if value < 1:
             raise ValueError("expected at least 1")
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [
             # A row passes through three experts, or through all where there are fewer.
             Choice(f"{count} experts", changes={"student": {"num_experts": count, "top_k": min(3, count)}})
             for count in self.values
         ]
 
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        return self.draw_by_value(test, val, out, x_label="Number of experts")
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        return self.draw_by_value(test, val, names, out, x_label="Number of experts")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.accuracy import AccuracyStudy
 from dgl_rbm.experiments.studies.base import Choice
-from dgl_rbm.experiments.studies.report import Places
+from dgl_rbm.experiments.summary import Places
 
 __all__ = ["InflatedStudy"]
 
@@ -19,8 +20,8 @@ class InflatedStudy(AccuracyStudy):
     summary = "RbM beside GLNN+, KRD+, NOSMOG+ and CoHOp+ (Table 3)."
     varies = ("student.kind", "student.width_factor")
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [Choice(name, method=name) for name in ("glnn+", "krd+", "nosmog+", "cohop+", "rbm")]
 
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        return self.draw_by_category(test, out)
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        return self.draw_by_category(test, names, out)

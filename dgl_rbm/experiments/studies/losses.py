@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.accuracy import AccuracyStudy
 from dgl_rbm.experiments.studies.base import Choice
-from dgl_rbm.experiments.studies.report import Places
+from dgl_rbm.experiments.summary import Places
 
 __all__ = ["LossesStudy"]
 
@@ -21,7 +22,7 @@ class LossesStudy(AccuracyStudy):
     summary = "RbM without commitment, self-similarity or load balance, and without all three (Table 5)."
     varies = tuple(f"student.{loss}_weight" for loss in _LOSSES)
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         without = [
             Choice(f"rbm-without-{loss.replace('_', '-')}", changes={"student": {f"{loss}_weight": 0.0}})
             for loss in _LOSSES
@@ -29,5 +30,5 @@ class LossesStudy(AccuracyStudy):
         none = Choice("rbm-kd-only", changes={"student": {f"{loss}_weight": 0.0 for loss in _LOSSES}})
         return [Choice("rbm"), *without, none]
 
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        return self.draw_by_category(test, out)
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        return self.draw_by_category(test, names, out)

@@ -1,9 +1,10 @@
-"""Sizes and times of students before any training: on the CPU, of the inputs that they would have."""
+"""Sizes and times of untrained students, on the CPU, for the inputs that they would have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.load import load_task
+from dgl_rbm.data.task import GraphView, NodeTask
 from dgl_rbm.evaluation.complexity import Complexity, column_shares, complexity
 from dgl_rbm.evaluation.latency import student_server
 from dgl_rbm.evaluation.timing import PredictionTime, interleaved_times
@@ -52,23 +54,31 @@ class Bench:
     Parameters
     ----------
     config : DistillConfig
-        Names graph, setting and seed.
-    out : Path
-        Folder of the study; encodings that its runs have made are taken from there.
+        Sets graph, setting and seed.
+    shared : Path
+        Folder of teachers and encodings that the study's runs share.
     """
 
-    def __init__(self, config: DistillConfig, out: Path) -> None:
-        self.config, self.out = config, out
-        self.task = load_task(config.dataset, config.setting, config.seed)
-        self.view = self.task.full()
+    def __init__(self, config: DistillConfig, shared: Path) -> None:
+        self.config, self.shared = config, shared
         self._encodings: dict[str, Encodings] = {}
+
+    @cached_property
+    def task(self) -> NodeTask:
+        """The graph with labels and split."""
+        return load_task(self.config.dataset, self.config.setting, self.config.seed)
+
+    @cached_property
+    def view(self) -> GraphView:
+        """The whole graph."""
+        return self.task.full()
 
     def encodings(self, config: DistillConfig) -> Encodings:
         """Return the encodings that students of `config` read."""
         on_cpu = config.model_copy(update={"device": "cpu"})
         key = stage_key(stages_of(on_cpu).encodings, on_cpu, [])
         if key not in self._encodings:
-            context = run_context(on_cpu, shared=self.out / "shared")
+            context = run_context(on_cpu, shared=self.shared)
             self._encodings[key] = Pipeline(self.task, on_cpu, context).encodings().encodings
         return self._encodings[key]
 

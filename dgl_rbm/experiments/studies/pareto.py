@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dgl_rbm.evaluation.pareto import ParetoPoint, Verdict, verdicts
-from dgl_rbm.experiments.grid import Cell, Variant, VariantMaker
 from dgl_rbm.experiments.names import file_name
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.plots import Line, draw_lines, new_figure, save_figure
 from dgl_rbm.experiments.render import Piece, TextTable
-from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
-from dgl_rbm.experiments.studies.measure import Bench, Measured, measure_students
-from dgl_rbm.experiments.studies.report import StudyReport, by_place, with_all_seeds
-from dgl_rbm.experiments.summary import Summary
-from dgl_rbm.methods.catalogue import merged
+from dgl_rbm.experiments.studies.base import Choice, Study, StudyData
+from dgl_rbm.experiments.studies.measure import Bench, Measured
+from dgl_rbm.experiments.studies.report import StudyReport, with_all_seeds
+from dgl_rbm.experiments.summary import Summary, by_place, finished
 from dgl_rbm.registry import DEFAULTS
+from dgl_rbm.run.config import DistillConfig
 
 __all__ = ["ParetoStudy", "Size"]
 
-# KRD's student is the perceptron; with encodings it is KRD's training of it all the same.
+Row = dict[str, Any]
+
+# KRD's student is the MLP; with encodings it is trained as KRD trains it.
 _METHODS = {"mlp": "krd", "ensemble3": "ensemble3", "moe": "moe", "rbm": "rbm"}
 _ENCODINGS = {"encodings": DEFAULTS["encoder"], "features alone": "none"}
 # The dataset's own split, and one with labels for most nodes.
@@ -68,16 +72,12 @@ class Size:
         parts = (f"{self.method}-{self.width}", self.encodings, self.split or "own split")
         return ", ".join(parts)
 
-    def variant(self, options: StudyOptions) -> VariantMaker:
-        """Return what makes the grid's variant for a dataset and setting."""
-        changes = {"student": {"hidden_dim": self.width}, "encoder": _ENCODINGS[self.encodings]}
-        choice = Choice(self.name, _METHODS[self.method], changes)
-
-        def make(dataset: str, setting: str) -> Variant:
-            values = choice.values(dataset, setting, options)
-            return Variant(self.name, merged(values, {} if self.split is None else {"dataset": {"split": self.split}}))
-
-        return make
+    def choice(self) -> Choice:
+        """Return the choice that trains it."""
+        changes: dict[str, Any] = {"student": {"hidden_dim": self.width}, "encoder": _ENCODINGS[self.encodings]}
+        if self.split is not None:
+            changes["dataset"] = {"split": self.split}
+        return Choice(self.name, _METHODS[self.method], changes)
 
 
 class ParetoStudy(Study):
@@ -100,68 +100,60 @@ class ParetoStudy(Study):
         if value < 1:
             raise ValueError("expected at least 1")
 
-    def choices(self) -> list[Choice]:
-        return []
-
     def sizes(self, split: str | None) -> list[Size]:
-        """Return all that is compared; of a given split alone, or of the dataset's own and one rich in labels."""
+        """Return everything that is compared: on the given split, or else on the dataset's own and a label-rich one."""
         splits = (None, _RICH) if split is None else (split,)
         return [
             Size(method, width, encodings, of)
             for of, encodings, width, method in product(splits, _ENCODINGS, self.values, _METHODS)
         ]
 
-    def cells(self, options: StudyOptions) -> list[Cell]:
-        return self.grid([size.variant(options) for size in self.sizes(options.split)], options)
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
+        return [size.choice() for size in self.sizes(options.split)]
 
-    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
-        report = StudyReport(self.name, self.title, data={"points": [], "budgets": []})
+    def measured_together(
+        self, bench: Bench, configs: Mapping[str, DistillConfig], options: ExperimentOptions
+    ) -> Iterator[dict[str, DistillConfig]]:
+        # A split changes labels, which cost nothing: one split is measured.
         sizes = self.sizes(options.split)
-        cells = self.cells(options)
-        costs = {
-            dataset: self._costs(dataset, cells, sizes, options.out) for dataset in dict.fromkeys(options.datasets)
-        }
-        test, val = by_place(rows), by_place(rows, "val_accuracy")
+        yield {size.name: configs[size.name] for size in sizes if size.split == sizes[0].split}
+
+    def report(self, data: StudyData, options: ExperimentOptions) -> StudyReport:
+        report = StudyReport(self.name, self.title)
+        all_points: list[Row] = []
+        budgets: list[Row] = []
+        sizes = self.sizes(options.split)
+        test, val = by_place(data.results), by_place(data.results, "val_accuracy")
         for place, split in product(test, dict.fromkeys(size.split for size in sizes)):
+            (measured,) = data.measured[place[0]]
             points = {
-                size.name: _point(
-                    size, costs[place[0]][size.method, size.width, size.encodings], test[place], val[place]
-                )
+                size.name: _point(size, measured[replace(size, split=sizes[0].split).name], test[place], val[place])
                 for size in sizes
                 if size.split == split and size.name in test[place]
             }
             whole = with_all_seeds(test[place])
             found = [row for name, row in points.items() if name in whole]
             where = {"dataset": place[0], "setting": place[1], "split": split or "own"}
-            report.data["points"] += [where | row for row in points.values()]
+            all_points += [where | row for row in points.values()]
             judged = {
                 (encodings, cost): verdicts(_points(found, encodings, cost))
                 for encodings, cost in product(_ENCODINGS, _COSTS)
             }
-            report.data["budgets"] += [
+            budgets += [
                 where | {"encodings": encodings, "cost": cost} | _verdict_row(verdict)
                 for (encodings, cost), of_cost in judged.items()
                 for verdict in of_cost
             ]
             title = f"{place[0]}, {place[1]}, split {split or 'of the dataset'}"
             report.tables += [*(_table(title, found, judged, kind) for kind in _KINDS), _budgets(title, judged)]
-            teacher = _teacher(rows, place, {size.name for size in sizes if size.split == split})
+            teacher = _teacher(data.results, place, {size.name for size in sizes if size.split == split})
             stem = file_name("-".join((self.name, *place, (split or "own").replace("/", "_"))))
             report.figures.append(_draw(found, title, teacher, options.out / f"{stem}.png"))
             if len(found) < len(points):
                 left_out = "; ".join(name for name in points if name not in whole)
                 report.findings.append(f"{title}: left out, for they lack seeds: {left_out}.")
+        report.data = {"points": pd.DataFrame(all_points), "budgets": pd.DataFrame(budgets)}
         return report
-
-    def _costs(
-        self, dataset: str, cells: list[Cell], sizes: list[Size], out: Path
-    ) -> dict[tuple[str, int, str], Measured]:
-        """Measure each method, width and encoding once: a split changes labels, which cost nothing."""
-        first = {cell.variant: cell for cell in reversed(cells) if cell.dataset == dataset}
-        keys = {(size.method, size.width, size.encodings): size.name for size in reversed(sizes)}
-        configs = {name: first[name].config for name in reversed(keys.values())}
-        measured = measure_students(Bench(next(iter(configs.values())), out), configs)
-        return {key: measured[name] for key, name in keys.items()}
 
 
 def _point(size: Size, measured: Measured, test: Mapping[str, Summary], val: Mapping[str, Summary]) -> Row:
@@ -270,14 +262,13 @@ def _budgets(title: str, judged: Mapping[tuple[str, str], list[Verdict]]) -> Tex
     return TextTable(f"RbM at every budget: {title}", columns, body, notes)
 
 
-def _teacher(rows: list[Row], place: tuple[str, str], names: set[str]) -> float | None:
-    values = {
-        row["seed"]: row["teacher_test_accuracy"]
-        for row in rows
-        if (row["dataset"], row["setting"]) == place and row["method"] in names and row["status"] == "ok"
-    }
-    known = [value for value in values.values() if value is not None]
-    return sum(known) / len(known) if known else None
+def _teacher(results: pd.DataFrame, place: tuple[str, str], names: set[str]) -> float | None:
+    """Return the teacher's mean test accuracy over the seeds, None without a teacher."""
+    known = finished(results, "teacher_test_accuracy")
+    dataset, setting = place
+    of_place = known[(known["dataset"] == dataset) & (known["setting"] == setting) & known["method"].isin(names)]
+    by_seed = of_place.drop_duplicates("seed", keep="last")["teacher_test_accuracy"]
+    return None if by_seed.empty else float(by_seed.mean())
 
 
 def _draw(found: list[Row], title: str, teacher: float | None, path: Path) -> Path:

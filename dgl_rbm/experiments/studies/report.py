@@ -1,80 +1,63 @@
-"""What a study leaves behind in its folder: tables, the numbers behind them, figures, and sentences."""
+"""Result of a study: tables, the numbers behind them, figures and findings."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from dgl_rbm.experiments.render import TextTable, to_latex, to_markdown
-from dgl_rbm.experiments.summary import Summary, summarize
+from dgl_rbm.experiments.results import results_frame
+from dgl_rbm.experiments.summary import Summary
 from dgl_rbm.runtime.checkpoint import write_atomic
 
-__all__ = ["StudyReport", "by_place", "percent", "with_all_seeds"]
-
-# Dataset and setting to variant to its summary.
-Places = dict[tuple[str, str], dict[str, Summary]]
+__all__ = ["StudyReport", "percent", "with_all_seeds"]
 
 
 def percent(summary: Summary) -> str:
-    """Return the mean, and of several runs the sample standard deviation, in percent."""
+    """Return the mean in percent, with the sample standard deviation if there are several runs."""
     return f"{100 * summary.mean:.2f}" + (f" ± {100 * summary.std:.2f}" if summary.runs > 1 else "")
 
 
-def by_place(rows: Iterable[Mapping[str, Any]], column: str = "test_accuracy") -> Places:
-    """Return by dataset and setting, and then by variant, the summary of one column over the seeds.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        What `dgl_rbm.experiments.runner.run_cells` returns; runs that failed, and those without a value, do not count.
-    column : str
-        Its name.
-    """
-    rows = list(rows)
-    places: Places = {}
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        found = summarize((row for row in rows if row["setting"] == setting), column)
-        for (dataset, variant), summary in found.items():
-            places.setdefault((dataset, setting), {})[variant] = summary
-    return places
-
-
 def with_all_seeds(found: Mapping[str, Summary]) -> dict[str, Summary]:
-    """Return those of a dataset and setting that have every seed: a mean over fewer is not to be ranked with others."""
+    """Return the summaries over every seed: means over fewer seeds are not comparable with them."""
     seeds = {seed for summary in found.values() for seed in summary.by_seed}
     return {name: summary for name, summary in found.items() if summary.runs == len(seeds)}
 
 
 @dataclass
 class StudyReport:
-    """Tables, numbers, figures and sentences of a finished study.
+    """Tables, numbers, figures and findings of a finished study.
 
     Attributes
     ----------
     name, title : str
         Of the study.
+    results : DataFrame
+        One row per run, as in ``results.csv``; empty if nothing was trained.
     tables : list of TextTable
-    data : dict of str to list of dict
-        Name of a CSV file, without its ending, to its rows, all with the same keys.
+    data : dict of str to DataFrame
+        Name of a CSV file, without its suffix, to its content.
     figures : list of Path
         Files in the study's folder.
     findings : list of str
         Sentences.
-    failed : int
-        Runs that failed, and are not part of the tables.
     """
 
     name: str
     title: str
+    results: pd.DataFrame = field(default_factory=lambda: results_frame([]))
     tables: list[TextTable] = field(default_factory=list)
-    data: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: list[Path] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    failed: int = 0
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The runs that failed; they are not part of the tables."""
+        return self.results[self.results["status"] != "ok"]
 
     def to_markdown(self) -> str:
         """Return the whole report in Markdown."""
@@ -86,17 +69,9 @@ class StudyReport:
 
     def write(self, out: Path) -> Path:
         """Write ``NAME.md``, ``NAME.tex`` and the CSV files to the folder `out`; return the path of the first."""
-        for name, rows in self.data.items():
-            write_atomic(out / f"{name}.csv", _csv(rows))
+        for name, frame in self.data.items():
+            write_atomic(out / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         write_atomic(out / f"{self.name}.tex", "\n".join(map(to_latex, self.tables)))
         path = out / f"{self.name}.md"
         write_atomic(path, self.to_markdown())
         return path
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,28 +10,28 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from dgl_rbm.data.load import load_task
 from dgl_rbm.evaluation.routing import RoutedRows, expert_label_nmi, routed_rows, tsne_embedding
 from dgl_rbm.evaluation.scores import student_inputs
-from dgl_rbm.experiments.executors.processes import Outcome
-from dgl_rbm.experiments.grid import Cell, Variant
+from dgl_rbm.experiments.cell import Cell
 from dgl_rbm.experiments.names import file_name
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.plots import Line, Points, draw_lines, draw_points, new_figure, save_figure
 from dgl_rbm.experiments.render import Piece, TextTable
-from dgl_rbm.experiments.results import result_row, write_results
-from dgl_rbm.experiments.studies.base import Choice, Row, Study, StudyOptions
+from dgl_rbm.experiments.studies.base import Choice, Study, StudyData
 from dgl_rbm.experiments.studies.report import StudyReport
 from dgl_rbm.methods.catalogue import merged
 from dgl_rbm.registry import students
-from dgl_rbm.run.files import is_finished
 from dgl_rbm.run.run import Run
-from dgl_rbm.runtime.locks import locked
 from dgl_rbm.training.routing_record import expert_utilisation, top_experts
 
 __all__ = ["RoutingStudy"]
+
+Row = dict[str, Any]
 
 _NAMES = {"rbm": "RbM", "moe": "MoE"}
 # t-SNE takes a minute for these, and more points would hide each other.
@@ -51,6 +48,7 @@ class _Routed:
     labels: Tensor
     history: list[dict[str, Any]]
     layers: int
+    test_accuracy: float
 
     @property
     def experts(self) -> Tensor:
@@ -61,11 +59,23 @@ class _Routed:
         return expert_label_nmi(self.experts, self.labels)
 
 
-class RoutingStudy(Study):
-    """RbM beside a mixture of experts of as many experts: where their last layers send the test nodes.
+@dataclass(frozen=True)
+class _AsManyExperts(Choice):
+    """A choice with as many experts as RbM has; mutual information depends on their number.
 
-    Runs go one after the other in this process, and are kept whole under ``runs``.
+    If RbM selects its numbers or has one per layer, the choice keeps its own.
     """
+
+    def values(self, dataset: str, setting: str, options: ExperimentOptions) -> dict[str, Any]:
+        rbm = students.resolve(Choice("rbm").values(dataset, setting, options)["student"])
+        own = super().values(dataset, setting, options)
+        if not isinstance(rbm.num_experts, int):
+            return own
+        return merged(own, {"student": {"num_experts": rbm.num_experts, "top_k": rbm.top_k}})
+
+
+class RoutingStudy(Study):
+    """RbM beside a mixture of experts with as many experts: the routing of their last layers on the test nodes."""
 
     name = "routing"
     title = "What routing learned"
@@ -73,90 +83,33 @@ class RoutingStudy(Study):
         "t-SNE of the last router's space by label and by top expert, their mutual information, and curves (Fig. 4)."
     )
     varies = ("student.kind", "student.num_experts", "student.top_k", "training.record_routing")
+    keeps_runs = True
 
-    def choices(self) -> list[Choice]:
-        return [Choice(name, name, {"training": {"record_routing": True}}) for name in _NAMES]
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
+        recorded = {"training": {"record_routing": True}}
+        return [Choice("rbm", "rbm", recorded), _AsManyExperts("moe", "moe", recorded)]
 
-    def cells(self, options: StudyOptions) -> list[Cell]:
-        rbm, moe = self.choices()
-
-        def as_many_experts(dataset: str, setting: str) -> Variant:
-            return Variant(
-                moe.name,
-                merged(moe.values(dataset, setting, options), _experts(rbm.values(dataset, setting, options))),
-            )
-
-        return self.grid([rbm.variant(options), as_many_experts], options)
-
-    def run(self, options: StudyOptions) -> list[Row]:
-        from dgl_rbm.run.distiller import Distiller
-
-        cells = self.cells(options)
-        folders = {cell.key: _folder(cell, options.out) for cell in cells}
-        left = [cell for cell in cells if not is_finished(folders[cell.key])]
-        options.listener.on_start(len(cells), len(cells) - len(left))
-        deadline = math.inf if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
-        threads = torch.get_num_threads()
-        torch.set_num_threads(options.threads)
-        try:
-            for cell in left:
-                start = time.perf_counter()
-                # Never zero, so that the next run says by itself that the time is up.
-                hours = None if deadline == math.inf else max(1e-9, (deadline - time.monotonic()) / 3600)
-                folder = folders[cell.key]
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                with locked(folder.with_name(f"{folder.name}.lock"), remove=True):
-                    # Another process that had the same run may be done with it.
-                    if not is_finished(folder):
-                        result = Distiller.from_config(cell.config).fit(
-                            out=folder, shared=options.out / "shared", max_hours=hours, latency_of=("student",)
-                        )
-                        result.save(folder)
-                        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-                metrics = Run.load(folder).metrics.to_values()
-                options.listener.on_cell(Outcome(cell, metrics, seconds=time.perf_counter() - start))
-        finally:
-            torch.set_num_threads(threads)
-        rows = [result_row(cell, Run.load(folders[cell.key]).metrics.to_values()) for cell in cells]
-        write_results(options.out / "results.csv", rows)
-        return rows
-
-    def report(self, rows: list[Row], options: StudyOptions) -> StudyReport:
-        report = StudyReport(self.name, self.title, data={self.name: []})
-        accuracy = {(row["method"], row["dataset"], row["setting"], row["seed"]): row["test_accuracy"] for row in rows}
+    def report(self, data: StudyData, options: ExperimentOptions) -> StudyReport:
+        report = StudyReport(self.name, self.title)
+        rows: list[Row] = []
         places: dict[tuple[str, str], list[_Routed]] = {}
-        for cell in self.cells(options):
-            places.setdefault((cell.dataset, cell.setting), []).append(_read(cell, options.out))
+        for cell, (_, result) in zip(data.cells, data.results.iterrows(), strict=True):
+            if result["status"] == "ok":
+                run = _read(cell, data.store.run_folder(cell), result["test_accuracy"])
+                places.setdefault((cell.dataset, cell.setting), []).append(run)
         for place, runs in places.items():
-            found = [
-                _numbers(run, accuracy[run.cell.variant, run.cell.dataset, run.cell.setting, run.cell.seed])
-                for run in runs
-            ]
-            report.data[self.name] += found
+            found = [_numbers(run) for run in runs]
+            rows += found
             report.tables.append(_table(", ".join(place), found))
             first = {run.cell.variant: run for run in runs if run.cell.seed == runs[0].cell.seed}
             stem = file_name("-".join((self.name, *place)))
             report.figures.append(_draw_spaces(first, options.out / f"{stem}.png"))
             report.figures.append(_draw_curves(first, options.out / f"{stem}-epochs.png"))
+        report.data[self.name] = pd.DataFrame(rows)
         return report
 
 
-def _experts(rbm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with RbM's number of experts, without which mutual information could not be compared.
-
-    Where RbM chooses its numbers or has one for each layer, the mixture keeps its own.
-    """
-    config = students.resolve(rbm["student"])
-    same = isinstance(config.num_experts, int)
-    return {"student": {"num_experts": config.num_experts, "top_k": config.top_k}} if same else {}
-
-
-def _folder(cell: Cell, out: Path) -> Path:
-    return out / "runs" / cell.key
-
-
-def _read(cell: Cell, out: Path) -> _Routed:
-    folder = _folder(cell, out)
+def _read(cell: Cell, folder: Path, test_accuracy: float) -> _Routed:
     run = Run.load(folder)
     config = cell.config
     task = load_task(config.dataset, config.setting, config.seed)
@@ -169,10 +122,11 @@ def _read(cell: Cell, out: Path) -> _Routed:
         task.test_labels()[asked],
         [entry for entry in history if entry["stage"] == "student"],
         len(run.student.routers()),
+        test_accuracy,
     )
 
 
-def _numbers(run: _Routed, accuracy: float) -> Row:
+def _numbers(run: _Routed) -> Row:
     stability = [entry[f"stability_{run.layers}"] for entry in run.history if f"stability_{run.layers}" in entry]
     last = stability[-_LAST_EPOCHS:]
     shares = expert_utilisation(run.rows.gates)
@@ -182,7 +136,7 @@ def _numbers(run: _Routed, accuracy: float) -> Row:
         "setting": run.cell.setting,
         "seed": run.cell.seed,
         "experts": len(shares),
-        "test_accuracy": accuracy,
+        "test_accuracy": run.test_accuracy,
         "information": run.information,
         "most_used": float(shares.max()),
         "least_used": float(shares.min()),
@@ -201,6 +155,8 @@ def _table(title: str, found: list[Row]) -> TextTable:
     body = []
     for student, name in _NAMES.items():
         of_student = [row for row in found if row["student"] == student]
+        if not of_student:
+            continue
         line = [Piece(f"{name}, {of_student[0]['experts']} experts")]
         for column, scale in columns.values():
             line.append(Piece(_spread([scale * row[column] for row in of_student if row[column] is not None])))

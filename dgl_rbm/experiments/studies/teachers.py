@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dgl_rbm.errors import closest
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.accuracy import AccuracyStudy
 from dgl_rbm.experiments.studies.base import Choice
-from dgl_rbm.experiments.studies.report import Places
+from dgl_rbm.experiments.summary import Places
 from dgl_rbm.registry import teachers
 
 __all__ = ["TeachersStudy"]
@@ -33,12 +34,12 @@ class TeachersStudy(AccuracyStudy):
                 guess = f"; did you mean '{near}'" if near else ""
                 raise ValueError(f"there is no teacher '{kind}'{guess}; choices: {', '.join(teachers.names())}")
 
-    def choices(self) -> list[Choice]:
+    def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [
             Choice(f"{method} from {teacher}", method, teacher=teacher)
             for teacher in self.values
             for method in _METHODS
         ]
 
-    def draw(self, test: Places, val: Places, out: Path) -> Path:
-        return self.draw_by_category(test, out)
+    def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:
+        return self.draw_by_category(test, names, out)

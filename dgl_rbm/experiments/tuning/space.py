@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from dgl_rbm.config import ComponentConfig, StrictConfig, read_yaml, validated
 from dgl_rbm.errors import ConfigError
 
-__all__ = ["Choices", "Range", "Space", "default_space", "read_space"]
+__all__ = ["Choices", "Range", "Space", "as_space", "default_space", "read_space"]
 
 Scalar = bool | int | float | str | None
 
@@ -95,11 +95,31 @@ def read_space(path: Path) -> Space:
     """
     if not path.exists():
         raise ConfigError(f"There is no search space '{path}'.", hint=_EXAMPLE)
+    return as_space(read_yaml(path, "search space"), f"The search space '{path}'")
+
+
+def as_space(values: Mapping[Any, Any], what: str = "The search space") -> Space:
+    """Return a search space from plain values.
+
+    Parameters
+    ----------
+    values : mapping
+        Dotted path to a list of values, to ``low`` and ``high``, or to `Choices` or `Range`.
+    what : str
+        Subject of the errors.
+
+    Raises
+    ------
+    ConfigError
+        If `values` is empty or contains anything else; the message names every option that is wrong.
+    """
     space: Space = {}
     problems = []
-    for name, spec in read_yaml(path, "search space").items():
+    for name, spec in values.items():
         try:
-            if isinstance(spec, list):
+            if isinstance(spec, (Choices, Range)):
+                space[str(name)] = spec
+            elif isinstance(spec, list):
                 space[str(name)] = validated(Choices, {"choices": spec}, where=str(name))
             elif isinstance(spec, Mapping):
                 space[str(name)] = validated(Range, spec, where=str(name))
@@ -110,10 +130,7 @@ def read_space(path: Path) -> Space:
     if not space and not problems:
         problems.append("it names no option")
     if problems:
-        raise ConfigError(
-            f"The search space '{path}':\n" + "\n".join(problems),
-            hint=_EXAMPLE,
-        )
+        raise ConfigError(f"{what}:\n" + "\n".join(problems), hint=_EXAMPLE)
     return space
 
 

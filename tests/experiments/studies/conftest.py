@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dgl_rbm.experiments.studies.base import StudyOptions
+from dgl_rbm.experiments.options import ExperimentOptions
 
 TINY = (
     "dataset.num_nodes=80",
@@ -20,11 +20,18 @@ TINY = (
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Callable[..., StudyOptions]:
+def tiny(tmp_path: Path) -> Callable[..., ExperimentOptions]:
     """Return options of a study on a graph of 80 nodes, run in this process."""
 
-    def make(*overrides: str, **changes: Any) -> StudyOptions:
-        options = {"out": tmp_path, "datasets": ["synthetic"], "seeds": [0, 1], "device": "cpu", "jobs": 0}
-        return StudyOptions(**{**options, "overrides": [*TINY, *overrides], **changes})  # type: ignore[arg-type]
+    def make(*overrides: str, **changes: Any) -> ExperimentOptions:
+        options = {
+            "out": tmp_path,
+            "datasets": ["synthetic"],
+            "settings": ["transductive"],
+            "seeds": [0, 1],
+            "device": "cpu",
+            "jobs": 0,
+        }
+        return ExperimentOptions(**{**options, "overrides": [*TINY, *overrides], **changes})  # type: ignore[arg-type]
 
     return make

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from dgl_rbm.cli import app
 from dgl_rbm.commands.options import STUDY_NAMES
 from dgl_rbm.errors import ConfigError, MissingDependencyError, TimeBudgetError, UnknownNameError
-from dgl_rbm.experiments.results import read_results
-from dgl_rbm.experiments.runner import Listener
-from dgl_rbm.experiments.studies.base import StudyOptions
+from dgl_rbm.experiments.listener import Listener
+from dgl_rbm.experiments.options import ExperimentOptions
+from dgl_rbm.experiments.results import read_results, results_frame, to_records
 from dgl_rbm.experiments.studies.catalogue import STUDIES, load_study
-from dgl_rbm.experiments.studies.report import by_place
+from dgl_rbm.experiments.summary import by_place
 
-Options = Callable[..., StudyOptions]
+Options = Callable[..., ExperimentOptions]
 
 
 def is_drawn(path: Path) -> bool:
@@ -41,7 +41,7 @@ class Cells(Listener):
 
 def test_the_command_line_lists_the_studies() -> None:
     assert sorted(STUDY_NAMES) == sorted(STUDIES)
-    assert all(name == study.name and study.summary and study.title for name, study in STUDIES.items())
+    assert all(name == kind.name and kind.summary and kind.title for name, kind in STUDIES.items())
 
 
 def test_unknown_studies_and_values_are_named(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_unknown_studies_and_values_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no values"):
         load_study("experts", [])
     with pytest.raises(UnknownNameError, match="no recipe 'own'"):
-        StudyOptions(tmp_path, recipe="own")  # type: ignore[arg-type]
+        ExperimentOptions(tmp_path, recipe="own")  # type: ignore[arg-type]
     result = CliRunner().invoke(app, ["study", "looses"])
     assert result.exit_code == 2
     assert "Did you mean 'losses'" in result.output
@@ -123,7 +123,7 @@ def test_a_study_runs_writes_and_continues(tiny: Options, tmp_path: Path) -> Non
     report = load_study("experts", [2, 3]).execute(tiny(settings=settings, listener=first))
     assert len(first.titles) == 4
     rows = read_results(tmp_path / "results.csv")
-    values = [row["test_accuracy"] for row in rows if row["method"] == "3 experts"]
+    values = rows.loc[rows["method"] == "3 experts", "test_accuracy"].tolist()
     summary = by_place(rows)["synthetic", "inductive"]["3 experts"]
     assert (summary.mean, summary.std, summary.runs) == pytest.approx((mean(values), stdev(values), 2))
     assert f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" in report.to_markdown()
@@ -144,15 +144,15 @@ def test_the_losses_and_the_baselines_run(tiny: Options, tmp_path: Path) -> None
     # Not the teacher's options: CoHOp+ has none.
     few = ["dataset.num_nodes=80", "training.epochs=3"]
     report = load_study("inflated").execute(tiny(seeds=[0], out=tmp_path / "inflated", overrides=few))
-    assert report.failed == 0
-    rows = {row["method"]: row for row in read_results(tmp_path / "inflated" / "results.csv")}
+    assert len(report.failed) == 0
+    rows = {row["method"]: row for row in to_records(read_results(tmp_path / "inflated" / "results.csv"))}
     assert list(rows) == ["glnn+", "krd+", "nosmog+", "cohop+", "rbm"]
     assert is_drawn(tmp_path / "inflated" / "inflated.png")
 
 
 def test_each_method_learns_from_each_teacher(tiny: Options, tmp_path: Path) -> None:
     report = load_study("teachers", ["gcn", "appnp"]).execute(tiny(seeds=[0]))
-    rows = read_results(tmp_path / "results.csv")
+    rows = to_records(read_results(tmp_path / "results.csv"))
     assert [(row["method"], row["teacher"]) for row in rows] == [
         ("krd from gcn", "gcn"),
         ("rbm from gcn", "gcn"),
@@ -193,11 +193,11 @@ def test_findings_rank_means_over_all_seeds_alone() -> None:
             for seed, value in enumerate(values)
         ]
 
-    study = load_study("annealing")
+    annealing = load_study("annealing")
 
     def finding(found: list[dict[str, Any]]) -> str:
-        summaries = by_place(found)["g", "s"]
-        return study.finding(summaries, summaries)  # type: ignore[attr-defined, no-any-return]
+        summaries = by_place(results_frame(found))["g", "s"]
+        return annealing.finding(summaries, summaries)  # type: ignore[attr-defined, no-any-return]
 
     assert finding(rows(few=[0.9], all=[0.5, 0.5])) == (
         "validation picks 'all' (50.00 ± 0.00), which has 50.00 ± 0.00 on test; left out, for they lack seeds: 'few'."
@@ -209,7 +209,7 @@ def test_findings_rank_means_over_all_seeds_alone() -> None:
 def test_failed_runs_are_counted_and_named(tiny: Options, tmp_path: Path) -> None:
     # A learning rate that is no longer finite in float32 after a step.
     report = load_study("annealing", [0.0]).execute(tiny("training.lr=1.0e+25"))
-    assert report.failed == 2
+    assert len(report.failed) == 2
     assert "2 of 2 runs failed" in report.findings[-1]
     assert list((tmp_path / "errors").iterdir())
     assert not report.figures
@@ -218,7 +218,7 @@ def test_failed_runs_are_counted_and_named(tiny: Options, tmp_path: Path) -> Non
 def test_time_runs_out_and_the_rest_is_done_later(tiny: Options, tmp_path: Path) -> None:
     with pytest.raises(TimeBudgetError, match="used up"):
         load_study("annealing", [0.0]).execute(tiny(max_hours=1e-9))
-    assert load_study("annealing", [0.0]).execute(tiny()).failed == 0
+    assert load_study("annealing", [0.0]).execute(tiny()).failed.empty
 
 
 def test_matplotlib_is_asked_for_before_any_work(

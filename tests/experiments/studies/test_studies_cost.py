@@ -12,12 +12,12 @@ import pytest
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.load import load_task
 from dgl_rbm.evaluation.complexity import multiply_adds
-from dgl_rbm.experiments.results import read_results
-from dgl_rbm.experiments.studies.base import StudyOptions
+from dgl_rbm.experiments.options import ExperimentOptions
+from dgl_rbm.experiments.results import read_results, to_records
 from dgl_rbm.experiments.studies.catalogue import load_study
 from dgl_rbm.registry import students
 
-Options = Callable[..., StudyOptions]
+Options = Callable[..., ExperimentOptions]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_encodings_count_as_columns(tiny: Options, tmp_path: Path) -> None:
 def test_pareto_compares_all_sizes_on_both_splits(tiny: Options, tmp_path: Path) -> None:
     report = load_study("pareto", [4]).execute(tiny("training.epochs=1", "teacher.training.epochs=1", seeds=[3]))
     points, budgets = read(tmp_path / "points.csv"), read(tmp_path / "budgets.csv")
-    runs = read_results(tmp_path / "results.csv")
+    runs = to_records(read_results(tmp_path / "results.csv"))
     # Two splits, with and without encodings, four students.
     assert len(runs) == len(points) == 2 * 2 * 4
     by_name = {row["method"]: row for row in runs}
@@ -111,18 +111,20 @@ def test_pareto_on_a_graph_given_by_its_path_with_a_run_that_failed(
     quick = ["training.epochs=1", "teacher.training.epochs=1", "teacher.hidden_dim=4", "student.dropout=0.1"]
     options = tiny(datasets=["graphs/mine.bin"], overrides=quick, split="0.5/0.2/0.3", out=tmp_path / "out")
     study = load_study("pareto", [4])
-    rows = study.run(options)
-    whole = study.report(rows, options)
+    data = study.run(options)
+    whole = study.report(data, options)
     assert [figure.parent for figure in whole.figures] == [tmp_path / "out"]
     assert whole.figures[0].is_file()
     assert not whole.findings
-    failed = next(row for row in rows if row["method"].startswith("rbm") and row["seed"] == 1)
-    failed["status"] = "failed"
-    report = study.report(rows, options)
+    rows = data.results
+    failed = rows.index[rows["method"].str.startswith("rbm") & (rows["seed"] == 1)][0]
+    rows.loc[failed, "status"] = "failed"
+    name = rows.loc[failed, "method"]
+    report = study.report(data, options)
     assert len(report.data["points"]) == 2 * 4
-    assert report.findings[0].endswith(f"left out, for they lack seeds: {failed['method']}.")
-    assert {row["encodings"] for row in report.data["budgets"]} == {
-        name for name in ("encodings", "features alone") if name not in failed["method"]
+    assert report.findings[0].endswith(f"left out, for they lack seeds: {name}.")
+    assert set(report.data["budgets"]["encodings"]) == {
+        encodings for encodings in ("encodings", "features alone") if encodings not in name
     }
 
 

@@ -16,13 +16,13 @@ from dgl_rbm.data.load import load_task
 from dgl_rbm.errors import TimeBudgetError
 from dgl_rbm.evaluation.routing import expert_label_nmi
 from dgl_rbm.evaluation.scores import student_inputs
-from dgl_rbm.experiments.runner import Listener
-from dgl_rbm.experiments.studies.base import StudyOptions
+from dgl_rbm.experiments.listener import Listener
+from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.studies.catalogue import load_study
 from dgl_rbm.run.run import Run
 from dgl_rbm.training.routing_record import top_experts
 
-Options = Callable[..., StudyOptions]
+Options = Callable[..., ExperimentOptions]
 QUICK = ("student.pretrain_epochs=1", "encoder=none")
 
 
@@ -73,7 +73,26 @@ def test_numbers_figures_and_a_second_time(tiny: Options, tmp_path: Path) -> Non
     assert again.to_markdown() == report.to_markdown()
 
 
+def test_runs_kept_without_their_metrics_are_not_trained_again(tiny: Options, tmp_path: Path) -> None:
+    options = tiny(*QUICK, "dataset.num_nodes=300", seeds=[0])
+    load_study("routing").run(options)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    assert before
+    for file in (tmp_path / "cells").iterdir():
+        file.unlink()
+    assert load_study("routing").execute(options).failed.empty
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")} == before
+
+
+def test_a_run_that_failed_leaves_the_others(tiny: Options, tmp_path: Path) -> None:
+    # A learning rate that is no longer finite in float32 after a step.
+    report = load_study("routing").execute(tiny(*QUICK, "training.lr=1.0e+25", seeds=[0]))
+    assert len(report.failed) == 2
+    assert not report.figures
+    assert not list((tmp_path / "runs").glob("*/checkpoints"))
+
+
 def test_time_runs_out_between_runs(tiny: Options, tmp_path: Path) -> None:
     with pytest.raises(TimeBudgetError, match="used up"):
         load_study("routing").execute(tiny(*QUICK, max_hours=1e-9))
-    assert load_study("routing").execute(tiny(*QUICK, seeds=[0])).failed == 0
+    assert load_study("routing").execute(tiny(*QUICK, seeds=[0])).failed.empty
