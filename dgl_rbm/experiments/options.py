@@ -11,7 +11,6 @@ from typing import Any
 from dgl_rbm.errors import ConfigError, UnknownNameError
 from dgl_rbm.experiments.executors import load_executor
 from dgl_rbm.experiments.listener import Listener
-from dgl_rbm.methods.apply import checked_recipe
 from dgl_rbm.specs import resolve_teacher
 
 __all__ = ["DEFAULT_METHODS", "SETTINGS", "ExperimentOptions", "as_names", "as_seeds", "seeds_text"]
@@ -80,6 +79,9 @@ class ExperimentOptions:
     listener: Listener = field(default_factory=Listener)
 
     def __post_init__(self) -> None:
+        # Here, since the command line reads the defaults of this class without loading torch.
+        from dgl_rbm.methods.apply import checked_recipe
+
         normalized = {
             "out": Path(self.out),
             "datasets": as_names(self.datasets),
