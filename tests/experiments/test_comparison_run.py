@@ -78,7 +78,7 @@ def test_a_cell_is_the_run_that_distill_makes(finished: Any, tmp_path: Path) -> 
     out, rows = finished
     for cell, row in zip(tiny_grid(), rows, strict=True):
         alone = Distiller.from_config(cell.config).fit(latency_of=())
-        scores = alone.metrics["student"]
+        scores = alone.metrics.to_values()["student"]
         assert [row[name] for name in ("val_accuracy", "test_accuracy", "test_macro_f1", "best_epoch")] == [
             scores[name] for name in ("val_accuracy", "test_accuracy", "test_macro_f1", "best_epoch")
         ]

@@ -53,7 +53,7 @@ def test_trials_are_means_over_seeds_of_what_runs_reach_on_validation(tmp_path: 
     }
     for seed, accuracy in zip((7, 8), search.trials[2].accuracies, strict=True):
         result = Distiller.from_config(resolve_config({**changed, "seed": seed})).fit()
-        assert result.metrics["student"]["val_accuracy"] == pytest.approx(accuracy)
+        assert result.metrics.student.val_accuracy == pytest.approx(accuracy)
     assert best.accuracy == max(trial.accuracy or 0 for trial in search.trials)
 
 
@@ -68,7 +68,7 @@ def test_hidden_validation_nodes_judge_and_train_nothing(
     config = resolve_config(values | {"seed": 7})
     task = hide_validation(load_task(config.dataset, config.setting, 7), 0.5, 7)
     result = Distiller.from_config(config).fit(task)
-    assert result.metrics["student"]["test_accuracy"] == pytest.approx(trial.accuracy)
+    assert result.metrics.student.test_accuracy == pytest.approx(trial.accuracy)
 
     # The labels of the hidden nodes move the judgement and nothing else.
     def with_wrong_labels(task: NodeTask, share: float, seed: int) -> NodeTask:
@@ -143,7 +143,7 @@ def test_options_of_the_dataset_reach_the_graph(tmp_path: Path) -> None:
     for trial in search.trials[1:]:
         graph = {**VALUES["dataset"], "normalize": trial.params["dataset.normalize"]}
         result = Distiller.from_config(resolve_config({**values, "dataset": graph, "seed": 7})).fit()
-        assert result.metrics["student"]["val_accuracy"] == pytest.approx(trial.accuracy)
+        assert result.metrics.student.val_accuracy == pytest.approx(trial.accuracy)
 
 
 @pytest.mark.parametrize(
