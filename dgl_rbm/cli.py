@@ -1,12 +1,12 @@
-"""The command line: reads options, calls the library, prints; holds no logic of its own."""
+"""The command line: names the commands of `dgl_rbm.commands`."""
 
 from __future__ import annotations
 
 import os
 from typing import Annotated
 
-# Before torch is loaded. Threads that wait by spinning make a run several times slower wherever another process wants
-# one of the cores; waiting passively costs next to nothing where none does, and changes no result.
+# Before torch is loaded. Threads that spin while they wait slow a run down several times if another process needs one
+# of the cores; passive waiting costs next to nothing otherwise and changes no result.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import typer
@@ -36,7 +36,7 @@ app = typer.Typer(
     context_settings=_HELP,
 )
 
-# In the order in which the help lists them.
+# In the order of the help.
 for _command in (distill, predict, evaluate, compare, report, study, tune, components, init, validate, doctor):
     app.command(context_settings=_HELP)(_command)
 

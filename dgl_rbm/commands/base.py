@@ -1,4 +1,4 @@
-"""What all commands share: consoles, how errors are shown, and how options become a configuration."""
+"""Shared by all commands: consoles, error handling, and the configuration that options resolve to."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ INTERRUPTED = 130
 
 
 def stdout() -> Console:
-    """Return where results go."""
+    """Return the console of results."""
     # Paths and names are printed as they are, brackets included.
     return Console(markup=False)
 
 
 def stderr() -> Console:
-    """Return where progress and errors go."""
+    """Return the console of progress and errors."""
     return Console(stderr=True, markup=False)
 
 
@@ -42,7 +42,7 @@ def fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 
 def guarded(function: F) -> F:
-    """Print what a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C."""
+    """Print errors that a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -67,7 +67,7 @@ def guarded(function: F) -> F:
 
 @contextmanager
 def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[None]:
-    """End a Ctrl-C with what is kept, and where, and with the exit code for it."""
+    """On Ctrl-C, print what is kept in which folder, and exit with 130."""
     try:
         yield
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[Non
 
 
 def gather(config: Path | None = None, overrides: list[str] | None = None, **options: Any) -> Any:
-    """Resolve a configuration: the method first, then the file, then single options, then --set.
+    """Resolve a configuration; later sources override earlier ones: method, file, options, --set.
 
     Dataset, setting and teacher are taken from --set before all else, since the method's published settings depend on
     them.

@@ -36,7 +36,7 @@ def compare(
 ) -> None:
     """Run several methods on several graphs, settings and seeds. Started again after a stop, it continues."""
     from dgl_rbm.console.cells import CellProgress, print_tables
-    from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
+    from dgl_rbm.console.interrupt import sigterm_as_sigint
     from dgl_rbm.experiments import comparison
     from dgl_rbm.experiments.page import check_page, write_page
     from dgl_rbm.experiments.results import to_records
@@ -45,7 +45,7 @@ def compare(
     if page is not None:
         # Now rather than after hours of training.
         check_page(page, "--report")
-    with kept_on_interrupt(console, "cells", out), terminated_as_by_ctrl_c(), CellProgress(console) as progress:
+    with kept_on_interrupt(console, "cells", out), sigterm_as_sigint(), CellProgress(console) as progress:
         compared = comparison.compare(methods, **options, out=out, listener=progress)
     if page is not None:
         write_page([out], page, option="--report")

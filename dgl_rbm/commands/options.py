@@ -73,7 +73,7 @@ def takes(options: Mapping[str, Any], **defaults: Any) -> Callable[[F], F]:
 
 
 def _choices(text: str, kind: str) -> str:
-    """Return an option's help with what can be chosen and what is chosen unless it is given."""
+    """Return an option's help with its choices and its default."""
     return f"{text}: {', '.join(REGISTRIES[kind].names())}. Default: {DEFAULTS[kind]}."
 
 
@@ -100,18 +100,18 @@ SettingOption = Annotated[
     str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
 ]
 SplitOption = Annotated[
-    str | None, typer.Option(help="0.6/0.2/0.2 (shares) or 20/30 (nodes per class) in place of the dataset's own.")
+    str | None, typer.Option(help="0.6/0.2/0.2 (fractions) or 20/30 (nodes per class), instead of the dataset's own.")
 ]
 MethodOption = Annotated[
     str | None,
     typer.Option(
         help=f"Published method, whose parts the other options change: {', '.join(method_names())}. "
-        "`dgl-rbm components method NAME` tells where it comes from."
+        "`dgl-rbm components method NAME` describes its sources."
     ),
 ]
 RecipeOption = Annotated[
     str,
-    typer.Option(help="Of a method: 'published' settings where there are some for the dataset, or 'default' ones."),
+    typer.Option(help="Settings of a method: 'published', if there are any for the dataset, or 'default'."),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; `dgl-rbm init` writes one.")]
 SetOption = Annotated[
@@ -128,7 +128,7 @@ MaxHoursOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 # Comparisons and studies.
-# The others need options, or predict nothing.
+# The others need options or predict nothing.
 _TEACHERS = [name for name in REGISTRIES["teacher"].names() if name not in ("average", "logits", "none")]
 
 MethodsOption = Annotated[
@@ -143,7 +143,7 @@ SharedTeacherOption = Annotated[
     str | None,
     typer.Option(
         "--teacher",
-        help=f"In place of the methods' own, with the settings published for it: {', '.join(_TEACHERS)}, or several "
+        help=f"Replaces the methods' own, with the settings published for it: {', '.join(_TEACHERS)}, or several "
         "joined by '+'. Methods without one keep none.",
     ),
 ]
@@ -155,7 +155,7 @@ ExecutorOption = Annotated[
     str | None, typer.Option(help=f"Where runs are executed: {', '.join(EXECUTORS)}. Default: processes.")
 ]
 
-# Not read from `dgl_rbm.experiments.studies`, whose imports would make every command start slowly.
+# A copy, since importing `dgl_rbm.experiments.studies` would slow the start of every command.
 STUDY_NAMES = {
     "losses": "RbM without each of its losses, Table 5",
     "experts": "3 to 8 experts, Figure 5",

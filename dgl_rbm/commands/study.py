@@ -26,7 +26,7 @@ def study(
 ) -> None:
     """Run a study of the paper and write its tables and figures. Started again after a stop, it continues."""
     from dgl_rbm.console.cells import CellProgress
-    from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
+    from dgl_rbm.console.interrupt import sigterm_as_sigint
     from dgl_rbm.console.study import print_report
     from dgl_rbm.experiments.options import as_names
     from dgl_rbm.experiments.studies import catalogue
@@ -34,7 +34,7 @@ def study(
     console = stderr()
     folder = out or Path("runs") / f"study-{name}"
     chosen = None if values is None else as_names(values)
-    with kept_on_interrupt(console, "runs", folder), terminated_as_by_ctrl_c(), CellProgress(console) as progress:
+    with kept_on_interrupt(console, "runs", folder), sigterm_as_sigint(), CellProgress(console) as progress:
         report = catalogue.study(name, chosen, **options, out=folder, listener=progress)
     print_report(stdout(), report, folder)
     if len(report.failed):

@@ -37,13 +37,13 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Search for options on validation nodes alone. Started again after a stop, it continues."""
-    from dgl_rbm.console.interrupt import terminated_as_by_ctrl_c
+    from dgl_rbm.console.interrupt import sigterm_as_sigint
     from dgl_rbm.console.tune import TrialLines, best_as_json, print_best
     from dgl_rbm.experiments.tuning import tune as tuning
 
     console = stderr()
     resolved = gather(**options)
-    with kept_on_interrupt(console, "trials", out), terminated_as_by_ctrl_c():
+    with kept_on_interrupt(console, "trials", out), sigterm_as_sigint():
         result = tuning.tune(
             resolved, space=space, trials=trials, seeds=seeds, hide=hide, out=out, listener=TrialLines(console, trials)
         )

@@ -1,1 +1,1 @@
-"""What the command line shows and reads; nothing outside `cli.py` imports it."""
+"""Output of the command line: progress, tables, errors, signals. Only `dgl_rbm.commands` imports it."""

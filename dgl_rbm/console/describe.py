@@ -1,4 +1,4 @@
-"""Components and their options, as tables, plain values and commented YAML; all of it from the config classes."""
+"""Components and their options as plain values and commented YAML, generated from the config classes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def component_summary(config: type[BaseModel]) -> str:
 
 
 def type_name(annotation: Any) -> str:
-    """Return a type as a person would write it."""
+    """Return a type in a readable form."""
     if annotation is type(None):
         return "null"
     arguments = get_args(annotation)
     if hasattr(annotation, "__metadata__"):
-        # Bounds and the like; the description says what they are.
+        # Constraints such as bounds, which the description states.
         return type_name(arguments[0])
     origin = getattr(annotation, "__origin__", None)
     if arguments and str(annotation).startswith("typing.Literal"):
@@ -49,7 +49,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def options_of(config: type[BaseModel], prefix: str = "") -> Iterator[dict[str, Any]]:
-    """Yield every option of a config class, those of nested sections with a dotted name.
+    """Yield every option of a config class; those of nested sections have dotted names.
 
     Yields
     ------
@@ -122,7 +122,7 @@ def _yaml_value(value: Any) -> str:
 
 
 def find_components(name: str | None, component: str | None) -> list[tuple[str, str, type[BaseModel]]]:
-    """Return the components that the arguments of ``dgl-rbm components`` mean, as (kind, name, config class).
+    """Return the components selected by the arguments of ``dgl-rbm components``, as (kind, name, config class).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What this installation can do, and what follows from it."""
+"""Findings of `dgl-rbm doctor`: versions, devices, DGL build and data folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Finding:
     Attributes
     ----------
     subject, value : str
-        What was looked at and what was found.
+        The thing examined and its state.
     meaning : str
-        What follows from it.
+        Consequence for the user.
     ok : bool
-        False where a part of the package cannot work.
+        False if a part of the package cannot work.
     """
 
     subject: str
@@ -59,7 +59,7 @@ def examine() -> Iterator[Finding]:
         yield Finding(
             "DGL_RBM_DATA",
             folder,
-            "Datasets are looked for here first." if there else "This folder does not exist.",
+            "Datasets are searched for here first." if there else "This folder does not exist.",
             there,
         )
 
@@ -80,7 +80,7 @@ def _torch_findings() -> Iterator[Finding]:
 
 
 def _where(torch_cuda: bool, dgl_cuda: bool) -> str:
-    """Return where teachers run, by what torch and DGL can use."""
+    """Return the device of teachers, given the CUDA support of torch and DGL."""
     if not torch_cuda:
         return "Graphs are sampled and teachers trained on the CPU."
     if dgl_cuda:

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps: the first one lets the step end and its checkpoint be written."""
+"""Ctrl-C between two steps: the first one lets the current step finish and write its checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from dgl_rbm.runtime.callbacks import PATIENCE_WITHIN_A_STEP, Callback
 
-__all__ = ["stop_between_steps", "terminated_as_by_ctrl_c"]
+__all__ = ["sigterm_as_sigint", "stop_between_steps"]
 
 
 class _StopAtStep(Callback):
@@ -21,7 +21,7 @@ class _StopAtStep(Callback):
         self.total = 0
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
-        # A stage whose last step is done is kept whole; the run stops where the next one starts.
+        # A finished stage is kept; the run stops at the start of the next one.
         if self.requested and done < self.total:
             raise KeyboardInterrupt
 
@@ -40,19 +40,19 @@ class _StopAtStep(Callback):
 
 @contextmanager
 def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
-    """Turn the first Ctrl-C, or a request to terminate, into a `KeyboardInterrupt` at the next step.
+    """Raise `KeyboardInterrupt` at the next step after the first SIGINT or SIGTERM.
 
-    A step that takes much longer is given up. In a stage without steps, such as the reading of data, it stops at once.
+    A step that takes too long is abandoned. A stage without steps, such as reading data, stops at once.
 
     Parameters
     ----------
     announce : callable
-        Called at the first request, to say what happens now.
+        Called at the first signal, to print a message.
 
     Yields
     ------
     Callback
-        To be among the run's callbacks. A second Ctrl-C stops at once.
+        Callback for the run. A second signal stops at once.
     """
     callback = _StopAtStep()
 
@@ -71,8 +71,8 @@ def stop_between_steps(announce: Callable[[], None]) -> Iterator[Callback]:
 
 
 @contextmanager
-def terminated_as_by_ctrl_c() -> Iterator[None]:
-    """Let a request to terminate, as batch systems send it, do at once what Ctrl-C does."""
+def sigterm_as_sigint() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` on SIGTERM, which batch systems send."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What to say where memory runs out: torch has no exception of its own for that on a CPU, nor has DGL."""
+"""Explanation of out-of-memory errors, for which torch has no exception of its own on a CPU, nor has DGL."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_al
 _SIZE = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
 
 _HINT = (
-    "Any of these needs less: --set teacher.training.sampler=neighbor (a smaller teacher.training.batch_size less "
-    "still), --set training.batch_size=1024, --set student.hidden_dim=64, --regularizer none"
+    "Each of these needs less memory: --set teacher.training.sampler=neighbor (a smaller teacher.training.batch_size "
+    "less still), --set training.batch_size=1024, --set student.hidden_dim=64, --regularizer none"
 )
 _GPU_HINT = (
     ", and on a GPU --set training.precision=bf16 --set teacher.training.precision=bf16, or --device cpu if the "
@@ -20,7 +20,7 @@ _GPU_HINT = (
 
 
 def explain_out_of_memory(error: Exception) -> tuple[str, str] | None:
-    """Return a message and a hint where `error` means that memory ran out; None where it means something else."""
+    """Return a message and a hint if `error` is an out-of-memory error, else None."""
     text = str(error)
     if not isinstance(error, MemoryError) and not any(sign in text.lower() for sign in _SIGNS):
         return None

@@ -1,4 +1,4 @@
-"""Published methods on the command line: what there is, and where each one comes from."""
+"""Published methods: a table of all, or one with its sources and departures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["print_methods"]
 
 
 def print_methods(console: Console, name: str | None, *, as_json: bool = False) -> None:
-    """Print all methods in a table, or one of them with its provenance and departures.
+    """Print a table of all methods, or one method with its sources and departures.
 
     Raises
     ------
     UnknownNameError
-        Where there is no method `name`.
+        If there is no method `name`.
     """
     found = [load_method(each) for each in (method_names() if name is None else [name])]
     if as_json:
@@ -32,7 +32,7 @@ def print_methods(console: Console, name: str | None, *, as_json: bool = False) 
         for method in found:
             table.add_row(method.name, method.title, method.summary)
         console.print(table)
-        console.print("`dgl-rbm components method NAME` tells where it comes from and what is done otherwise here.")
+        console.print("`dgl-rbm components method NAME` describes its sources and departures.")
     else:
         _print_method(console, found[0])
 
@@ -43,7 +43,7 @@ def _print_method(console: Console, method: Method) -> None:
     if method.published is not None:
         where = f"table {method.published.table}, '{method.published.method}'"
         console.print(f"Published results: {where}.", highlight=False)
-    console.print("\nOtherwise than published:", highlight=False)
+    console.print("\nDepartures from the paper:", highlight=False)
     for departure in method.departures:
         console.print(f"  - {departure}", highlight=False)
     console.print("\nWithout the settings of a dataset:\n", highlight=False)

@@ -37,7 +37,7 @@ def _shown(metrics: Mapping[str, float]) -> str:
 
 
 class ProgressDisplay(Callback):
-    """Base of the two displays; a context manager."""
+    """Base of the displays; a context manager."""
 
     def __enter__(self) -> ProgressDisplay:
         return self
@@ -45,20 +45,20 @@ class ProgressDisplay(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the screen as it should stay."""
+        """End the display."""
 
 
 class _Remaining:
-    """Estimates how long a stage will still take, from how long it took so far."""
+    """Estimates the remaining time of a stage from the time of its steps so far."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.started = time.monotonic()
-        # A stage that continues from a checkpoint begins with steps that took it no time.
+        # A resumed stage begins with steps that took no time.
         self.first: float | None = None
 
     def __call__(self, done: float, *, ends_a_step: bool) -> float | None:
-        """Return the seconds until the last step, None where nothing can be said yet."""
+        """Return the remaining seconds, None if there is no estimate yet."""
         if self.first is None:
             self.first = done - 1 if ends_a_step else float(int(done))
         gone = done - self.first
@@ -66,14 +66,14 @@ class _Remaining:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words of its size: ``40 s``, ``12 min``, ``3.5 h``."""
+    """Return a duration in a suitable unit: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class LineProgress(ProgressDisplay):
-    """One line when a stage starts, every few seconds with the time it will still take, and when it ends."""
+    """Prints a line when a stage starts, every few seconds with its remaining time, and when it ends."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -110,7 +110,7 @@ class LineProgress(ProgressDisplay):
         self._last = time.monotonic()
         total = self._remaining.total
         parts = [f"{self._done}/{total} {self._unit}", within] if total > 1 else [within.removesuffix(" of the next")]
-        # An upper bound: patience may end a stage before.
+        # An upper bound: early stopping may end a stage before.
         ahead = "" if seconds is None else f"at most {duration(seconds)} to go"
         self._print(f"{stage}: " + "  ".join(part for part in (*parts, self._latest, ahead) if part))
 
@@ -119,7 +119,7 @@ class LineProgress(ProgressDisplay):
 
 
 class _StepsColumn(ProgressColumn):
-    """Whole steps of those to be done; of a single step its share."""
+    """Shows completed steps and their total; of a single step its percentage."""
 
     def render(self, task: Task) -> Text:
         total = int(task.total or 0)
@@ -129,7 +129,7 @@ class _StepsColumn(ProgressColumn):
 
 
 class BarProgress(ProgressDisplay):
-    """A bar for each stage, with its latest loss and validation accuracy and the time it will still take."""
+    """Shows a bar for each stage, with its latest loss, validation accuracy and remaining time."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -166,7 +166,7 @@ class BarProgress(ProgressDisplay):
         self.progress.update(self._tasks[stage], completed=self._latest + done / total)
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
-        # A stage may end early, because it lost patience; its bar is full all the same.
+        # Early stopping may end a stage; its bar is full all the same.
         if finished:
             done = max(self._latest, 1)
             self.progress.update(self._tasks[stage], total=done, completed=done)
@@ -179,5 +179,5 @@ class BarProgress(ProgressDisplay):
 
 
 def progress_for(console: Console) -> ProgressDisplay:
-    """Return bars where `console` is a terminal, else lines."""
+    """Return bars if `console` is a terminal, else lines."""
     return BarProgress(console) if console.is_terminal else LineProgress(console)

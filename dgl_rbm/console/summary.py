@@ -1,4 +1,4 @@
-"""What the command line shows of a finished run."""
+"""Summary of a finished run."""
 
 from __future__ import annotations
 
