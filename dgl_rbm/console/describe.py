@@ -127,7 +127,7 @@ def find_components(name: str | None, component: str | None) -> list[tuple[str, 
     Raises
     ------
     UnknownNameError
-        Where there is no such kind or component.
+        If there is no such kind or component.
     """
     if name is None:
         wanted = [(kind, key) for kind, registry in REGISTRIES.items() for key in registry.names()]

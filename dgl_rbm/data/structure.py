@@ -143,7 +143,7 @@ def induced(graph: Any, seen: np.ndarray) -> Any:
 def _ascends(indptr: np.ndarray, sources: np.ndarray, first: int, last: int) -> bool:
     near = sources[indptr[first] : indptr[last]]
     falls = near[1:] < near[:-1]
-    # Sources may descend where the next row starts.
+    # Sources may descend at the start of the next row.
     starts = indptr[first + 1 : last] - indptr[first]
     falls[starts[(starts > 0) & (starts <= len(falls))] - 1] = False
     return not falls.any()

@@ -48,7 +48,7 @@ def draw_accuracies(results: pd.DataFrame, setting: str, path: Path) -> Path:
     Raises
     ------
     MissingDependencyError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     """
     rows = _succeeded(results, setting)
     positions = _positions(rows)
@@ -76,7 +76,7 @@ def draw_sizes(results: pd.DataFrame, setting: str, path: Path) -> Path:
     Raises
     ------
     MissingDependencyError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     """
     rows = _succeeded(results, setting)
     figure, panels = _panels(rows, 3.8)

@@ -14,7 +14,7 @@ _LONGEST = 120
 def file_name(text: str) -> str:
     """Return a readable file name without folders, another one for another text.
 
-    Where it is not the text itself, a digest of the text stands at its end.
+    If it is not the text itself, it ends with a digest of the text.
     """
     name = re.sub(r"[^A-Za-z0-9.+_-]+", "_", text)
     if name == text and len(name) <= _LONGEST:

@@ -97,7 +97,7 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
     Parameters
     ----------
     folders : sequence of Path
-        Of the comparisons, whose runs are put together: ``results.csv``, ``comparison.json``, and where there is one
+        Of the comparisons, whose runs are combined: ``results.csv``, ``comparison.json``, and if there is one
         ``notes.md``, text of your own that is put below the tables of accuracies.
     figures : str
         Folder of the figures, as the page is to name it.
@@ -105,9 +105,9 @@ def render_page(folders: Sequence[Path], figures: str) -> str:
     Raises
     ------
     ArtifactError
-        Where a folder holds no ``results.csv``, or one without runs, or one that is damaged.
+        If the ``results.csv`` of a folder is missing, damaged or has no runs.
     ConfigError
-        Where two folders hold the same run, or runs that are to be compared are of different splits, graphs, or
+        If two folders hold the same run, or runs that are to be compared are of different splits, graphs, or
         options of a method.
     """
     results, records = _read_all(folders), [read_record(folder) for folder in folders]
@@ -180,9 +180,9 @@ def check_page(out: Path, option: str, figures: Path | None = None) -> None:
     Raises
     ------
     ConfigError
-        Naming the option, where they cannot be written.
+        If they cannot be written; names the option.
     MissingDependencyError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     """
     check_place(out.absolute().parent, f"{option} {out}")
     if out.is_dir():
@@ -195,7 +195,7 @@ def check_page(out: Path, option: str, figures: Path | None = None) -> None:
 
 
 def _figures_beside(out: Path) -> Path:
-    """Return the page's path without its suffix; where it has none, the folder cannot be where the page is."""
+    """Return the folder of the figures: the page's path without its suffix, with ``-figures`` if it has none."""
     return out.with_suffix("") if out.suffix else out.with_name(f"{out.name}-figures")
 
 
@@ -209,7 +209,7 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None, 
     out : Path
         The Markdown file.
     figures : Path, optional
-        Folder for the figures; by default the page's path without its suffix, or with ``-figures`` where it has none.
+        Folder for the figures; by default the page's path without its suffix, or with ``-figures`` if it has none.
     option : str
         What errors call the option that named the file.
 
@@ -221,11 +221,11 @@ def write_page(folders: Sequence[Path], out: Path, figures: Path | None = None, 
     Raises
     ------
     ArtifactError
-        Where a folder holds no ``results.csv``.
+        If a folder holds no ``results.csv``.
     ConfigError
-        Where `out` is a folder, the figures' folder a file, or either cannot be written to, or as `render_page` says.
+        If `out` is a folder, the figures' folder a file, either cannot be written to, or in the cases of `render_page`.
     MissingDependencyError
-        Where matplotlib is not installed; before anything is written.
+        If matplotlib is not installed; raised before anything is written.
     """
     check_page(out, option, figures)
     results = _read_all(folders)

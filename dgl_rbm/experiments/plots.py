@@ -83,7 +83,7 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
     Raises
     ------
     MissingDependencyError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -97,18 +97,18 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
 
 
 def require_matplotlib() -> None:
-    """Raise where no figure can be drawn; for use before long work.
+    """Raise an error if no figure can be drawn; for use before long work.
 
     Raises
     ------
     MissingDependencyError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     """
     new_figure(1, 1, width=1, height=1)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure and return where it is; the ending of `path` says in which format."""
+    """Write a figure and return its path; the suffix of `path` sets the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     return path
@@ -134,7 +134,7 @@ def draw_lines(
     log_x: bool = False,
     markers: bool = True,
 ) -> None:
-    """Draw lines with error bars, told apart by colour and marker, or where there are no markers by dashes."""
+    """Draw lines with error bars, distinguished by colour and marker, or by dashes if there are no markers."""
     for i, line in enumerate(lines):
         style: dict[str, Any] = {"marker": marker_of(i), "markersize": 5} if markers else {}
         axes.errorbar(

@@ -29,7 +29,7 @@ class PublishedResult:
     mean : float
         Test accuracy in percent, partly of the epoch that was best on the test nodes.
     std : float or None
-        Its standard deviation, where the paper prints one.
+        Its standard deviation, if the paper prints one.
     """
 
     paper_table: int
@@ -60,7 +60,7 @@ def published_results() -> tuple[PublishedResult, ...]:
 
 
 def published_dataset(dataset: str) -> str | None:
-    """Return the paper's name of a dataset of this package; None where the paper has other data.
+    """Return the paper's name of a dataset of this package; None if the paper has other data.
 
     ``"cora"``, ``"citeseer"`` and ``"pubmed"`` are Planetoid's here, and the CPF files' in the paper.
     """
@@ -68,7 +68,7 @@ def published_dataset(dataset: str) -> str | None:
 
 
 def published_result(method: str, dataset: str, setting: str, teacher: str) -> PublishedResult | None:
-    """Return the paper's result for a method of this package, None where it has none.
+    """Return the paper's result for a method of this package, None if it has none.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ class _Hardware(BaseModel):
 
 
 class _Record(BaseModel):
-    """What a page needs; a record holds the names of what was compared too."""
+    """Fields that a page needs; a record also contains the names of what was compared."""
 
     command: str
     versions: dict[str, str | None]
@@ -84,7 +84,7 @@ def read_record(out: Path) -> dict[str, Any]:
     Raises
     ------
     ArtifactError
-        Where there is one that cannot be read.
+        If there is one and it cannot be read.
     """
     path = out / RECORD
     if not path.is_file():

@@ -55,7 +55,7 @@ class TextTable:
 def to_rich(table: TextTable) -> Group:
     """Return a table for a terminal, its notes below it.
 
-    Where the terminal is too narrow for all columns, they stand in several parts, each with the names: a number is
+    If the terminal is too narrow for all columns, they are split into several parts, each with the names: a number is
     never cut.
     """
     notes = (Text(note, style="dim") for note in table.notes)

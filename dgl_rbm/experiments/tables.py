@@ -64,14 +64,14 @@ def _places(values: Mapping[str, str]) -> dict[str, int]:
 def accuracy_table(results: pd.DataFrame, setting: str, metric: str = "test_accuracy") -> TextTable | None:
     """Return one setting's table of a metric: teachers, then methods; one column for each graph.
 
-    The test accuracies have the paper's values beside them, where it has any, each method's median Score, and the
+    The test accuracies come with the paper's values, if it has any, each method's median Score, and the
     Skillings-Mack test over graphs and over graphs and seeds. Means over fewer seeds than others have on a graph are
     shown, and ranked with nothing.
 
     Returns
     -------
     TextTable or None
-        None where no run of this setting has the metric.
+        None if no run of this setting has the metric.
     """
     rows = results[results["setting"] == setting]
     summaries, of_teachers = summarize(rows, metric), summarize_teachers(rows, metric)

@@ -132,7 +132,7 @@ def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, Candidate
     """Return the candidate with the highest validation accuracy; ties go to the lowest loss.
 
     The loss counts less here than in the choice of an epoch: between models it measures confidence rather than
-    correctness. A model that reads the teacher's predictions has the lower loss where another is more often right.
+    correctness. A model that reads the teacher's predictions can have the lower loss and the lower accuracy.
 
     Parameters
     ----------

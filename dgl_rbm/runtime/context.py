@@ -49,7 +49,7 @@ class RunContext:
         Every stage draws from a generator seeded by this and the stage's name, so that a stage taken from a
         checkpoint leaves the ones after it as they would have been.
     device : torch.device
-        Where modules are trained.
+        Device of the training.
     callbacks : sequence of Callback
         Told of each stage and step; the progress bar is one.
     checkpoints : CheckpointStore

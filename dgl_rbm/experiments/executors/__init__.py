@@ -1,4 +1,4 @@
-"""Executors: where the cells of an experiment run.
+"""Executors, which run the cells of an experiment.
 
 An executor is a function ``execute(queue, store, options, deadline)``. It takes cells from a
 `dgl_rbm.experiments.queue.CellQueue`, calls `dgl_rbm.experiments.executors.attempt.attempt` for each, in whatever place

@@ -101,7 +101,7 @@ class _Worker:
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Set the number of threads where libraries read it: before they are loaded."""
+    """Set the environment variables of thread counts, which libraries read when they are loaded."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     try:

@@ -61,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class StudyData:
-    """What a study analyses.
+    """Input of a study's analysis.
 
     Attributes
     ----------

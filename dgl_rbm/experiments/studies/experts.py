@@ -30,7 +30,7 @@ class ExpertsStudy(AccuracyStudy):
 
     def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [
-            # A row passes through three experts, or through all where there are fewer.
+            # A row passes through three experts, or through all if there are fewer.
             Choice(f"{count} experts", changes={"student": {"num_experts": count, "top_k": min(3, count)}})
             for count in self.values
         ]

@@ -32,7 +32,7 @@ REPEATS = 200
 
 @dataclass(frozen=True)
 class Measured:
-    """What a student costs.
+    """Cost of a student.
 
     Attributes
     ----------

@@ -68,7 +68,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        """What it is called in ``results.csv``."""
+        """Its name in ``results.csv``."""
         parts = (f"{self.method}-{self.width}", self.encodings, self.split or "own split")
         return ", ".join(parts)
 
@@ -206,7 +206,7 @@ def _verdict_row(verdict: Verdict) -> Row:
 
 
 def _table(title: str, found: list[Row], judged: Mapping[tuple[str, str], list[Verdict]], kind: str) -> TextTable:
-    """Return a row for each size of RbM: what it costs, and how it stands where that is the budget."""
+    """Return a row for each size of RbM: its cost, and its rank at that budget."""
     labels = _KINDS[kind]
     body = []
     for row in (row for row in found if row["method"] == "rbm"):
@@ -222,7 +222,7 @@ def _table(title: str, found: list[Row], judged: Mapping[tuple[str, str], list[V
         columns += [label, "best other"]
     notes = [
         "'best other': what the others reach for the same cost or less, each with the width that validation picks, "
-        "minus what RbM reaches in the same way, in points. Bold where RbM is on the front; '(1 s.d.)' where the "
+        "minus what RbM reaches in the same way, in points. Bold if RbM is on the front; '(1 s.d.)' if the "
         "difference is at most the standard deviation of the two.",
     ]
     return TextTable(f"RbM among others of its {kind} cost: {title}", columns, body, notes)
@@ -236,7 +236,7 @@ def _judged(verdict: Verdict) -> Piece:
 
 
 def _budgets(title: str, judged: Mapping[tuple[str, str], list[Verdict]]) -> TextTable:
-    """Return for each cost at how many budgets RbM is on the front, and where it is farthest behind."""
+    """Return for each cost the number of budgets at which RbM is on the front, and its largest deficit."""
     body = []
     for (encodings, cost), of_cost in judged.items():
         if not of_cost:

@@ -1,4 +1,4 @@
-"""What routing learned: Figure 4 of the paper, with a number for it, and how routing settles over epochs."""
+"""Specialisation of experts: Figure 4 of the paper, its mutual information, and routing over epochs."""
 
 from __future__ import annotations
 

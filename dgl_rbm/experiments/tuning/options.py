@@ -36,7 +36,7 @@ def configured(base: DistillConfig, params: Mapping[str, Any], seed: int | None 
     Raises
     ------
     ConfigError
-        Where there is no such option, it cannot have the value, or values cannot be had together.
+        If there is no such option, it cannot have the value, or values cannot be combined.
     """
     components, options = [], []
     for name, value in params.items():
@@ -49,7 +49,7 @@ def configured(base: DistillConfig, params: Mapping[str, Any], seed: int | None 
 
 
 def _at(config: DistillConfig, path: str) -> Any:
-    """Return what a configuration has at a dotted path, None where there is no such place."""
+    """Return what a configuration has at a dotted path, None if there is no such path."""
     value: Any = config
     for key in path.split("."):
         if isinstance(value, list) and len(value) == 1 and not key.isdecimal():
@@ -62,7 +62,7 @@ def _at(config: DistillConfig, path: str) -> Any:
 
 
 def check_space(space: Space, base: DistillConfig) -> None:
-    """Raise a ConfigError where a space has an option that does not exist, lacks a value, or is not to be searched.
+    """Raise a ConfigError if a space has an option that does not exist, lacks a value, or must not be searched.
 
     The ends of a range and all choices are tried, each with the configuration's own values of the other options.
     """
@@ -86,7 +86,7 @@ def check_space(space: Space, base: DistillConfig) -> None:
 
 
 def _check_value(space: Space, base: DistillConfig, name: str, value: Any) -> None:
-    """Raise a ConfigError where an option cannot have a value, whatever kind its component is chosen to be."""
+    """Raise a ConfigError if an option cannot have a value with any kind of its component."""
     kinds = {
         other: of_kind.choices
         for other, of_kind in space.items()

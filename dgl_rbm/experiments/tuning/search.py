@@ -52,7 +52,7 @@ class Trial:
         Dotted path to value; nothing for the first trial, which is the configuration as it stands.
     accuracy, loss : float or None
         Means over the seeds on the validation nodes, or on those of them that are held out, of the kept epochs; None
-        where training failed, or the options cannot be had together.
+        if training failed, or the options cannot be combined.
     accuracies : list of float
         By seed.
     seconds : float
@@ -100,7 +100,7 @@ class Search:
     MissingDependencyError
         Without Optuna.
     ConfigError
-        Where an option of the space does not exist, cannot have a value or is no matter of tuning, or `out` holds
+        If an option of the space does not exist, cannot have a value or must not be tuned, or `out` contains
         another search.
     """
 

@@ -23,7 +23,7 @@ class Choices(StrictConfig):
 
 
 class Range(StrictConfig):
-    """A number between two; a whole one where both are."""
+    """A number between two; an integer if both are."""
 
     low: int | float = Field(description="Smallest value.")
     high: int | float = Field(description="Largest value.")
@@ -85,13 +85,13 @@ def default_space(student: ComponentConfig) -> Space:
 def read_space(path: Path) -> Space:
     """Read a search space from a YAML file.
 
-    Each option's dotted path stands for a list of values, or for ``low`` and ``high``, with ``log: true`` where orders
+    Each option's dotted path stands for a list of values, or for ``low`` and ``high``, with ``log: true`` if orders
     of magnitude are to be drawn alike.
 
     Raises
     ------
     ConfigError
-        Where there is no such file, or it holds anything else; names every option that is wrong.
+        If there is no such file, or it contains anything else; names every wrong option.
     """
     if not path.exists():
         raise ConfigError(f"There is no search space '{path}'.", hint=_EXAMPLE)

@@ -72,7 +72,7 @@ def tune(
     Parameters
     ----------
     config : DistillConfig or mapping, optional
-        Where to start, as `dgl_rbm.run.config.resolve_config` takes it.
+        Configuration to start from, as `dgl_rbm.run.config.resolve_config` takes it.
     space : mapping or path, optional
         Dotted path to values, a list or ``{"low": ..., "high": ..., "log": ...}``; or a YAML file of these. By default
         the space of the paper's appendix C and a little more.
