@@ -68,7 +68,7 @@ def test_distill_json_is_the_metrics_file(tmp_path: Path) -> None:
     assert result.exit_code == 0
     metrics = json.loads(result.stdout)
     assert metrics == json.loads((folder / "metrics.json").read_text())
-    assert metrics.student.kind == "mlp"
+    assert metrics["student"]["kind"] == "mlp"
 
 
 def test_files_of_a_run(run: Path) -> None:
@@ -343,7 +343,7 @@ def test_components_list_everything() -> None:
         for name in registry.names():
             assert re.search(rf"{kind}\W+{re.escape(name)}\b", overview), name
     one = invoke("components", "student", "rbm")
-    for option in ("num_experts", "commitment_weight", "Weight of the pull"):
+    for option in ("num_experts", "commitment_weight", "pulls hidden states"):
         assert option in one
     assert invoke("components", "rbm") == one
     entries = json.loads(invoke("components", "teacher", "sage", "--json"))

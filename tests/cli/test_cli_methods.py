@@ -61,7 +61,7 @@ def test_a_method_without_a_teacher_from_training_to_scores(tmp_path: Path) -> N
     assert "teacher" not in scores
     again = json.loads(invoke("evaluate", str(folder), "--json"))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert again["student"] == {name: metrics.student[name] for name in again["student"]}
+    assert again["student"] == {name: metrics["student"][name] for name in again["student"]}
     assert "teacher" not in again
     assert again["agreement"] is None
 
