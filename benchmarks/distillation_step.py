@@ -211,7 +211,7 @@ class Curve(Callback):
         if stage == "student":
             self.seconds.append(now - self._last)
             if done > self.skip:
-                self.accuracies.append(metrics.val_accuracy)
+                self.accuracies.append(metrics["val_accuracy"])
         self._last = now
 
 

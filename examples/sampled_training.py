@@ -53,7 +53,7 @@ class Watch(Callback):
         self.seconds.append(self.seconds[-1] + time.perf_counter() - self.since)
         right = predict(self.teacher, self.task)[self.task.val_idx] == self.task.val_labels()
         self.accuracy.append(100 * float(right.float().mean()))
-        self.sampled.append(100 * metrics.val_accuracy)
+        self.sampled.append(100 * metrics["val_accuracy"])
         self.since = time.perf_counter()
 
 
