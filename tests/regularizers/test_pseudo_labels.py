@@ -36,7 +36,7 @@ def test_confident_rows_without_a_label_get_one() -> None:
     log_probs = torch.log_softmax(output.heads[0], dim=1).detach()
     mean = ROWS / len(rows) / 2 * -(float(log_probs[1, 2]) + float(log_probs[3, 0]))
     assert float(parts["pseudo_labels"]) == pytest.approx(0.5 * mean, rel=1e-5)
-    assert float(loss) == pytest.approx(float(base_loss(output, table, rows)) + 0.5 * mean, rel=1e-5)
+    assert loss.item() == pytest.approx(base_loss(output, table, rows).item() + 0.5 * mean, rel=1e-5)
 
 
 def rounds_of(context: RunContext) -> dict[int, float]:
