@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -74,8 +74,9 @@ class KrdRegularizer(Regularizer):
         Neighbours that ``"sampled"`` samples for each node.
     noise_std, noise_samples : float, int
         δ of equation 10 in units of the features, and the number of draws that estimate its expectation.
-    warmup_epochs, momentum, bins, initial_power, weight
-        See `ReliableNeighborTargets`; `initial_power` is its `power`.
+    **targets
+        Options of the loss term: ``initial_power``, ``warmup_epochs``, ``momentum``, ``bins`` and ``weight`` of
+        `dgl_rbm.training.neighbor_targets.ReliableNeighborTargets`.
     """
 
     kind = "krd"
@@ -88,16 +89,11 @@ class KrdRegularizer(Regularizer):
         samples: int = 1,
         noise_std: float = 1.0,
         noise_samples: int = 10,
-        warmup_epochs: int = 50,
-        momentum: float = 0.99,
-        bins: int = 50,
-        initial_power: float = 1.0,
-        weight: float = 1.0,
+        **targets: Any,
     ) -> None:
         self.estimator, self.samples = estimator, samples
         self.noise_std, self.noise_samples = noise_std, noise_samples
-        self.warmup_epochs, self.momentum, self.bins = warmup_epochs, momentum, bins
-        self.initial_power, self.weight = initial_power, weight
+        self.targets = targets
 
     def prepare(
         self,
@@ -118,11 +114,7 @@ class KrdRegularizer(Regularizer):
             in_neighbors(observed.graph),
             probabilities(output.logits if temperature == 1 else output.logits / temperature),
             context.cached("reliability", lambda: self._reliability(observed, teacher, output, context)),
-            power=self.initial_power,
-            warmup_epochs=self.warmup_epochs,
-            momentum=self.momentum,
-            bins=self.bins,
-            weight=self.weight,
+            **self.targets,
         )
 
     def _reliability(

@@ -103,7 +103,7 @@ class ReliableNeighborTargets(SoftTargetTerm):
         The teacher's tempered probabilities y', float32 ``[N, C]``.
     reliability : Tensor
         ρ ≥ 0, smaller for more reliable nodes, float32 ``[N]``. If all are 0, all neighbours have equal weight.
-    power : float
+    initial_power : float
         Initial α.
     warmup_epochs : int
         Epochs before α is fitted.
@@ -123,14 +123,14 @@ class ReliableNeighborTargets(SoftTargetTerm):
         probs: Tensor,
         reliability: Tensor,
         *,
-        power: float = 1.0,
+        initial_power: float = 1.0,
         warmup_epochs: int = 50,
         momentum: float = 0.99,
         bins: int = 50,
         weight: float = 1.0,
     ) -> None:
         self.warmup_epochs, self.momentum, self.bins, self.weight = warmup_epochs, momentum, bins, weight
-        self._initial_power = self._power = power
+        self._initial_power = self._power = initial_power
         self._neighbors = neighbors
         self._probs = probs
         self._entropies = entropy(probs)

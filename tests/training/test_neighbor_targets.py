@@ -71,7 +71,7 @@ def test_expected_loss_is_the_mean_divergence_from_the_neighbours(
     probs, reliability, logits = random_case(seed)
     rows = [6, 2, 2, 0, 4]
     log_probs = torch.log_softmax(logits[rows], dim=1)
-    targets = ExpectedNeighborTargets(adjacency(edges), probs, reliability, power=power, weight=2.5)
+    targets = ExpectedNeighborTargets(adjacency(edges), probs, reliability, initial_power=power, weight=2.5)
     expected = 2.5 * expected_loss(edges, probs, reliability, power, log_probs, rows)
     assert targets.summed_loss(log_probs, torch.tensor(rows)).item() == pytest.approx(expected, abs=1e-4)
 
@@ -107,7 +107,7 @@ def test_sampled_gradients_average_to_the_expected_one(samples: int) -> None:
     edges = [(0, 1), (2, 1), (2, 1), (3, 1), (5, 1), (4, 0), (6, 0), (1, 3), (1, 2), (2, 6)]
     rows = torch.tensor([1, 0, 3, 5, 6])
     mean, sampled = (
-        estimator(adjacency(edges), probs, reliability, power=0.7, **options)
+        estimator(adjacency(edges), probs, reliability, initial_power=0.7, **options)
         for estimator, options in ((ExpectedNeighborTargets, {}), (SampledNeighborTargets, {"samples": samples}))
     )
 
@@ -191,7 +191,7 @@ def agreeing_labels(probs: Tensor, reliability: Tensor) -> Tensor:
 def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, logits = random_case(4)
     edges = [(0, 1), (2, 1), (3, 1)]
-    targets = estimator(adjacency(edges), probs, reliability, power=2.0, warmup_epochs=3, momentum=0.9, bins=10)
+    targets = estimator(adjacency(edges), probs, reliability, initial_power=2.0, warmup_epochs=3, momentum=0.9, bins=10)
     labels = agreeing_labels(probs, reliability)
     logits_of_labels = torch.eye(CLASSES)[labels]
     log_probs, rows = torch.log_softmax(logits, dim=1), torch.arange(NODES)
@@ -202,7 +202,7 @@ def test_power_moves_by_momentum_after_the_warm_up(estimator: type[ReliableNeigh
     fitted = fit_power(reliability / reliability.max(), labels == probs.argmax(dim=1), 10)
     moved = targets.end_epoch(4, logits_of_labels)["krd_power"]
     assert moved == pytest.approx(0.9 * 2.0 + 0.1 * fitted)
-    fresh = estimator(adjacency(edges), probs, reliability, power=moved)
+    fresh = estimator(adjacency(edges), probs, reliability, initial_power=moved)
     torch.manual_seed(0)
     value = targets.summed_loss(log_probs, rows)
     torch.manual_seed(0)
@@ -242,7 +242,7 @@ def test_state_is_the_power(estimator: type[ReliableNeighborTargets]) -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_copy_on_another_device_is_independent(estimator: type[ReliableNeighborTargets]) -> None:
     probs, reliability, _ = random_case(7)
-    targets = estimator(adjacency([(0, 1), (2, 1)]), probs, reliability, power=1.7, warmup_epochs=0)
+    targets = estimator(adjacency([(0, 1), (2, 1)]), probs, reliability, initial_power=1.7, warmup_epochs=0)
     moved: Any = targets.to(torch.device("cpu"))
     assert type(moved) is estimator
     assert moved.power == 1.7
