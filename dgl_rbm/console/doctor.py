@@ -52,7 +52,7 @@ def examine() -> Iterator[Finding]:
     folder = os.environ.get("DGL_RBM_DATA")
     if folder is None:
         yield Finding(
-            "DGL_RBM_DATA", "not set", "Datasets other than digits and synthetic are downloaded when asked for."
+            "DGL_RBM_DATA", "not set", "Datasets other than digits and synthetic are downloaded on first use."
         )
     else:
         there = Path(folder).is_dir()

@@ -26,9 +26,9 @@ def explain_out_of_memory(error: Exception) -> tuple[str, str] | None:
         return None
     on_gpu = "CUDA" in text or "GPU" in text
     size = _SIZE.search(text)
-    asked = f": {_readable(*size.groups())} more did not fit" if size else ""
+    excess = f": {_readable(*size.groups())} more did not fit" if size else ""
     return (
-        f"There is not enough memory{' on the GPU' if on_gpu else ''}{asked}.",
+        f"There is not enough memory{' on the GPU' if on_gpu else ''}{excess}.",
         f"{_HINT}{_GPU_HINT if on_gpu else ''}.",
     )
 

@@ -32,9 +32,9 @@ def print_comparison(console: Console, metrics: RunMetrics, folder: Path) -> Non
     for what, candidates in (("encoder", metrics.encoder.candidates), ("student", metrics.candidates)):
         if candidates is not None:
             console.print(_candidates_table(candidates, what))
-    asked = "unseen" if metrics.setting == "inductive" else "test"
+    scored = "unseen" if metrics.setting == "inductive" else "test"
     if metrics.agreement is not None:
-        console.print(f"Teacher and student agree on {100 * metrics.agreement:.2f} % of the {asked} nodes.")
+        console.print(f"Teacher and student agree on {100 * metrics.agreement:.2f} % of the {scored} nodes.")
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
     console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
     console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)

@@ -129,7 +129,7 @@ class SoftLabelEncoder(Encoder):
             problem = f"{type(error).__name__}: {error}"
         if problem is not None:
             raise ConfigError(
-                f"The encoder 'soft_labels' asked the teacher '{teacher.kind}' about {len(view)} of "
+                f"The encoder 'soft_labels' needs predictions of the teacher '{teacher.kind}' for {len(view)} of "
                 f"{len(self._probabilities)} nodes, the others being hidden; {problem}",
                 hint="Such a part may have nodes without edges; DGL's convolutions take them with "
                 "allow_zero_in_degree=True. Or set the encoder's `folds` to 0, or use the encoder 'diffusion'.",

@@ -91,7 +91,7 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
         raise MissingDependencyError(
             "Figures need matplotlib, which is not installed.", hint="Install it with: pip install 'dgl-rbm[plot]'"
         ) from None
-    # Not through pyplot, which would open a window, and keep every figure until it is told not to.
+    # Without pyplot, which would open a window and keep every figure in memory.
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 

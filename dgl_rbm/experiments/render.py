@@ -63,7 +63,7 @@ def to_rich(table: TextTable) -> Group:
 
 
 class _Fitted:
-    """The table in as many parts as the width asks for."""
+    """The table, split into parts that fit the width."""
 
     def __init__(self, table: TextTable) -> None:
         self.table = table

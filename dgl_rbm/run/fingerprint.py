@@ -38,7 +38,7 @@ def run_identity(observed: ObservedGraph, seed: int, device: torch.device) -> li
 def dataset_digest(dataset: ComponentConfig) -> str | None:
     """Return a digest of the files that a graph is read from, downloaded first if they are not on disk.
 
-    None if the graph is generated, or if its files cannot be had.
+    None if the graph is generated, or if its files are not available.
     """
     if not isinstance(dataset, DatasetConfig):
         return None

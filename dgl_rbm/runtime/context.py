@@ -51,7 +51,7 @@ class RunContext:
     device : torch.device
         Device of the training.
     callbacks : sequence of Callback
-        Told of each stage and step; the progress bar is one.
+        Notified of each stage and step; the progress bar is one.
     checkpoints : CheckpointStore
         Keeps finished and half-finished stages; the default keeps nothing.
     shared : SharedParts

@@ -1,4 +1,4 @@
-"""Results that runs share: whoever needs a teacher or an encoding first computes it, the others read it."""
+"""Results that runs share: the first run that needs a teacher or an encoding computes it, the others read it."""
 
 from __future__ import annotations
 

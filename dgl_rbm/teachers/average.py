@@ -80,11 +80,11 @@ class AverageTeacher(Teacher):
             self._fit_weights(observed, context)
 
     def _fit_weights(self, observed: ObservedGraph, context: RunContext) -> None:
-        asked, labels = observed.val_idx, observed.labels[observed.val_idx]
+        labels = observed.labels[observed.val_idx]
         columns = []
         for i, member in enumerate(self.members):
             with self._named(i):
-                logits = member.predict(observed, context).logits[asked].double()
+                logits = member.predict(observed, context).logits[observed.val_idx].double()
             # An underconfident member would get hardly any weight.
             self.temperatures[i] = likeliest_temperature(logits, labels)
             probabilities = torch.softmax(logits / self.temperatures[i], dim=1)

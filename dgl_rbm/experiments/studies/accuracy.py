@@ -38,11 +38,11 @@ class AccuracyStudy(Study):
             return "nothing has all seeds, so nothing is picked."
         picked = max(ranked, key=lambda name: val[name].mean)
         best = max(ranked, key=lambda name: test[name].mean)
-        told = f"validation picks '{picked}' ({percent(val[picked])}), which has {percent(test[picked])} on test"
+        sentence = f"validation picks '{picked}' ({percent(val[picked])}), which has {percent(test[picked])} on test"
         if picked != best:
-            told += f"; the highest on test is '{best}' with {percent(test[best])}"
+            sentence += f"; the highest on test is '{best}' with {percent(test[best])}"
         left_out = ", ".join(f"'{name}'" for name in val if name not in ranked)
-        return told + (f"; left out, for they lack seeds: {left_out}." if left_out else ".")
+        return sentence + (f"; left out, since they lack seeds: {left_out}." if left_out else ".")
 
     @abstractmethod
     def draw(self, test: Places, val: Places, names: list[str], out: Path) -> Path:

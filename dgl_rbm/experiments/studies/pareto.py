@@ -151,7 +151,7 @@ class ParetoStudy(Study):
             report.figures.append(_draw(found, title, teacher, options.out / f"{stem}.png"))
             if len(found) < len(points):
                 left_out = "; ".join(name for name in points if name not in whole)
-                report.findings.append(f"{title}: left out, for they lack seeds: {left_out}.")
+                report.findings.append(f"{title}: left out, since they lack seeds: {left_out}.")
         report.data = {"points": pd.DataFrame(all_points), "budgets": pd.DataFrame(budgets)}
         return report
 

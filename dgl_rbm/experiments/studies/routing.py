@@ -113,13 +113,13 @@ def _read(cell: Cell, folder: Path, test_accuracy: float) -> _Routed:
     run = Run.load(folder)
     config = cell.config
     task = load_task(config.dataset, config.setting, config.seed)
-    asked = torch.isin(task.test_idx, task.unseen_idx) if cell.setting == "inductive" else slice(None)
-    ids = task.test_idx[asked]
+    scored = torch.isin(task.test_idx, task.unseen_idx) if cell.setting == "inductive" else slice(None)
+    ids = task.test_idx[scored]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     return _Routed(
         cell,
         routed_rows(run.student, student_inputs(run.predictor.encodings, task, ids)),
-        task.test_labels()[asked],
+        task.test_labels()[scored],
         [entry for entry in history if entry["stage"] == "student"],
         len(run.student.routers()),
         test_accuracy,

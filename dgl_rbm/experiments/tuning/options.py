@@ -101,8 +101,8 @@ def _check_value(space: Space, base: DistillConfig, name: str, value: Any) -> No
         except ConfigError as error:
             errors.append(error)
     # A component that has the option says what is wrong with the value.
-    told = next((error for error in errors if "no such option" not in error.message), errors[0])
-    raise ConfigError(f"The search space, {name} = {value}: {told.message}", hint=told.hint)
+    relevant = next((error for error in errors if "no such option" not in error.message), errors[0])
+    raise ConfigError(f"The search space, {name} = {value}: {relevant.message}", hint=relevant.hint)
 
 
 def _is_kind_around(kind: str, name: str) -> bool:

@@ -93,7 +93,7 @@ class Search:
         Share of the validation nodes that are held out, in ``[0, 1)``: trials are judged by these alone, which in the
         inductive setting are hidden as unseen nodes are; see `dgl_rbm.data.hold_out.hide_validation`.
     callbacks : sequence of Callback
-        Told of each run's progress.
+        Notified of each run's progress.
 
     Raises
     ------
@@ -138,7 +138,7 @@ class Search:
         count : int
             Trials in all, those of before included; the first is the configuration as it stands.
         listener : callable
-            Told of the number of each trial, counted from 0, and of what it reached.
+            Called with the number of each trial, counted from 0, and the trial.
         """
         with self._alone():
             # Another process may have gone on since they were read.

@@ -200,7 +200,7 @@ def test_findings_rank_means_over_all_seeds_alone() -> None:
         return annealing.finding(summaries, summaries)  # type: ignore[attr-defined, no-any-return]
 
     assert finding(rows(few=[0.9], all=[0.5, 0.5])) == (
-        "validation picks 'all' (50.00 ± 0.00), which has 50.00 ± 0.00 on test; left out, for they lack seeds: 'few'."
+        "validation picks 'all' (50.00 ± 0.00), which has 50.00 ± 0.00 on test; left out, since they lack seeds: 'few'."
     )
     disjoint = [{**row, "seed": seed} for seed, row in enumerate(rows(a=[0.1], b=[0.2]))]
     assert "nothing is picked" in finding(disjoint)

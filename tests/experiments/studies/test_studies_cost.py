@@ -122,7 +122,7 @@ def test_pareto_on_a_graph_given_by_its_path_with_a_run_that_failed(
     name = rows.loc[failed, "method"]
     report = study.report(data, options)
     assert len(report.data["points"]) == 2 * 4
-    assert report.findings[0].endswith(f"left out, for they lack seeds: {name}.")
+    assert report.findings[0].endswith(f"left out, since they lack seeds: {name}.")
     assert set(report.data["budgets"]["encodings"]) == {
         encodings for encodings in ("encodings", "features alone") if encodings not in name
     }
