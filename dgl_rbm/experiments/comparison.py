@@ -33,7 +33,7 @@ class Comparison:
     Attributes
     ----------
     results : DataFrame
-        One row per run, as in ``results.csv``; see `dgl_rbm.experiments.results.COLUMNS`.
+        One row per run, as in ``results.csv``; see ``dgl_rbm.experiments.results.COLUMNS``.
     out : Path
         Folder of the comparison.
     """

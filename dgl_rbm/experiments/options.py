@@ -50,7 +50,7 @@ class ExperimentOptions:
     threads : int
         Threads of each process. The order of additions depends on it, so results are reproducible for one value.
     executor : str or callable, optional
-        Runs the cells: a name in `dgl_rbm.experiments.executors.EXECUTORS` or a function of the same kind. By default
+        Runs the cells: a name in ``dgl_rbm.experiments.executors.EXECUTORS`` or a function of the same kind. By default
         ``"inline"`` if `jobs` is 0, else ``"processes"``.
     max_hours : float, optional
         Time budget; when it is used up, a `TimeBudgetError` is raised. Started again, the experiment continues.

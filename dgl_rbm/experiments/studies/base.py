@@ -68,7 +68,7 @@ class StudyData:
     cells : list of Cell
         The grid.
     results : DataFrame
-        One row per trained cell, see `dgl_rbm.experiments.results.COLUMNS`.
+        One row per trained cell, see ``dgl_rbm.experiments.results.COLUMNS``.
     measured : dict of str to list of dict
         For each dataset the groups of students that were measured, by their names.
     store : CellStore
