@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -111,7 +111,7 @@ class AdversarialRegularizer(Regularizer):
 class AdversarialConfig(RegularizerConfig):
     """Equal predictions for rows that are perturbed against the student (NOSMOG)."""
 
-    module: ClassVar = AdversarialRegularizer
+    module: ClassVar[Any] = AdversarialRegularizer
 
     kind: Literal["adversarial"] = "adversarial"
     weight: float = Field(default=0.1, ge=0, description="Scale of the loss on perturbed rows.")

@@ -13,7 +13,7 @@ so one sparse product takes the place of a term for each edge. Both sides get a 
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -141,7 +141,7 @@ class EdgeConsistencyRegularizer(Regularizer):
 class EdgeConsistencyConfig(RegularizerConfig):
     """Predictions of neighbours as targets."""
 
-    module: ClassVar = EdgeConsistencyRegularizer
+    module: ClassVar[Any] = EdgeConsistencyRegularizer
 
     kind: Literal["edge_consistency"] = "edge_consistency"
     weight: float = Field(

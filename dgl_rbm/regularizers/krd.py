@@ -150,7 +150,7 @@ class KrdRegularizer(Regularizer):
 class KrdConfig(RegularizerConfig):
     """Soft labels of reliable neighbours as additional targets."""
 
-    module: ClassVar = KrdRegularizer
+    module: ClassVar[Any] = KrdRegularizer
 
     kind: Literal["krd"] = "krd"
     estimator: Literal["expected", "sampled"] = Field(

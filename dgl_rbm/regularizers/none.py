@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.registry import regularizers
@@ -35,6 +35,6 @@ class NoRegularizer(Regularizer):
 class NoRegularizerConfig(RegularizerConfig):
     """Labels and the teacher's predictions alone."""
 
-    module: ClassVar = NoRegularizer
+    module: ClassVar[Any] = NoRegularizer
 
     kind: Literal["none"] = "none"

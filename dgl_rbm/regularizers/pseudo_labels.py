@@ -175,7 +175,7 @@ class PseudoLabelRegularizer(Regularizer):
 class PseudoLabelConfig(RegularizerConfig):
     """The student's own labels for rows that it predicts with high confidence (CoHOp)."""
 
-    module: ClassVar = PseudoLabelRegularizer
+    module: ClassVar[Any] = PseudoLabelRegularizer
 
     kind: Literal["pseudo_labels"] = "pseudo_labels"
     rounds: int = Field(

@@ -130,7 +130,7 @@ class SimilarityRegularizer(Regularizer):
 class SimilarityConfig(RegularizerConfig):
     """Hidden states that are as similar to each other as the teacher's (NOSMOG)."""
 
-    module: ClassVar = SimilarityRegularizer
+    module: ClassVar[Any] = SimilarityRegularizer
 
     kind: Literal["similarity"] = "similarity"
     weight: float = Field(default=1.0, ge=0, description="Scale of the similarity loss.")

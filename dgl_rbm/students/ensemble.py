@@ -59,7 +59,7 @@ class Ensemble(Student):
 class EnsembleConfig(StudentConfig):
     """Options of the ensemble."""
 
-    module: ClassVar = Ensemble
+    module: ClassVar[Any] = Ensemble
 
     kind: Literal["ensemble"] = Field(default="ensemble", description="Soft voting of perceptrons.")
     num_members: int = Field(default=3, ge=1, description="Number of perceptrons.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -78,6 +78,6 @@ class MLP(Student):
 class MlpConfig(StudentConfig):
     """Options of the multi-layer perceptron."""
 
-    module: ClassVar = MLP
+    module: ClassVar[Any] = MLP
 
     kind: Literal["mlp"] = Field(default="mlp", description="Multi-layer perceptron.")

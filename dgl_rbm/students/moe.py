@@ -57,7 +57,7 @@ class MoE(MixtureStudent):
 class MoEConfig(MixtureConfig):
     """Options of the vanilla mixture of experts."""
 
-    module: ClassVar = MoE
+    module: ClassVar[Any] = MoE
 
     kind: Literal["moe"] = Field(default="moe", description="Mixture of experts with a learned router.")
     routing_dim: int | None = Field(

@@ -191,8 +191,8 @@ class RbM(MixtureStudent):
 class RbMConfig(MixtureConfig):
     """Options of Routing-by-Memory."""
 
-    module: ClassVar = RbM
-    former_names: ClassVar = {
+    module: ClassVar[Any] = RbM
+    former_names: ClassVar[Any] = {
         "temperature": "learn_gate_scale",
         "route_on": "router_inputs",
         "feed": "expert_inputs",

@@ -37,7 +37,7 @@ _DEFAULT_BATCH = 4096
 class StudentTraining(StrictConfig):
     """How the student is trained."""
 
-    former_names: ClassVar = {"learn_validation": "distill_on_validation"}
+    former_names: ClassVar[Any] = {"learn_validation": "distill_on_validation"}
 
     epochs: int = Field(default=500, ge=1, description="Maximum number of epochs after any pre-training.")
     lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
