@@ -58,17 +58,19 @@ def teacher_digest(teacher: ComponentConfig) -> str | None:
 
 
 def _joint_digest(files: Sequence[Path]) -> str | None:
-    return hashlib.sha256(b"".join(map(file_digest, files))).hexdigest() if files else None
-
-
-def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 digest of a file, 32 bytes; it is read once unless its size or date changes."""
-    state = path.stat()
-    return _content(path.resolve(), state.st_size, state.st_mtime_ns)
+    states = [(path.resolve(), path.stat()) for path in files]
+    content = [_digest_as_of(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    return hashlib.sha256(b"".join(content)).hexdigest() if files else None
 
 
 @lru_cache(maxsize=1024)
-def _content(path: Path, size: int, changed: int) -> bytes:
+def _digest_as_of(path: Path, size: int, changed: int) -> bytes:
+    """Return the digest of a file, which is read once for all cells of a grid unless its size or date changes."""
+    return file_digest(path)
+
+
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 digest of a file's content, 32 bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_BYTES_AT_ONCE):
