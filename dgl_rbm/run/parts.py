@@ -132,7 +132,8 @@ def _train(
     terms = [scope.result(stage) for stage in regularizers]
     student: Any = scope.instances.get("student")
     if isinstance(config, StudentConfig):
-        config = sized_student(config, scope.result(TEACHER).teacher, table.inputs.shape[1], scope.observed)
+        encoding_dim = table.inputs.shape[1] - scope.observed.features.shape[1]
+        config = sized_student(config, scope.result(TEACHER).teacher, encoding_dim)
         with seeded(context.seed, "student-weights"):
             student = config.build(table.inputs.shape[1], table.num_classes)
     elif (student.in_dim, student.num_classes) != (table.inputs.shape[1], table.num_classes):
@@ -152,10 +153,9 @@ def _train(
     return FittedStudent(student, fit, validation_record(student, fit, table), config)
 
 
-def sized_student(config: StudentConfig, teacher: Teacher, in_dim: int, observed: Any) -> StudentConfig:
+def sized_student(config: StudentConfig, teacher: Teacher, encoding_dim: int) -> StudentConfig:
     """Return the config with the sizes that it leaves to the teacher, and with the number of encoding columns."""
-    sized = config.sized(teacher.hidden_dim, teacher.num_layers)
-    return sized.with_encoding_dim(in_dim - observed.features.shape[1])
+    return config.sized(teacher.hidden_dim, teacher.num_layers).with_encoding_dim(encoding_dim)
 
 
 def _encode(scope: Scope, configs: Sequence[Any], context: RunContext) -> dict[str, Any]:

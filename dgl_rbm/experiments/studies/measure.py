@@ -17,7 +17,7 @@ from dgl_rbm.evaluation.complexity import Complexity, column_shares, complexity
 from dgl_rbm.evaluation.latency import student_server
 from dgl_rbm.evaluation.timing import PredictionTime, interleaved_times
 from dgl_rbm.run.config import DistillConfig
-from dgl_rbm.run.parts import stages_of
+from dgl_rbm.run.parts import sized_student, stages_of
 from dgl_rbm.run.pipeline import Pipeline, run_context
 from dgl_rbm.run.stages import stage_key
 from dgl_rbm.runtime.seeding import seeded
@@ -91,8 +91,7 @@ class Bench:
         with seeded(config.seed, "teacher-weights"):
             teacher = as_teacher(cast(Any, config.teacher), self.task.features.shape[1], self.task.num_classes)
         assert isinstance(config.student, StudentConfig)
-        sized = config.student.sized(teacher.hidden_dim, teacher.num_layers)
-        return sized.with_encoding_dim(self.encodings(config).dim)
+        return sized_student(config.student, teacher, self.encodings(config).dim)
 
     def student(self, config: DistillConfig, shape: StudentConfig) -> Student:
         """Return a student that routes as a trained one does, with random weights: times do not depend on these."""
