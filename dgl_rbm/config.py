@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from typing_extensions import Self
 
 from dgl_rbm.errors import ConfigError, closest
 
@@ -39,6 +40,24 @@ class StrictConfig(BaseModel):
             if former in values and name in values:
                 raise ValueError(f"'{former}' is the former name of '{name}'; set '{name}' alone")
         return {cls.former_names.get(name, name): value for name, value in values.items()}
+
+    # Fields that hold paths.
+    paths: ClassVar[Any] = ()
+
+    def located(self) -> Self:
+        """Return the config with all its paths made absolute, so that it can be read from any folder."""
+        update = {name: _located(getattr(self, name), name in self.paths) for name in type(self).model_fields}
+        return self.model_copy(update=update)
+
+
+def _located(value: Any, is_path: bool) -> Any:
+    if isinstance(value, StrictConfig):
+        return value.located()
+    if isinstance(value, list):
+        return [_located(item, is_path) for item in value]
+    if is_path and value is not None:
+        return type(value)(Path(value).expanduser().absolute())
+    return value
 
 
 class ComponentConfig(StrictConfig):

@@ -12,6 +12,7 @@ __all__ = [
     "ArtifactError",
     "ConfigError",
     "DataError",
+    "DataWarning",
     "DatasetNotFoundError",
     "DglRbmError",
     "MissingDependencyError",
@@ -72,6 +73,10 @@ class DataError(DglRbmError, ValueError):
     """Invalid graph, features, labels, masks, or rows to predict."""
 
     exit_code = 2
+
+
+class DataWarning(UserWarning):
+    """Data that was read in another form than it was given in, or is not used: renumbered labels, unknown fields."""
 
 
 class DatasetNotFoundError(DataError):

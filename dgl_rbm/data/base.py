@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,9 +32,9 @@ class LabeledGraph:
     features : array-like
         Numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
     labels : array-like
-        Class numbers ``[N]``; −1 or NaN for a node without label.
+        Classes ``[N]``: class numbers, other integers or text; −1, NaN or empty text for a node without label.
     num_classes : int or None
-        C; None for one more than the largest label.
+        C; None for the number of distinct labels.
     train_idx, val_idx, test_idx : array-like or None
         The dataset's own split, as masks ``[N]`` or node ids; None if it has none.
     default_split : str or None
@@ -46,6 +47,14 @@ class LabeledGraph:
         Whether the dataset's own split may leave a class without a training node.
     problems : tuple of str
         Problems found while reading; reported together with those that the checks find.
+    node_ids : array-like or None
+        The nodes' own ids, integers or text ``[N]``, without repetition; None for 0 to N − 1.
+    classes : sequence of int or str, or None
+        Names of the class numbers 0 to C − 1; None for the labels themselves.
+    edge_weight : array-like or None
+        ``[E]``, in the order of ``graph.edges()``; None for an unweighted graph.
+    notes : tuple of str
+        What is not used or was read in another form, one sentence each.
     """
 
     name: str
@@ -61,6 +70,10 @@ class LabeledGraph:
     normalize: NormalizationKind = "none"
     allow_missing_classes: bool = False
     problems: tuple[str, ...] = ()
+    node_ids: Any = None
+    classes: Sequence[int | str] | None = None
+    edge_weight: Any = None
+    notes: tuple[str, ...] = ()
     # Whether nothing else refers to the graph's arrays, so that a task may keep them without a copy.
     _owns_graph: bool = field(default=False, repr=False)
 

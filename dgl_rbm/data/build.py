@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, get_args
 
 import scipy.sparse as sp
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
-from dgl_rbm.data.checks import check_features, check_labels, check_nodes, check_split, graph_problems
-from dgl_rbm.data.splits import NodeSplit, choose_unseen, draw_split, parse_split
+from dgl_rbm.data.checks import check_features, check_nodes, check_split, graph_problems
+from dgl_rbm.data.labels import read_labels
+from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split, parse_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
-from dgl_rbm.errors import ConfigError, DataError, closest, raise_problems
+from dgl_rbm.errors import ConfigError, DataError, DataWarning, closest, raise_problems
+from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
 
@@ -32,6 +35,7 @@ def build_task(
     normalize: NormalizationKind | None = None,
     rescale: bool = True,
     symmetrize: bool = False,
+    known_split: SavedSplit | None = None,
 ) -> NodeTask:
     """Check a labelled graph, draw its split if it has none, and normalise its features.
 
@@ -41,6 +45,13 @@ def build_task(
         Graph of a dataset or a user.
     setting, seed, split, unseen_fraction, normalize, rescale, symmetrize
         As for `make_task`; None for the dataset's own value.
+    known_split : SavedSplit, optional
+        Split and unseen nodes of a saved run on this graph, which replace all others.
+
+    Warns
+    -----
+    DataWarning
+        For every part of the graph that is not used or was read in another form.
 
     Raises
     ------
@@ -56,7 +67,7 @@ def build_task(
     problems = list(source.problems)
     # A reader has already reported missing parts; parts that a caller passes as None are reported here.
     report_missing = not problems
-    features = labels = num_nodes = None
+    features = labels = ids = num_nodes = None
     if source.graph is not None or report_missing:
         found = graph_problems(source.graph)
         problems += found
@@ -64,30 +75,38 @@ def build_task(
     if source.features is not None or report_missing:
         features = check_features(source.features, num_nodes, problems)
     if source.labels is not None or report_missing:
-        labels = check_labels(source.labels, num_nodes, source.num_classes, problems)
-    num_classes = source.num_classes
-    if num_classes is None and labels is not None:
-        num_classes = int(labels.max()) + 1
+        labels = read_labels(source.labels, num_nodes, source.num_classes, problems, source.classes)
+    if num_nodes is not None:
+        ids = _read_ids(source.node_ids, num_nodes, problems)
+    num_classes = source.num_classes if labels is None else len(labels.classes)
+    numbers = None if labels is None else labels.numbers
     given = {"training": source.train_idx, "validation": source.val_idx, "test": source.test_idx}
     drawn = split or (source.default_split if all(part is None for part in given.values()) else None)
-    parts = {} if drawn else _read_parts(given, num_nodes, problems, report_missing)
-    check_split(parts, labels, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
+    parts = {} if drawn or known_split else _read_parts(given, num_nodes, problems, report_missing)
+    check_split(parts, numbers, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
     raise_problems(problems, DataError, f"The graph '{source.name}'")
 
     # For a part that is None, a problem was raised above.
     assert features is not None
     assert labels is not None
-    assert num_classes is not None
-    if drawn:
-        nodes = _draw(drawn, labels, num_classes, seed, source)
+    assert ids is not None
+    if known_split:
+        nodes = known_split.nodes
+    elif drawn:
+        nodes = _draw(drawn, labels.numbers, len(labels.classes), seed, source)
     else:
         nodes = NodeSplit(*(ids for ids in parts.values() if ids is not None))
     if unseen_fraction is None:
         unseen_fraction = DEFAULT_UNSEEN_FRACTION if split else source.unseen_fraction
     unseen = nodes.test_idx[:0]
-    if setting == "inductive":
+    if known_split:
+        unseen = known_split.unseen_idx
+    elif setting == "inductive":
         unseen = choose_unseen(nodes.test_idx, unseen_fraction, seed)
     normalization, rows = _normalized(normalize, rescale, features, unseen)
+    notes = (*source.notes, *labels.notes)
+    for note in notes:
+        warnings.warn(f"The graph '{source.name}': {note}", DataWarning, stacklevel=3)
     return NodeTask(
         name=source.name,
         graph=symmetrized(source.graph) if symmetrize else structure(source.graph, share=source._owns_graph),
@@ -97,10 +116,21 @@ def build_task(
         test_idx=nodes.test_idx,
         unseen_idx=unseen,
         setting=setting,
-        num_classes=num_classes,
+        num_classes=len(labels.classes),
         normalization=normalization,
-        _labels=labels,
+        _labels=labels.numbers,
+        ids=ids,
+        classes=labels.classes,
+        notes=notes,
     )
+
+
+def _read_ids(values: Any, num_nodes: int, problems: list[str]) -> NodeIds | None:
+    try:
+        return NodeIds.of(values, num_nodes)
+    except DataError as error:
+        problems.append(error.message[:1].lower() + error.message[1:])
+        return None
 
 
 def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -134,8 +164,8 @@ def _draw(split: str, labels: Tensor, num_classes: int, seed: int, source: Label
         problems,
         DataError,
         f"The graph '{source.name}'",
-        hint="The labelled nodes of each class are split on their own: use other fractions, or number the classes "
-        "that occur from 0.",
+        hint="The labelled nodes of each class are split on their own: use other fractions, or leave out "
+        "`num_classes` if a class does not occur.",
     )
     return nodes
 

@@ -16,7 +16,6 @@ from dgl_rbm.rows.sparse import Rows, rows_not_finite
 
 __all__ = [
     "check_features",
-    "check_labels",
     "check_nodes",
     "check_split",
     "find_field",
@@ -86,51 +85,6 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
 def _is_complex(values: Any) -> bool:
     dtype = getattr(values, "dtype", None)
     return dtype.is_complex if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "c"
-
-
-def check_labels(values: Any, num_nodes: int | None, num_classes: int | None, problems: list[str]) -> Tensor | None:
-    """Return the labels as int64 ``[N]``, −1 for nodes without label; None if they are not class numbers.
-
-    Integers, booleans and whole floats are accepted; −1 and NaN both mean that a node has no label.
-    """
-    labels = _as_tensor(values)
-    if labels is None or labels.is_complex():
-        problems.append("the labels are not numbers; expected class numbers from 0, and −1 for nodes without label.")
-        return None
-    if labels.dim() == 2 and labels.shape[1] == 1:
-        labels = labels.squeeze(1)
-    if labels.dim() != 1:
-        problems.append(
-            f"the labels have shape {tuple(labels.shape)}, expected one class number per node; several labels per "
-            "node are not supported, one-hot labels become class numbers with `labels.argmax(1)`."
-        )
-        return None
-    count = len(problems)
-    if num_nodes is not None and len(labels) != num_nodes:
-        problems.append(f"there are {len(labels)} labels; the graph has {num_nodes} nodes.")
-    if labels.is_floating_point():
-        labels = torch.where(labels.isnan(), torch.full_like(labels, -1), labels)
-        fractional = (labels != labels.round()) | labels.isinf()
-        if fractional.any():
-            problems.append(f"the labels of {name_nodes(fractional.nonzero().squeeze(1))} are not whole numbers.")
-            return None
-    labels = labels.to(torch.int64, copy=True)
-    below = (labels < -1).nonzero().squeeze(1)
-    if len(below):
-        problems.append(f"the labels of {name_nodes(below)} are below −1, which stands for 'no label'.")
-    above = (labels >= num_classes).nonzero().squeeze(1) if num_classes is not None else below[:0]
-    if len(above):
-        problems.append(
-            f"the labels of {name_nodes(above)} are out of range: {num_classes} classes are numbered 0 to "
-            f"{(num_classes or 0) - 1}."
-        )
-    if len(problems) > count:
-        return None
-    if not (labels >= 0).any():
-        problems.append("no node has a label.")
-    elif int(labels.max()) == 0 and num_classes is None:
-        problems.append("all labels are 0; expected two or more classes.")
-    return labels if len(problems) == count else None
 
 
 def _as_tensor(values: Any) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ __all__ = ["FieldsConfig", "FileConfig"]
 class FieldsConfig(DatasetConfig):
     """Base of the datasets with features, labels and masks as node fields."""
 
+    paths: ClassVar[Any] = ("path", "features_path")
+
     path: str = Field(description="File or folder of the graph.")
     features: str = Field("feat", description="Node field of the features.")
     features_path: str | None = Field(
@@ -27,12 +29,15 @@ class FieldsConfig(DatasetConfig):
         description="A .npy file with one row of features per node, which replaces the node field; a float32 file is "
         "mapped and may be larger than memory.",
     )
-    labels: str = Field("label", description="Node field of the class numbers; −1 for a node without label.")
+    labels: str = Field("label", description="Node field of the labels; −1 for a node without label.")
+    node_ids: str | None = Field(
+        None, description="Node field of the nodes' own ids; null for the positions in the graph."
+    )
     train_mask: str = Field("train_mask", description="Node field of the training mask.")
     val_mask: str = Field("val_mask", description="Node field of the validation mask.")
     test_mask: str = Field("test_mask", description="Node field of the test mask.")
     num_classes: int | None = Field(
-        None, ge=2, description="Number of classes; null for one more than the largest label."
+        None, ge=2, description="Number of classes; null for the number of distinct labels."
     )
 
     @property
@@ -51,6 +56,7 @@ class FieldsConfig(DatasetConfig):
             labels=self.labels,
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
             num_classes=self.num_classes,
+            node_ids=self.node_ids,
         )
 
     def files(self) -> list[Path]:

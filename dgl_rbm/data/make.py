@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def make_task(
     symmetrize: bool = False,
     seed: int = 0,
     num_classes: int | None = None,
+    node_ids: Any = None,
+    classes: Sequence[int | str] | None = None,
 ) -> NodeTask:
     """Make a task from a graph and arrays.
 
@@ -44,7 +47,8 @@ def make_task(
         ``.npy`` file. A float32 file is mapped copy-on-write and may be larger than memory; so is an array of
         ``numpy.load(path, mmap_mode="c")``, up to the size of memory. Arrays of other ``mmap_mode`` are copied.
     labels : array-like
-        Class numbers ``[N]``; −1 or NaN for a node without label.
+        Classes ``[N]``: class numbers, other integers or text; −1, NaN, None or empty text for a node without label.
+        Other labels than 0 to C − 1 are numbered in ascending order, and predictions are given in the labels.
     name : str
         Name in messages and reports.
     train, val, test : array-like, optional
@@ -64,7 +68,11 @@ def make_task(
     seed : int
         Seed for the split and the unseen nodes.
     num_classes : int, optional
-        C; one more than the largest label by default.
+        C; the number of distinct labels by default.
+    node_ids : array-like, optional
+        The nodes' own ids, integers or text ``[N]``, which predictions accept and return; 0 to N − 1 by default.
+    classes : sequence of int or str, optional
+        Names of the class numbers 0 to C − 1; the labels themselves by default.
 
     Raises
     ------
@@ -84,6 +92,8 @@ def make_task(
             val_idx=val,
             test_idx=test,
             normalize=normalize,
+            node_ids=node_ids,
+            classes=classes,
         ),
         setting=setting,
         seed=seed,
@@ -111,6 +121,8 @@ def task_from_graph(
     rescale: bool = True,
     symmetrize: bool = False,
     num_classes: int | None = None,
+    node_ids: Any = None,
+    classes: Sequence[int | str] | None = None,
 ) -> NodeTask:
     """Make a task from a graph with features, labels and masks as node fields.
 
@@ -120,8 +132,10 @@ def task_from_graph(
         Homogeneous; it is not changed.
     features, labels, train_mask, val_mask, test_mask : str
         Names of its node fields; the masks are ignored if `split` is given.
-    split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes
+    split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes, classes
         As for `make_task`.
+    node_ids : array-like or str, optional
+        The nodes' own ids, or the node field that holds them.
 
     Raises
     ------
@@ -136,6 +150,8 @@ def task_from_graph(
         masks=None if split else (train_mask, val_mask, test_mask),
         num_classes=num_classes,
         normalize=normalize,
+        node_ids=node_ids,
+        classes=classes,
     )
     return build_task(
         source,
@@ -157,10 +173,12 @@ def labeled_graph(
     masks: tuple[str, str, str] | None,
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
+    node_ids: Any = None,
+    classes: Sequence[int | str] | None = None,
 ) -> LabeledGraph:
     """Return a graph with its node fields as features, labels and masks; missing ones are added to `problems`.
 
-    `features` is the name of a node field or an array ``[N, F]``.
+    `features` is the name of a node field or an array ``[N, F]``; so is `node_ids`, ``[N]``.
     """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5
@@ -170,6 +188,8 @@ def labeled_graph(
         found[: len(fields)] = [
             find_field(graph, field, what, problems) if isinstance(field, str) else field for field, what in fields
         ]
+        if isinstance(node_ids, str):
+            node_ids = find_field(graph, node_ids, "node ids", problems)
         if masks and all(mask is None for mask in found[2:]):
             problems.append("without masks, give a split such as '20/30' or '0.6/0.2/0.2'.")
     else:
@@ -185,4 +205,6 @@ def labeled_graph(
         test_idx=found[4],
         normalize=normalize,
         problems=tuple(problems),
+        node_ids=node_ids,
+        classes=classes,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from dgl_rbm.errors import ConfigError, DataError, raise_problems
 from dgl_rbm.runtime.seeding import derive_seed
 
-__all__ = ["Fractions", "NodeSplit", "PerClass", "choose_unseen", "draw_split", "parse_split"]
+__all__ = ["Fractions", "NodeSplit", "PerClass", "SavedSplit", "choose_unseen", "draw_split", "parse_split"]
 
 _HINT = (
     "Write '0.6/0.2/0.2' (fractions of training, validation and test nodes) or '20/30' (training and validation "
@@ -41,6 +41,14 @@ class NodeSplit:
     train_idx: Tensor
     val_idx: Tensor
     test_idx: Tensor
+
+
+@dataclass(frozen=True)
+class SavedSplit:
+    """Split of a saved run, and the test nodes that it hid from training, int64, ascending."""
+
+    nodes: NodeSplit
+    unseen_idx: Tensor
 
 
 def parse_split(text: str) -> Fractions | PerClass:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.structure import induced
-from dgl_rbm.rows.sparse import Rows, take
+from dgl_rbm.rows.digest import digest
+from dgl_rbm.rows.node_ids import NodeIds
+from dgl_rbm.rows.sparse import Rows, SparseRows, take
 
 __all__ = ["GraphView", "NodeTask", "ObservedGraph", "Setting"]
 
@@ -83,6 +85,12 @@ class NodeTask:
         C.
     normalization : FeatureNormalization
         Normalisation of the raw features, to be applied to every row that is predicted later.
+    ids : NodeIds
+        The nodes' own ids; all node ids above and in `GraphView` are positions in `graph`.
+    classes : tuple of int or str
+        The label that each class number stands for, length C.
+    notes : tuple of str
+        What of the source is not used or was read in another form.
     """
 
     name: str
@@ -96,6 +104,9 @@ class NodeTask:
     num_classes: int
     normalization: Any
     _labels: Tensor = field(repr=False)
+    ids: NodeIds = field(repr=False)
+    classes: tuple[int | str, ...]
+    notes: tuple[str, ...] = ()
 
     def observed(self) -> ObservedGraph:
         """Return the part that is available to training: without the unseen nodes of the inductive setting."""
@@ -131,6 +142,23 @@ class NodeTask:
     def full(self) -> GraphView:
         """Return the whole graph without labels, for predictions on unseen nodes after training."""
         return GraphView(self.graph, self.features, torch.arange(self.graph.num_nodes()))
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 digests of the graph's parts: edges, features, labels, and the nodes' ids."""
+        features = self.features
+        if isinstance(features, Tensor):
+            of_features = [features]
+        else:
+            assert isinstance(features, SparseRows), "a task's features are not stacked with anything"
+            of_features = [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
+        edges = [torch.as_tensor(part) for part in self.graph.adj_tensors("csc")[:2]]
+        edges += [self.graph.edata[name] for name in sorted(self.graph.edata)]
+        return {
+            "edges": digest(edges),
+            "features": digest(of_features),
+            "labels": digest([self._labels], str(self.classes)),
+            "ids": digest(self.ids.state_dict().values()),
+        }
 
     def val_labels(self) -> Tensor:
         """Return the labels of `val_idx`, int64."""

@@ -6,6 +6,7 @@
 ``history.jsonl``         one line per epoch of each stage
 ``student.safetensors``   weights, with what it takes to rebuild the student in the header
 ``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
+``task.safetensors``      node ids, class names, split, and digests of the graph
 ``teacher.safetensors``   weights and logits of all nodes
 ``report.md``             a summary for people
 ========================= ==============================================================================

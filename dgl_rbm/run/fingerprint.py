@@ -17,11 +17,11 @@ from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import DglRbmError
+from dgl_rbm.rows.digest import digest
 from dgl_rbm.rows.sparse import SparseRows
 
 __all__ = ["dataset_digest", "file_digest", "graph_digest", "run_identity", "teacher_digest"]
 
-_ROWS_AT_ONCE = 2**20
 _BYTES_AT_ONCE = 2**24
 # Datasets whose download was tried: without a network each attempt takes long, and grids ask for every cell.
 _fetched: set[str] = set()
@@ -80,7 +80,6 @@ def file_digest(path: Path) -> bytes:
 
 def graph_digest(observed: ObservedGraph) -> str:
     """Return a digest of the observed graph: node ids in the whole graph, edges, features, known labels and split."""
-    digest = hashlib.sha256(str(observed.num_classes).encode())
     features = observed.features
     # The in-edges as they are stored: a list of edges would have to be made, and would stay in the graph.
     structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
@@ -90,9 +89,4 @@ def graph_digest(observed: ObservedGraph) -> str:
     else:
         assert isinstance(features, SparseRows), "a task's features are not stacked with anything"
         parts += [features.csr.crow_indices(), features.csr.col_indices(), features.csr.values()]
-    for part in parts:
-        digest.update(str(tuple(part.shape)).encode())
-        # Piece by piece: features may lie on disk, and Ctrl-C takes effect in between.
-        for piece in part.detach().cpu().split(_ROWS_AT_ONCE):
-            digest.update(piece.contiguous().numpy().data)
-    return digest.hexdigest()
+    return digest(parts, str(observed.num_classes))

@@ -28,7 +28,7 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
         If `out` is a file or cannot be written to, or contains a finished run, or a stopped run of other options, and
         `overwrite` is False.
     """
-    marker = yaml.safe_dump(config.to_values(), sort_keys=False, allow_unicode=True)
+    marker = yaml.safe_dump(config.located().to_values(), sort_keys=False, allow_unicode=True)
     if out is None:
         graph = config.dataset.graph_name if isinstance(config.dataset, DatasetConfig) else config.dataset.kind
         stem = f"{graph}-{config.teacher.kind}-{config.student.kind}"

@@ -111,7 +111,9 @@ class Pipeline:
                 "student": student_latency(student, encodings, view) if "student" in latency_of else None,
             }
         return Run(
-            predictor=Predictor(student.cpu().serve(), encodings, self.task.normalization),
+            predictor=Predictor(
+                student.cpu().serve(), encodings, self.task.normalization, self.task.ids, self.task.classes
+            ),
             metrics=metrics.completed(latency, encoded.candidates, trained.candidates, self.context.seconds),
             history=self.context.history,
             teacher_logits=of_teacher,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from torch import Tensor
 
 from dgl_rbm.config import read_yaml
-from dgl_rbm.errors import ArtifactError, DataError
+from dgl_rbm.data.base import DatasetConfig
+from dgl_rbm.errors import ArtifactError
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.run.files import build_student, read_metrics
 from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
+from dgl_rbm.run.task_record import TaskRecord
 from dgl_rbm.runtime.checkpoint import read_state, write_atomic, write_state
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.serving.predictor import Predictor
@@ -121,31 +124,84 @@ class Run:
         return student_logits(self.student, self.encodings, self.task)
 
     @cached_property
+    def task_record(self) -> TaskRecord | None:
+        """Ids, class names, split and digests of the graph; None for a saved run of a former version."""
+        return TaskRecord.of(self.task) if self.folder is None else TaskRecord.read(self.folder)
+
+    @cached_property
     def task(self) -> NodeTask:
         """The graph that the run was made from; of a loaded run it is read again.
 
         Raises
         ------
         ArtifactError
-            If it was a graph in memory, or has changed since.
+            If it was a graph in memory, or its edges, features, labels or ids have changed since.
         """
+        from dgl_rbm.data.build import build_task
         from dgl_rbm.data.load import load_task
 
-        if self.config.dataset.kind == "custom":
+        config = self.config
+        if not isinstance(config.dataset, DatasetConfig):
             raise ArtifactError(
                 f"The run in '{self.folder}' was made from a graph in memory, which it does not hold.",
-                hint="In Python: dgl_rbm.Run.load(folder).predictor.predict(features, node_ids=ids).",
+                hint="In Python: pass the same graph, dgl_rbm.Run.load(folder, task=task), or predict from features, "
+                "dgl_rbm.Run.load(folder).predictor.predict(features, node_ids=ids).",
             )
-        task = load_task(self.config.dataset, self.config.setting, self.config.seed)
+        if self.task_record is None:
+            task = load_task(config.dataset, config.setting, config.seed)
+            self._check_former(task)
+            return task
+        with self._hint_for_changed_graphs():
+            source = config.dataset.load(config.seed)
+            self.task_record.check_size(source.graph, self._graph)
+            task = build_task(
+                source,
+                setting=config.setting,
+                seed=config.seed,
+                known_split=self.task_record.split,
+                **config.dataset.task_options(),
+            )
+            self.task_record.check(task, self._graph)
+        return task
+
+    @property
+    def _graph(self) -> str:
+        return f"The graph of '{self.folder}'"
+
+    @contextmanager
+    def _hint_for_changed_graphs(self) -> Iterator[None]:
+        try:
+            yield
+        except ArtifactError as error:
+            hint = f"`dgl-rbm predict {self.folder} GRAPH` predicts the nodes of a graph that has changed."
+            raise ArtifactError(error.message, hint=hint) from None
+
+    def _same_graph(self, task: NodeTask) -> NodeTask:
+        """Return `task` with the split of the run, if it is the graph of the run."""
+        if self.task_record is None:
+            self._check_former(task)
+            return task
+        with self._hint_for_changed_graphs():
+            self.task_record.check(task, self._graph)
+        nodes = self.task_record.split.nodes
+        return replace(
+            task,
+            train_idx=nodes.train_idx,
+            val_idx=nodes.val_idx,
+            test_idx=nodes.test_idx,
+            unseen_idx=self.task_record.split.unseen_idx,
+            setting=self.config.setting,
+        )
+
+    def _check_former(self, task: NodeTask) -> None:
+        """Check the size of a graph, which is all that runs of former versions keep of it."""
         found = (task.graph.num_nodes(), task.graph.num_edges())
         expected = (self.metrics.nodes, self.metrics.edges)
         if found != expected:
             raise ArtifactError(
-                f"The graph of '{self.folder}' had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} "
-                f"and {found[1]}.",
-                hint=f"`dgl-rbm predict {self.folder} GRAPH.bin` predicts the nodes of a graph that has grown.",
+                f"{self._graph} had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} and {found[1]}.",
+                hint=f"`dgl-rbm predict {self.folder} GRAPH` predicts the nodes of a graph that has changed.",
             )
-        return task
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -166,15 +222,15 @@ class Run:
         teacher.load_state_dict(self._teacher_state["teacher"])
         return teacher
 
-    def inputs(self, node_ids: Sequence[int] | Tensor) -> Rows:
+    def inputs(self, node_ids: Any) -> Rows:
         """Return student inputs of some nodes of the graph that the run was made from.
 
         For raw features of nodes that are not in it, see `Predictor.inputs`.
 
         Parameters
         ----------
-        node_ids : sequence of int or Tensor
-            Ids in that graph, observed or unseen, int64 ``[B]``.
+        node_ids : array-like
+            Own ids of its nodes, observed or unseen, ``[B]``.
 
         Returns
         -------
@@ -188,12 +244,7 @@ class Run:
         """
         from dgl_rbm.evaluation.scores import student_inputs
 
-        ids = torch.as_tensor(node_ids, dtype=torch.int64)
-        count = self.task.graph.num_nodes()
-        wrong = ids[(ids < 0) | (ids >= count)]
-        if len(wrong):
-            raise DataError(f"There are no nodes {wrong[:5].tolist()}; the graph has ids 0 to {count - 1}.")
-        return student_inputs(self.encodings, self.task, ids)
+        return student_inputs(self.encodings, self.task, self.task.ids.positions(node_ids))
 
     def evaluate(self) -> EvaluationMetrics:
         """Predict every node of `task` with the student and score it, with the split of the run.
@@ -216,7 +267,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         # Without it the folder holds no finished run, so that files of two runs never pass for one.
         (folder / "metrics.json").unlink(missing_ok=True)
-        config, student, metrics = self.config.to_values(), self.student, self.metrics.to_values()
+        config, student, metrics = self.config.located().to_values(), self.student, self.metrics.to_values()
         header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
         write_state(
             folder / "student.safetensors", student.state_dict(), student=json.dumps(config["student"]), **header
@@ -229,6 +280,8 @@ class Run:
         write_state(
             folder / "teacher.safetensors", {"teacher": self.teacher.state_dict(), "logits": self.teacher_logits}
         )
+        if self.task_record is not None:
+            self.task_record.write(folder)
         write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.history))
         write_atomic(folder / "report.md", render_report(self.metrics, config))
@@ -236,7 +289,7 @@ class Run:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, *, student: Student | None = None) -> Run:
+    def load(cls, folder: str | Path, *, student: Student | None = None, task: NodeTask | None = None) -> Run:
         """Read a saved run; DGL is not needed.
 
         Parameters
@@ -245,6 +298,8 @@ class Run:
             Written by `save` or ``dgl-rbm distill --out``.
         student : Student, optional
             If the run's student was an instance: one of the same class, into which the weights are loaded.
+        task : NodeTask, optional
+            If the run was made from a graph in memory: the same graph, with any split; that of the run is used.
 
         Raises
         ------
@@ -263,12 +318,18 @@ class Run:
                 f"The weights in '{folder}/student.safetensors' do not fit the student: {error}"
             ) from None
         parts, _ = read_state(folder / "encodings.safetensors")
+        record = TaskRecord.read(folder)
         predictor = Predictor(
             student.serve(),
             Encodings.from_state(parts["encodings"]),
             FeatureNormalization.from_state(parts["normalization"]),
+            *((record.ids, record.classes) if record is not None else ()),
         )
-        return cls(predictor, metrics, folder=folder)
+        run = cls(predictor, metrics, folder=folder)
+        run.task_record = record
+        if task is not None:
+            run.task = run._same_graph(task)
+        return run
 
     @property
     def _folder(self) -> Path:

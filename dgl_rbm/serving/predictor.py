@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
 from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.rows.stacked import hstack
@@ -33,11 +35,18 @@ class Predictor:
         Encodings of the observed nodes; empty if the run used no encoder.
     normalization : FeatureNormalization
         Applied to the raw features.
+    ids : NodeIds or None
+        The own ids of the nodes of the graph that the student was trained on, in which `node_ids` and `neighbors` are
+        given; None for the positions in that graph.
+    classes : tuple of int or str
+        The label that each class number stands for, length C; empty for the numbers themselves.
     """
 
     student: Student
     encodings: Encodings
     normalization: FeatureNormalization
+    ids: NodeIds | None = None
+    classes: tuple[int | str, ...] = ()
 
     @property
     def num_features(self) -> int:
@@ -61,10 +70,10 @@ class Predictor:
         ----------
         features : array_like
             Raw features, shape ``[B, F]``.
-        node_ids : array_like of int, optional
-            Ids of observed nodes, shape ``[B]``; their stored encodings are used.
-        neighbors : sequence of sequences of int, optional
-            Ids of the observed neighbours of each unseen node; an empty list for a node without any.
+        node_ids : array_like of int or str, optional
+            Own ids of observed nodes, shape ``[B]``; their stored encodings are used.
+        neighbors : sequence of sequences of int or str, optional
+            Own ids of the observed neighbours of each unseen node; an empty list for a node without any.
         encodings : Tensor, optional
             Precomputed encodings, float32 ``[B, P]``.
 
@@ -84,9 +93,9 @@ class Predictor:
                 "pass node_ids, neighbors or encodings.",
             )
         if node_ids is not None:
-            encodings = self.encodings.known(torch.as_tensor(node_ids, dtype=torch.int64))
+            encodings = self.encodings.known(self._positions(node_ids, "node_ids"))
         elif neighbors is not None:
-            encodings = self.encodings.from_neighbors(neighbors)
+            encodings = self._from_neighbors(neighbors)
         elif encodings is None:
             encodings = torch.zeros(rows.shape[0], self.encodings.dim)
         if tuple(encodings.shape) != (rows.shape[0], self.encodings.dim):
@@ -100,9 +109,35 @@ class Predictor:
         """Return class probabilities, float32 ``[B, C]``; arguments as for `inputs`."""
         return self.student.predict_proba(self.inputs(features, **structure))
 
-    def predict(self, features: Any, **structure: Any) -> Tensor:
-        """Return the most probable classes, int64 ``[B]``; arguments as for `inputs`."""
-        return predictions(self.predict_proba(features, **structure))
+    def predict(self, features: Any, **structure: Any) -> Tensor | np.ndarray:
+        """Return the most probable class of each row, as the labels of the training graph; arguments as for `inputs`.
+
+        Returns
+        -------
+        Tensor or ndarray
+            int64 tensor ``[B]`` if the labels were integers, array of str ``[B]`` if they were text.
+        """
+        return self.labels_of(predictions(self.predict_proba(features, **structure)))
+
+    def labels_of(self, numbers: Tensor) -> Tensor | np.ndarray:
+        """Return the labels that class numbers, int64 ``[B]``, stand for; see `predict`."""
+        if self.classes in ((), tuple(range(len(self.classes)))):
+            return numbers
+        if all(isinstance(name, int) for name in self.classes):
+            return torch.tensor(self.classes, dtype=torch.int64)[numbers]
+        names: np.ndarray = np.array([str(name) for name in self.classes], dtype=object)[numbers.numpy()]
+        return names
+
+    def _positions(self, ids: Any, what: str, *, missing: Literal["raise", "mark"] = "raise") -> Tensor:
+        if self.ids is None:
+            return torch.as_tensor(ids, dtype=torch.int64)
+        return self.ids.positions(ids, what=what, missing=missing)
+
+    def _from_neighbors(self, neighbors: Sequence[Sequence[Any]]) -> Tensor:
+        lengths = torch.tensor([len(ids) for ids in neighbors], dtype=torch.int64)
+        rows = torch.repeat_interleave(torch.arange(len(neighbors)), lengths)
+        flat = [node for ids in neighbors for node in ids]
+        return self.encodings.unseen(len(neighbors), rows, self._positions(flat, "neighbors", missing="mark"))
 
 
 def _named(node_ids: Any, neighbors: Any, encodings: Any) -> dict[str, Any]:

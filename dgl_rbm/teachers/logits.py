@@ -147,6 +147,7 @@ class LogitsConfig(TeacherConfig):
     """Logits that were computed elsewhere."""
 
     accepts_perturbed_features: ClassVar[bool] = False
+    paths: ClassVar[Any] = ("path",)
 
     kind: Literal["logits"] = Field("logits", description="Logits that were computed elsewhere.")
     path: Path = Field(

@@ -301,8 +301,9 @@ class TestRefusals:
         assert "out of range: 2 classes are numbered 0 to 1" in refusal(make, labels=LABELS, num_classes=2)
         assert "no node has a label" in refusal(make, labels=-torch.ones(N))
         assert "all labels are 0" in refusal(make, labels=torch.zeros(N, dtype=torch.int64))
-        assert "not numbers" in refusal(make, labels=["a"] * N)
-        assert "not numbers" in refusal(make, labels=None)
+        assert "all labels are 'a'" in refusal(make, labels=["a"] * N)
+        assert "neither numbers nor text" in refusal(make, labels=[object()] * N)
+        assert "neither numbers nor text" in refusal(make, labels=None)
 
     def test_masks(self):
         assert "training nodes are not given" in refusal(make, train=None)
@@ -328,9 +329,9 @@ class TestRefusals:
     def test_classes_without_training_node(self):
         assert "no training node is of class 1, 2 of the classes 0 to 2" in refusal(make, train=[0, 3])
         labels = torch.tensor([0, 1, 3] * 4)
-        assert "no training node is of class 2" in refusal(make, labels=labels)
+        assert "no training node is of class 2" in refusal(make, labels=labels, num_classes=4)
         assert "no training node is of class 2" in refusal(
-            make, labels=labels, train=None, val=None, test=None, split="0.4/0.3/0.3"
+            make, labels=labels, num_classes=4, train=None, val=None, test=None, split="0.4/0.3/0.3"
         )
 
     def test_a_split_with_an_empty_part(self):
