@@ -41,7 +41,7 @@ def read_labels(
     num_nodes: int | None,
     num_classes: int | None,
     problems: list[str],
-    names: Sequence[int | str] | None = None,
+    names: Sequence[Any] | None = None,
 ) -> ReadLabels | None:
     """Return class numbers and class names; None, and a problem, if the labels cannot be read.
 
@@ -62,6 +62,8 @@ def read_labels(
     names : sequence of int or str, optional
         Names of the class numbers 0 to C − 1.
     """
+    if names is not None and (names := _class_names(names, problems)) is None:
+        return None
     array = _as_array(values)
     if values is None or array is None or array.dtype.kind not in "biufO":
         problems.append(
@@ -84,6 +86,21 @@ def read_labels(
         return _from_text(array, num_classes, problems)
     numbers = _whole_numbers(array, problems)
     return None if numbers is None else _from_numbers(numbers, num_classes, problems, names)
+
+
+def _class_names(names: Sequence[Any], problems: list[str]) -> tuple[int | str, ...] | None:
+    """Return the names as Python integers or text; None, and a problem, if they are anything else."""
+    found = [
+        int(name) if isinstance(name, (int, np.integer)) and not isinstance(name, bool) else name for name in names
+    ]
+    wrong = [name for name in found if not isinstance(name, (int, str))]
+    if wrong:
+        problems.append(f"the class name {wrong[0]!r} is a {type(wrong[0]).__name__}; expected integers or text.")
+        return None
+    if len(set(found)) < len(found):
+        problems.append(f"the class names are not unique: {', '.join(map(str, found[:_SHOWN]))}.")
+        return None
+    return tuple(str(name) if isinstance(name, str) else name for name in found)
 
 
 def _as_array(values: Any) -> np.ndarray | None:

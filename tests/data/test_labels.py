@@ -80,6 +80,20 @@ def test_names_are_those_of_the_numbers() -> None:
     assert read([0, 2], names=["cat", "dog", "emu"]).numbers.tolist() == [0, 2]
 
 
+def test_names_are_checked() -> None:
+    classes = read([0, 1, 1], names=np.array([4, 9])).classes
+    assert classes == (4, 9)
+    assert {type(name) for name in classes} == {int}
+    for names, words in (
+        ([1.5, 2], "expected integers or text"),
+        (["a", "a"], "not unique"),
+        (["a"], "1 classes are numbered 0 to 0"),
+    ):
+        problems: list[str] = []
+        assert read_labels([0, 1, 1], None, None, problems, names) is None
+        assert words in problems[0]
+
+
 def test_a_given_number_of_classes() -> None:
     assert read([0, 2], num_classes=4).classes == (0, 1, 2, 3)
     assert read([1, 2, 3], num_classes=3).classes == (1, 2, 3)
