@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArtifactError",
+    "ArtifactWarning",
     "ConfigError",
     "DataError",
     "DataWarning",
     "DatasetNotFoundError",
     "DglRbmError",
+    "DglRbmWarning",
     "MissingDependencyError",
     "TimeBudgetError",
     "TrainingError",
@@ -75,7 +77,15 @@ class DataError(DglRbmError, ValueError):
     exit_code = 2
 
 
-class DataWarning(UserWarning):
+class DglRbmWarning(UserWarning):
+    """Base class of the warnings of this package; commands print them as notes."""
+
+
+class ArtifactWarning(DglRbmWarning):
+    """A damaged file, whose content is computed again."""
+
+
+class DataWarning(DglRbmWarning):
     """Data that was read in another form than it was given in, or is not used: renumbered labels, unknown fields."""
 
 

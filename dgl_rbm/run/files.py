@@ -3,6 +3,7 @@
 ========================= ==============================================================================
 ``config.yaml``           the resolved configuration
 ``metrics.json``          scores, sizes, times and versions; written last
+``manifest.json``         sizes and SHA-256 digests of all files
 ``history.jsonl``         one line per epoch of each stage
 ``student.safetensors``   weights, with what it takes to rebuild the student in the header
 ``encodings.safetensors`` stored vectors, encodings, and the feature normalisation
@@ -19,9 +20,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dgl_rbm.errors import ArtifactError, UnknownNameError
+from dgl_rbm.errors import ArtifactError, ConfigError, UnknownNameError
 from dgl_rbm.registry import students
+from dgl_rbm.run.manifest import MANIFEST, verify_files
 from dgl_rbm.run.metrics import RunMetrics
+from dgl_rbm.runtime.checkpoint import DAMAGED_JSON
 from dgl_rbm.students.base import Student
 
 __all__ = ["STARTED", "build_student", "is_finished", "read_metrics"]
@@ -36,12 +39,12 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_metrics(folder: Path) -> RunMetrics:
-    """Read ``metrics.json``.
+    """Verify all files of a run by its manifest and read ``metrics.json``.
 
     Raises
     ------
     ArtifactError
-        If the folder holds no finished run, or the file is damaged.
+        If the folder holds no finished run, or a file is damaged.
     """
     path = folder / "metrics.json"
     if not path.is_file():
@@ -50,11 +53,17 @@ def read_metrics(folder: Path) -> RunMetrics:
         if (folder / STARTED).is_file():
             hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
         raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
+    verified = verify_files(folder)
     try:
-        return RunMetrics.model_validate_json(path.read_bytes())
+        metrics = RunMetrics.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
     except ValidationError as error:
         wrong = ", ".join(" -> ".join(map(str, detail["loc"])) or detail["msg"] for detail in error.errors())
         raise ArtifactError(f"'{path}' is truncated or holds no metrics of a run; missing or wrong: {wrong}.") from None
+    if not verified and metrics.format > 1:
+        raise ArtifactError(f"'{folder / MANIFEST}' is missing: the other files cannot be verified.")
+    return metrics
 
 
 def build_student(folder: Path, header: dict[str, str]) -> Student:
@@ -67,18 +76,26 @@ def build_student(folder: Path, header: dict[str, str]) -> Student:
     """
     if "student" not in header:
         raise ArtifactError(f"'{folder}/student.safetensors' was not written as a student.")
-    config = json.loads(header["student"])
-    if config["kind"] == "custom":
+    try:
+        config, in_dim, num_classes = json.loads(header["student"]), int(header["in_dim"]), int(header["num_classes"])
+        kind = config["kind"]
+    except DAMAGED_JSON as error:
+        raise ArtifactError(f"The header of '{folder}/student.safetensors' is damaged: {error!r}.") from None
+    if kind == "custom":
         raise ArtifactError(
-            f"The student of '{folder}' is an instance of {config['type']}.",
+            f"The student of '{folder}' is an instance of {config.get('type')}.",
             hint="Make one yourself and call Run.load(folder, student=instance).",
         )
     try:
         resolved = students.resolve(config)
     except UnknownNameError as error:
         raise ArtifactError(
-            f"The student of '{folder}' is of the kind '{config['kind']}', which is not known here. {error.message}",
+            f"The student of '{folder}' is of the kind '{kind}', which is not known here. {error.message}",
             hint="Import the module that registers it first, or declare it as an entry point 'dgl_rbm.students'.",
         ) from None
-    student: Student = resolved.build(int(header["in_dim"]), int(header["num_classes"]))
+    except ConfigError as error:
+        raise ArtifactError(
+            f"The student in '{folder}/student.safetensors' has options that are not known here. {error.message}"
+        ) from None
+    student: Student = resolved.build(in_dim, num_classes)
     return student

@@ -186,6 +186,8 @@ class RunMetrics(EvaluationMetrics):
         Wall time by stage.
     versions : dict of str to str or None
         Of this package and of what it depends on.
+    format : int
+        Version of the folder's layout: 1 before there was a manifest.
     """
 
     nodes: int
@@ -197,6 +199,7 @@ class RunMetrics(EvaluationMetrics):
     candidates: list[CandidateRecord] | None = None
     seconds: dict[str, float] = {}
     versions: dict[str, str | None]
+    format: int = 1
 
     def to_values(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in a JSON file; what a run does not have is left out."""

@@ -19,10 +19,11 @@ from dgl_rbm.errors import ArtifactError
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.run.files import build_student, read_metrics
+from dgl_rbm.run.manifest import MANIFEST, write_manifest
 from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
 from dgl_rbm.run.task_record import TaskRecord
-from dgl_rbm.runtime.checkpoint import read_state, write_atomic, write_state
+from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, read_state, write_atomic, write_state
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.serving.predictor import Predictor
 from dgl_rbm.students.base import Student
@@ -107,7 +108,7 @@ class Run:
         path = self._folder / "history.jsonl"
         try:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
+        except (OSError, *DAMAGED_JSON) as error:
             raise ArtifactError(f"'{path}' cannot be read: {error}.") from None
 
     @cached_property
@@ -265,8 +266,9 @@ class Run:
         """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # Without it the folder holds no finished run, so that files of two runs never pass for one.
-        (folder / "metrics.json").unlink(missing_ok=True)
+        # Without metrics the folder holds no finished run, so that files of two runs never pass for one.
+        for name in ("metrics.json", MANIFEST):
+            (folder / name).unlink(missing_ok=True)
         config, student, metrics = self.config.located().to_values(), self.student, self.metrics.to_values()
         header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
         write_state(
@@ -285,7 +287,9 @@ class Run:
         write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.history))
         write_atomic(folder / "report.md", render_report(self.metrics, config))
-        write_atomic(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        last = json.dumps(metrics, indent=2) + "\n"
+        write_manifest(folder, {"metrics.json": last.encode()})
+        write_atomic(folder / "metrics.json", last)
         return folder
 
     @classmethod
@@ -304,7 +308,7 @@ class Run:
         Raises
         ------
         ArtifactError
-            If the folder holds no finished run, or a file is truncated or of another version.
+            If the folder holds no finished run, a file was changed after the run was saved, or is of another version.
         """
         folder = Path(folder)
         metrics = read_metrics(folder)
@@ -313,18 +317,19 @@ class Run:
             student = build_student(folder, header)
         try:
             student.load_state_dict(state)
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, *DAMAGED_JSON) as error:
             raise ArtifactError(
                 f"The weights in '{folder}/student.safetensors' do not fit the student: {error}"
             ) from None
-        parts, _ = read_state(folder / "encodings.safetensors")
         record = TaskRecord.read(folder)
-        predictor = Predictor(
-            student.serve(),
-            Encodings.from_state(parts["encodings"]),
-            FeatureNormalization.from_state(parts["normalization"]),
-            *((record.ids, record.classes) if record is not None else ()),
-        )
+        parts, _ = read_state(folder / "encodings.safetensors")
+        try:
+            encodings = Encodings.from_state(parts["encodings"])
+            normalization = FeatureNormalization.from_state(parts["normalization"])
+        except DAMAGED_JSON as error:
+            raise ArtifactError(f"'{folder}/encodings.safetensors' contains no encodings: {error!r}.") from None
+        known = (record.ids, record.classes) if record is not None else ()
+        predictor = Predictor(student.serve(), encodings, normalization, *known)
         run = cls(predictor, metrics, folder=folder)
         run.task_record = record
         if task is not None:

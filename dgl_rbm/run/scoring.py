@@ -97,4 +97,5 @@ def run_metrics(
             kind="+".join(part.kind for part in config.regularizer), seconds=seconds.get("regularizer", 0.0)
         ),
         versions=versions(),
+        format=2,
     )

@@ -1,11 +1,17 @@
-"""Checkpoints of stages as atomic safetensors files, from which a killed run resumes to the same result."""
+"""Checkpoints of stages as atomic safetensors files, from which a killed run resumes to the same result.
+
+Each file contains the SHA-256 digest of its content, which is verified before anything is read from it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +21,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dgl_rbm.errors import ArtifactError
+from dgl_rbm.errors import ArtifactError, ArtifactWarning
 
 __all__ = [
+    "DAMAGED_JSON",
     "CheckpointStore",
     "NullCheckpointStore",
     "flatten_state",
@@ -27,7 +34,14 @@ __all__ = [
     "write_state",
 ]
 
-_FORMAT = "dgl-rbm-1"
+_FORMAT = "dgl-rbm-2"
+# Without a digest.
+_FORMER_FORMAT = "dgl-rbm-1"
+_NO_DIGEST = "0" * 64
+_DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+# Raised for JSON that was damaged, or has another structure than the one it was written with.
+DAMAGED_JSON = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
+_HINT = "Copy the file again, or repeat what wrote it."
 _BYTES_AT_ONCE = 2**24
 _DTYPES = {
     torch.bool: "BOOL",
@@ -52,7 +66,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to, which replaces `path` once it is flushed to disk."""
+    """Yield a file to write to, which replaces `path` once it is flushed to disk.
+
+    Raises
+    ------
+    OSError
+        With the name of `path`, for example if the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -63,8 +83,10 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         # mkstemp restricts permissions to the owner; a run's files have the default ones.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = str(path)
         raise
 
 
@@ -118,7 +140,7 @@ def write_state(path: Path, state: Any, **metadata: str) -> None:
     # The widest types first, as safetensors itself does, so that every tensor is aligned.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, Any] = {
-        "__metadata__": {"format": _FORMAT, "skeleton": json.dumps(skeleton), **metadata},
+        "__metadata__": {"format": _FORMAT, "skeleton": json.dumps(skeleton), "sha256": _NO_DIGEST, **metadata},
     }
     end = 0
     for name in order:
@@ -127,12 +149,17 @@ def write_state(path: Path, state: Any, **metadata: str) -> None:
         header[name] = {"dtype": _dtype_name(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, sort_keys=True).encode()
     text += b" " * (-len(text) % 8)
+    text = len(text).to_bytes(8, "little") + text
+    digest = hashlib.sha256(text)
+    place = _digest_place(text)
     with _replacing(path) as file:
-        file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in order:
             for part in _bytes_of(tensors[name]):
+                digest.update(part)
                 file.write(part)
+        file.seek(place)
+        file.write(digest.hexdigest().encode())
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
@@ -154,6 +181,30 @@ def _bytes_of(tensor: Tensor) -> Iterator[memoryview]:
         yield memoryview(content).cast("B")
 
 
+def _digest_place(header: bytes) -> int:
+    """Return the offset of the digest in the length and the text of a header; −1 if it has none."""
+    # The names of tensors and the skeleton are JSON within JSON, whose quotes are escaped: there is one match.
+    found = _DIGEST.search(header)
+    return found.start(1) if found else -1
+
+
+def _is_undamaged(path: Path) -> bool:
+    """Whether the content of a file has the digest that it contains; files of the former format have none."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        size = int.from_bytes(length, "little")
+        if len(length) < 8 or size > os.fstat(file.fileno()).st_size - 8:
+            return False
+        header = length + file.read(size)
+        place = _digest_place(header)
+        if place < 0:
+            return f'"format": "{_FORMER_FORMAT}"'.encode() in header
+        digest = hashlib.sha256(header[:place] + _NO_DIGEST.encode() + header[place + 64 :])
+        while block := file.read(_BYTES_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest().encode() == header[place : place + 64]
+
+
 def read_state(path: Path) -> tuple[Any, dict[str, str]]:
     """Read a file of `write_state`; tensors may be mapped from it, and writing to them does not change it.
 
@@ -169,24 +220,30 @@ def read_state(path: Path) -> tuple[Any, dict[str, str]]:
     """
     try:
         # For a missing file, `safe_open` raises an error without a reason.
-        path.open("rb").close()
+        undamaged = _is_undamaged(path)
+    except OSError as error:
+        raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
+    try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if os.name == "nt":
             # Windows can neither replace nor remove a mapped file.
             tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    except OSError as error:
-        raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
-    except (SafetensorError, ValueError):
-        raise ArtifactError(f"'{path}' is truncated or is not a safetensors file.") from None
-    if header.get("format") != _FORMAT:
+    except (SafetensorError, *DAMAGED_JSON):
+        raise ArtifactError(f"'{path}' is truncated or is not a safetensors file.", hint=_HINT) from None
+    if header.get("format") not in (_FORMAT, _FORMER_FORMAT):
         raise ArtifactError(
             f"'{path}' has the format {header.get('format')!r}; this version reads {_FORMAT!r}.",
             hint="Use the version of dgl-rbm that wrote it, or run `dgl-rbm distill` again.",
         )
-    skeleton = json.loads(header.pop("skeleton"))
-    return unflatten_state(tensors, skeleton), header
+    header.pop("sha256", None)
+    if not undamaged:
+        raise ArtifactError(f"'{path}' is damaged: its content does not match its checksum.", hint=_HINT)
+    try:
+        return unflatten_state(tensors, json.loads(header.pop("skeleton"))), header
+    except DAMAGED_JSON as error:
+        raise ArtifactError(f"'{path}' is damaged: {error!r}.", hint=_HINT) from None
 
 
 class CheckpointStore:
@@ -217,8 +274,9 @@ class CheckpointStore:
             return None
         try:
             state, header = read_state(path)
-        except ArtifactError:
-            # A damaged checkpoint costs only time: the stage runs again.
+        except ArtifactError as error:
+            # A damaged checkpoint costs only time.
+            warnings.warn(f"{error.message} What it held is computed again.", ArtifactWarning, stacklevel=2)
             return None
         return state if header.get("fingerprint") == self.fingerprint else None
 

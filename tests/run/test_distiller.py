@@ -211,7 +211,7 @@ def test_a_users_graph_keeps_its_data_and_names_its_fields(tmp_path: Path) -> No
 def test_saved_runs_predict_the_same(finished: Run, tmp_path: Path) -> None:
     folder = finished.save(tmp_path / "run")
     names = {path.name for path in folder.iterdir()}
-    expected = {"config.yaml", "metrics.json", "history.jsonl", "report.md"}
+    expected = {"config.yaml", "metrics.json", "manifest.json", "history.jsonl", "report.md"}
     assert names == expected | {f"{part}.safetensors" for part in ("student", "teacher", "task", "encodings")}
     run = Run.load(folder)
     task = finished.task
@@ -437,6 +437,7 @@ def test_inputs_of_nodes_give_the_runs_own_logits(setting: str) -> None:
 
 
 def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: Run, tmp_path: Path) -> None:
+    from dgl_rbm.run.manifest import write_manifest
     from dgl_rbm.runtime.checkpoint import read_state, write_state
 
     folder = finished.save(tmp_path / "run")
@@ -444,6 +445,7 @@ def test_a_saved_student_of_an_unknown_kind_names_the_remedy(finished: Run, tmp_
     config = json.loads(header.pop("student")) | {"kind": "residual"}
     header.pop("format")
     write_state(folder / "student.safetensors", state, student=json.dumps(config), **header)
+    write_manifest(folder, {})
     with pytest.raises(ArtifactError, match=r"kind 'residual'[\s\S]*Import the module that registers it"):
         Run.load(folder)
 
