@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,14 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
         return SparseRows.from_scipy(sp.coo_matrix(coordinates, shape=tuple(values.shape))).to(values.device)
     if _can_be_shared(values):
         return torch.from_numpy(values)
-    try:
-        # Copied, because a tensor that shares the memory of a read-only array could be written to.
-        dense = values if isinstance(values, Tensor) else torch.from_numpy(_torch_compatible(np.array(values)))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The {what} are not numbers: {error}.", hint="Expected a matrix [rows, columns].") from None
+    if isinstance(values, Tensor) and (values.is_meta or values.is_quantized):
+        raise DataError(f"The {what} are a tensor without values, or quantised; expected a plain one.")
+    if isinstance(values, Tensor):
+        dense = values.detach()
+    elif _is_table(values):
+        dense = torch.from_numpy(_from_columns(values, what))
+    else:
+        dense = torch.from_numpy(_from_array(values, what))
     if dense.dim() != 2:
         raise DataError(
             f"The {what} have shape {tuple(dense.shape)}; expected two dimensions [rows, columns].",
@@ -68,3 +72,60 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
     if dense.is_complex():
         raise DataError(f"The {what} are complex numbers; expected real ones.")
     return dense.to(torch.float32)
+
+
+def _from_array(values: Any, what: str) -> np.ndarray:
+    """Return a copy of the values in a type that torch supports; text is refused, even that of numbers.
+
+    A tensor that shared the memory of a read-only array could be written to.
+    """
+    expected = "Expected a matrix [rows, columns]."
+    if values is None or isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
+        raise DataError(f"The {what} are a {type(values).__name__}, not numbers.", hint=expected)
+    try:
+        array = np.array(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(f"The {what} are not numbers: {error}.", hint=expected) from None
+    if array.dtype.kind == "O" and array.ndim == 2:
+        columns = [_numbers(array[:, column], what, f"column {column}") for column in range(array.shape[1])]
+        return np.stack(columns, axis=1) if columns else np.empty(array.shape, dtype=np.float32)
+    try:
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"they are of type {array.dtype}")
+        return _torch_compatible(array)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The {what} are not numbers: {error}.", hint=expected) from None
+
+
+def _is_table(values: Any) -> bool:
+    """Whether `values` are a table of named columns, as in pandas or polars."""
+    return hasattr(values, "columns") and hasattr(values, "__getitem__") and getattr(values, "ndim", 2) == 2
+
+
+def _from_columns(table: Any, what: str) -> np.ndarray:
+    names = list(table.columns)
+    repeated = {str(name) for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    if repeated:
+        raise DataError(f"The {what} have several columns named '{min(repeated)}'.")
+    columns = [_numbers(np.asarray(table[name]), what, f"column '{name}'") for name in names]
+    return np.stack(columns, axis=1) if columns else np.empty((len(table), 0), dtype=np.float32)
+
+
+def _numbers(column: np.ndarray, what: str, place: str) -> np.ndarray:
+    """Return a column as float32, missing values as NaN; refuse what is not a number, by its row."""
+    if column.ndim == 1 and column.dtype.kind in "biuf":
+        return column.astype(np.float32)
+    if column.ndim != 1 or column.dtype.kind != "O":
+        raise DataError(f"The {what}, {place}, are of type {column.dtype}; expected numbers.")
+    for row, value in enumerate(column):
+        if not isinstance(value, (bool, int, float, np.number, np.bool_)) and not _is_missing(value):
+            raise DataError(f"The {what}, {place}, row {row}: {str(value)[:40]!r} is not a number.")
+    try:
+        filled = [np.nan if _is_missing(value) else float(value) for value in column]
+    except (TypeError, OverflowError) as error:
+        raise DataError(f"The {what}, {place}, are not all real numbers: {error}.") from None
+    return np.array(filled, dtype=np.float32)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import DataError, closest
+from dgl_rbm.rows.checked import id_array
 
 __all__ = ["NodeIds"]
 
@@ -52,7 +53,7 @@ class NodeIds:
         """
         if values is None:
             return cls(np.arange(count, dtype=np.int64))
-        ids = _integers_or_text(values)
+        ids = id_array(values, "the node ids")
         if len(ids) != count:
             raise DataError(f"There are {len(ids)} node ids; the graph has {count} nodes.")
         unique, counts = np.unique(ids, return_counts=True)
@@ -112,11 +113,12 @@ class NodeIds:
         DataError
             If the ids are of the other type, or one is unknown and `missing` is ``"raise"``.
         """
-        wanted = _integers_or_text(ids, what)
+        wanted = id_array(ids, what)
         if len(wanted) and (wanted.dtype.kind == "O") != self.is_text:
             expected = "text" if self.is_text else "integers"
             raise DataError(
-                f"{what} contains {wanted[0]!r}; the ids of this graph are {expected}, such as {self._examples()}."
+                f"{what} contains {wanted.tolist()[0]!r}; the ids of this graph are {expected}, such as "
+                f"{self._examples()}."
             )
         found = self._find(wanted)
         unknown = np.flatnonzero(found < 0)
@@ -177,19 +179,6 @@ class NodeIds:
             return f"The ids are 0 to {len(self) - 1}."
         near = closest(unknown, self.values.tolist()) if self.is_text and len(self) <= 10_000 else None
         return f"Did you mean {near!r}?" if near else f"The ids are those of the graph, such as {self._examples()}."
-
-
-def _integers_or_text(values: Any, what: str = "The node ids") -> np.ndarray:
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 1:
-        raise DataError(f"{what} has shape {array.shape}; expected one id per node.")
-    if not len(array):
-        return array.astype(np.int64)
-    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(value, str) for value in array)):
-        return array.astype(str).astype(object)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    raise DataError(f"{what} are of {array.dtype}; expected integers or text.")
 
 
 def _shown(values: Sequence[Any] | np.ndarray) -> str:

@@ -46,6 +46,10 @@ class Encodings:
         """P; 0 without encodings."""
         return self.vectors.shape[1]
 
+    def are_known(self, ids: Tensor) -> Tensor:
+        """Return whether nodes, int64 ``[B]``, were observed in training, bool ``[B]``."""
+        return self._find(ids)[1]
+
     def known(self, ids: Tensor) -> Tensor:
         """Return the encodings of observed nodes.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import DataError
+from dgl_rbm.errors import DataError, DataWarning
+from dgl_rbm.rows.checked import id_array, neighbor_lists, optional_ids
 from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
@@ -23,7 +25,7 @@ from dgl_rbm.tasks.multiclass import predictions
 __all__ = ["Predictor"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """Predicts classes from raw feature rows.
 
@@ -58,8 +60,8 @@ class Predictor:
         features: Any,
         *,
         node_ids: Any | None = None,
-        neighbors: Sequence[Sequence[int]] | None = None,
-        encodings: Tensor | None = None,
+        neighbors: Any | None = None,
+        encodings: Any | None = None,
     ) -> Rows:
         """Return student inputs, float32 ``[B, F + P]``.
 
@@ -69,41 +71,52 @@ class Predictor:
         Parameters
         ----------
         features : array_like
-            Raw features, shape ``[B, F]``.
+            Raw features, shape ``[B, F]``: an array, a tensor, a sparse matrix, or a table of named columns.
         node_ids : array_like of int or str, optional
-            Own ids of observed nodes, shape ``[B]``; their stored encodings are used.
+            Own ids of observed nodes, shape ``[B]``; their stored encodings are used. Beside `neighbors`, rows whose id
+            is None, or not that of an observed node, are encoded from their neighbours.
         neighbors : sequence of sequences of int or str, optional
-            Own ids of the observed neighbours of each unseen node; an empty list for a node without any.
-        encodings : Tensor, optional
-            Precomputed encodings, float32 ``[B, P]``.
+            Own ids of the observed neighbours of each unseen node; an empty list for a node without any. Nodes that
+            were hidden from training are ignored.
+        encodings : array_like, optional
+            Precomputed encodings, float32 ``[B, P]``, instead of both.
 
         Raises
         ------
         DataError
-            If shapes do not match, or more than one of `node_ids`, `neighbors` and `encodings` is given.
+            If shapes do not match, an argument contains anything but ids or numbers, or an id is unknown.
+
+        Warns
+        -----
+        DataWarning
+            If `neighbors` contains ids that are not of the training graph; these are ignored.
         """
         rows = as_rows(features)
-        given = [name for name, value in _named(node_ids, neighbors, encodings).items() if value is not None]
-        if len(given) > 1:
-            raise DataError(f"Pass one of node_ids, neighbors and encodings, not {' and '.join(given)}.")
         if rows.shape[1] != self.num_features:
             raise DataError(
                 f"The features have {rows.shape[1]} columns; this run was trained on {self.num_features}.",
                 hint=f"The {self.encodings.dim} columns of encodings are appended automatically: "
                 "pass node_ids, neighbors or encodings.",
             )
-        if node_ids is not None:
-            encodings = self.encodings.known(self._positions(node_ids, "node_ids"))
-        elif neighbors is not None:
-            encodings = self._from_neighbors(neighbors)
-        elif encodings is None:
-            encodings = torch.zeros(rows.shape[0], self.encodings.dim)
-        if tuple(encodings.shape) != (rows.shape[0], self.encodings.dim):
-            raise DataError(
-                f"The encodings of {rows.shape[0]} rows of features have shape {tuple(encodings.shape)}; "
-                f"expected {(rows.shape[0], self.encodings.dim)}."
-            )
-        return hstack(self.normalization.apply(rows), encodings)
+        count = rows.shape[0]
+        if encodings is not None:
+            if node_ids is not None or neighbors is not None:
+                raise DataError("encodings replace node_ids and neighbors: pass one or the other.")
+            found = self._given(encodings, count)
+        elif neighbors is None:
+            found = torch.zeros(count, self.encodings.dim) if node_ids is None else self._known(node_ids, count)
+        else:
+            found = self._from_neighbors(neighbors, count)
+            if node_ids is not None:
+                of_known, positions = self._known_among(node_ids, count)
+                found[of_known] = self.encodings.known(positions)
+        return hstack(self.normalization.apply(rows), found)
+
+    def __repr__(self) -> str:
+        parts = [f"{self.student.kind}", f"{self.num_features} features", f"{self.student.num_classes} classes"]
+        if self.encodings.dim:
+            parts.append(f"{self.encodings.dim} encodings of {len(self.encodings.node_ids):,} nodes")
+        return f"Predictor({', '.join(parts)})"
 
     def predict_proba(self, features: Any, **structure: Any) -> Tensor:
         """Return class probabilities, float32 ``[B, C]``; arguments as for `inputs`."""
@@ -128,17 +141,56 @@ class Predictor:
         names: np.ndarray = np.array([str(name) for name in self.classes], dtype=object)[numbers.numpy()]
         return names
 
-    def _positions(self, ids: Any, what: str, *, missing: Literal["raise", "mark"] = "raise") -> Tensor:
-        if self.ids is None:
-            return torch.as_tensor(ids, dtype=torch.int64)
-        return self.ids.positions(ids, what=what, missing=missing)
+    @cached_property
+    def _ids(self) -> NodeIds:
+        """Own ids; those of runs of former versions are the positions up to the last observed node."""
+        observed = self.encodings.node_ids
+        return self.ids or NodeIds.of(None, int(observed[-1]) + 1 if len(observed) else 0)
 
-    def _from_neighbors(self, neighbors: Sequence[Sequence[Any]]) -> Tensor:
-        lengths = torch.tensor([len(ids) for ids in neighbors], dtype=torch.int64)
-        rows = torch.repeat_interleave(torch.arange(len(neighbors)), lengths)
-        flat = [node for ids in neighbors for node in ids]
-        return self.encodings.unseen(len(neighbors), rows, self._positions(flat, "neighbors", missing="mark"))
+    def _given(self, encodings: Any, count: int) -> Tensor:
+        found = as_rows(encodings, what="encodings")
+        if tuple(found.shape) != (count, self.encodings.dim):
+            raise DataError(
+                f"The encodings of {count} rows of features have shape {tuple(found.shape)}; expected "
+                f"{(count, self.encodings.dim)}."
+            )
+        return found if isinstance(found, Tensor) else found.to_dense()
+
+    def _known(self, node_ids: Any, count: int) -> Tensor:
+        ids = id_array(node_ids)
+        _check_length(ids, count)
+        positions = self._ids.positions(ids)
+        hidden = np.flatnonzero(~self.encodings.are_known(positions).numpy())
+        if len(hidden):
+            raise DataError(
+                f"node_ids, position {hidden[0]}: node {ids.tolist()[hidden[0]]!r} was hidden from training and has "
+                f"no stored encoding; so were {len(hidden) - 1} others.",
+                hint="Pass the ids of its neighbours: neighbors=[[...], ...].",
+            )
+        return self.encodings.known(positions)
+
+    def _known_among(self, node_ids: Any, count: int) -> tuple[Tensor, Tensor]:
+        """Return which rows are of observed nodes, int64, and the positions of these nodes, int64."""
+        given, ids = optional_ids(node_ids)
+        _check_length(given, count)
+        positions = self._ids.positions(ids, missing="mark")
+        known = self.encodings.are_known(positions)
+        return torch.from_numpy(np.flatnonzero(given))[known], positions[known]
+
+    def _from_neighbors(self, neighbors: Any, count: int) -> Tensor:
+        lengths, ids = neighbor_lists(neighbors, count)
+        positions = self._ids.positions(ids, what="neighbors", missing="mark")
+        foreign = ids[(positions < 0).numpy()]
+        if len(foreign):
+            warnings.warn(
+                f"{len(foreign)} of {len(ids)} neighbours are not in the training graph, such as "
+                f"{foreign.tolist()[0]!r}: they are ignored.",
+                DataWarning,
+                stacklevel=4,
+            )
+        return self.encodings.unseen(count, torch.repeat_interleave(torch.arange(count), lengths), positions)
 
 
-def _named(node_ids: Any, neighbors: Any, encodings: Any) -> dict[str, Any]:
-    return {"node_ids": node_ids, "neighbors": neighbors, "encodings": encodings}
+def _check_length(ids: np.ndarray, count: int) -> None:
+    if len(ids) != count:
+        raise DataError(f"node_ids has {len(ids)} ids for {count} rows of features.")

@@ -232,9 +232,9 @@ def test_predictors_explain_wrong_requests(finished: Run) -> None:
     predictor = finished.predictor
     with pytest.raises(DataError, match="have 2 columns; this run was trained on 6"):
         predictor.predict(torch.ones(1, 2))
-    with pytest.raises(DataError, match="not node_ids and neighbors"):
-        predictor.predict(torch.ones(1, 6), node_ids=[0], neighbors=[[1]])
-    with pytest.raises(DataError, match="shape"):
+    with pytest.raises(DataError, match="pass one or the other"):
+        predictor.predict(torch.ones(1, 6), node_ids=[0], encodings=torch.zeros(1, 0))
+    with pytest.raises(DataError, match="1 lists for 2 rows"):
         predictor.predict(torch.ones(2, 6), neighbors=[[1]])
     assert predictor.predict(torch.ones(0, 6)).shape == (0,)
 
