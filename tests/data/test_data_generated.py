@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 from dgl_rbm.data import load_task, synthetic
 from dgl_rbm.data.synthetic import SyntheticConfig, _interval_at, _starting_points, block_model_edges
@@ -29,12 +31,47 @@ def test_digits():
     assert len(edges) == task.graph.num_edges()
     assert edges == {(v, u) for u, v in edges}
     assert all(u != v for u, v in edges)
-    for node in (0, 700, 1796):
-        distances = ((task.features - task.features[node]) ** 2).sum(1)
-        distances[node] = float("inf")
-        nearest = set(distances.argsort()[:6].tolist())
-        assert nearest <= {v for u, v in edges if u == node}
     assert int(task.graph.in_degrees().min()) >= 6
+
+
+def nearest_digits(count):
+    """The nearest other images of each by whole-number distances, sorted by distance and then by index."""
+    pixels = load_digits().data.astype(int)
+    distances = np.stack([((pixels - row) ** 2).sum(axis=1) for row in pixels]).tolist()
+    return [
+        sorted((other for other in range(len(row)) if other != node), key=lambda other: (row[other], other))[:count]
+        for node, row in enumerate(distances)
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_ties_among_digits_go_to_the_smaller_index_with_any_number_of_threads(threads):
+    expected = {
+        pair
+        for node, others in enumerate(nearest_digits(6))
+        for other in others
+        for pair in ((node, other), (other, node))
+    }
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            graph = load_task("digits").graph
+    finally:
+        torch.set_num_threads(before)
+    assert graph.num_edges() == 15_044
+    assert sorted(pairs(graph)) == sorted(expected)
+
+
+def test_digits_have_ties_at_the_border():
+    pixels = load_digits().data.astype(int)
+    rows = [np.sort(((pixels - row) ** 2).sum(axis=1)) for row in pixels]
+    # Position 0 is the image itself.
+    assert any(row[6] == row[7] for row in rows)
+
+
+def test_every_number_of_neighbours_of_digits_has_a_graph():
+    assert load_task({"kind": "digits", "num_neighbors": 1796}).graph.num_edges() == 1797 * 1796
 
 
 def test_digits_split_follows_the_seed_and_the_graph_does_not():
