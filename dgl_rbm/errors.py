@@ -44,6 +44,11 @@ class DglRbmError(Exception):
         self.hint = hint
         super().__init__(message if hint is None else f"{message}\n{hint}")
 
+    def as_problem(self) -> str:
+        """Return message and hint as an entry of a list of problems."""
+        text = self.message if self.hint is None else f"{self.message} {self.hint}"
+        return text[:1].lower() + text[1:]
+
 
 class ConfigError(DglRbmError, ValueError):
     """Invalid value of an option, a configuration file or an argument."""

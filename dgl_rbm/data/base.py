@@ -36,7 +36,7 @@ class LabeledGraph:
     num_classes : int or None
         C; None for the number of distinct labels.
     train_idx, val_idx, test_idx : array-like or None
-        The dataset's own split, as masks ``[N]`` or node ids; None if it has none.
+        The dataset's own split, as masks ``[N]`` or the nodes' own ids; None if it has none.
     default_split : str or None
         The split to draw if the dataset has no own split, such as ``"20/30"``.
     unseen_fraction : float
@@ -47,6 +47,8 @@ class LabeledGraph:
         Whether the dataset's own split may leave a class without a training node.
     problems : tuple of str
         Problems found while reading; reported together with those that the checks find.
+    split_index : int or None
+        Which of several masks ``[N, K]`` or ``[K, N]`` to use.
     node_ids : array-like or None
         The nodes' own ids, integers or text ``[N]``, without repetition; None for 0 to N − 1.
     classes : sequence of int or str, or None
@@ -70,6 +72,7 @@ class LabeledGraph:
     normalize: NormalizationKind = "none"
     allow_missing_classes: bool = False
     problems: tuple[str, ...] = ()
+    split_index: int | None = None
     node_ids: Any = None
     classes: Sequence[int | str] | None = None
     edge_weight: Any = None

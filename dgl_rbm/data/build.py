@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any, get_args
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
-from dgl_rbm.data.checks import check_features, check_nodes, check_split, graph_problems
+from dgl_rbm.data.checks import check_features, check_split, graph_problems
 from dgl_rbm.data.labels import read_labels
+from dgl_rbm.data.masks import read_nodes
 from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split, parse_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
@@ -82,7 +84,7 @@ def build_task(
     numbers = None if labels is None else labels.numbers
     given = {"training": source.train_idx, "validation": source.val_idx, "test": source.test_idx}
     drawn = split or (source.default_split if all(part is None for part in given.values()) else None)
-    parts = {} if drawn or known_split else _read_parts(given, num_nodes, problems, report_missing)
+    parts = {} if drawn or known_split else _read_parts(given, ids, source.split_index, problems, report_missing)
     check_split(parts, numbers, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
     raise_problems(problems, DataError, f"The graph '{source.name}'")
 
@@ -129,7 +131,7 @@ def _read_ids(values: Any, num_nodes: int, problems: list[str]) -> NodeIds | Non
     try:
         return NodeIds.of(values, num_nodes)
     except DataError as error:
-        problems.append(error.message[:1].lower() + error.message[1:])
+        problems.append(error.as_problem())
         return None
 
 
@@ -141,12 +143,15 @@ def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _read_parts(
-    given: dict[str, Any], num_nodes: int | None, problems: list[str], report_missing: bool
+    given: dict[str, Any], ids: NodeIds | None, split_index: int | None, problems: list[str], report_missing: bool
 ) -> dict[str, Tensor | None]:
     parts: dict[str, Tensor | None] = dict.fromkeys(given)
     for part, values in given.items():
-        if values is not None and num_nodes is not None:
-            parts[part] = check_nodes(values, part, num_nodes, problems)
+        if values is not None and ids is not None:
+            parts[part] = read_nodes(values, part, ids, problems, split_index=split_index)
+    several = any(np.ndim(values) == 2 and 1 not in np.shape(values) for values in given.values() if values is not None)
+    if split_index is not None and not several:
+        problems.append(f"split_index is {split_index}, but the masks hold one split; leave it out.")
     absent = [part for part, values in given.items() if values is None]
     if absent and report_missing:
         problems.append(

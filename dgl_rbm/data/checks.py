@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from dgl_rbm.rows.sparse import Rows, rows_not_finite
 
 __all__ = [
     "check_features",
-    "check_nodes",
     "check_split",
     "find_field",
     "graph_problems",
@@ -69,7 +67,7 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
     try:
         rows = as_rows(values.detach() if isinstance(values, Tensor) else values).to("cpu")
     except DataError as error:
-        problems.append(error.message)
+        problems.append(error.as_problem())
         return None
     count = len(problems)
     if num_nodes is not None and rows.shape[0] != num_nodes:
@@ -85,67 +83,6 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
 def _is_complex(values: Any) -> bool:
     dtype = getattr(values, "dtype", None)
     return dtype.is_complex if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "c"
-
-
-def _as_tensor(values: Any) -> Tensor | None:
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    # A copy, since torch warns about read-only arrays.
-    array = np.array(values)
-    # torch supports only the machine's byte order.
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind == "u" and array.itemsize > 1:
-        # torch before 2.3 supports no unsigned integers but bytes.
-        array = array.astype(np.int64)
-    try:
-        return torch.as_tensor(array)
-    except (TypeError, ValueError):
-        return None
-
-
-def check_nodes(values: Any, part: str, num_nodes: int, problems: list[str]) -> Tensor | None:
-    """Return the node ids given by a mask ``[N]`` or an array of ids, ascending; None if there is a problem.
-
-    Booleans and bytes are masks; so are N other integers that are all 0 or 1.
-    """
-    tensor = _as_tensor(values)
-    if tensor is None or tensor.is_floating_point() or tensor.is_complex():
-        kind = type(values).__name__ if tensor is None else str(tensor.dtype)
-        problems.append(f"the {part} nodes are of {kind}; expected a mask [{num_nodes}] or integer node ids.")
-        return None
-    if tensor.dim() != 1:
-        problems.append(
-            f"the {part} nodes have shape {tuple(tensor.shape)}; expected a mask [{num_nodes}] or a vector of node "
-            "ids. If there are several splits, pass one column."
-        )
-        return None
-    ids = _mask_to_ids(tensor, part, num_nodes, problems)
-    if ids is not None and not len(ids):
-        problems.append(f"there are no {part} nodes: the mask is empty.")
-        return None
-    return ids
-
-
-def _mask_to_ids(tensor: Tensor, part: str, num_nodes: int, problems: list[str]) -> Tensor | None:
-    if tensor.dtype in (torch.bool, torch.uint8):
-        if len(tensor) != num_nodes:
-            problems.append(f"the {part} mask has {len(tensor)} entries; the graph has {num_nodes} nodes.")
-            return None
-        return tensor.nonzero().squeeze(1)
-    ids = tensor.long()
-    if len(ids) == num_nodes and bool(((ids == 0) | (ids == 1)).all()):
-        return ids.nonzero().squeeze(1)
-    outside = ids[(ids < 0) | (ids >= num_nodes)]
-    if len(outside):
-        problems.append(
-            f"the {part} nodes contain {name_nodes(outside)}, but the graph's nodes are 0 to {num_nodes - 1}."
-        )
-        return None
-    unique, counts = torch.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        problems.append(f"the {part} nodes contain {name_nodes(unique[counts > 1])} more than once.")
-        return None
-    return unique
 
 
 def check_split(
@@ -183,5 +120,6 @@ def check_split(
         if missing:
             problems.append(
                 f"no training node is of class {', '.join(map(str, missing[:10]))}"
-                f"{' and others' if len(missing) > 10 else ''} of the classes 0 to {num_classes - 1}."
+                f"{' and others' if len(missing) > 10 else ''} of the classes 0 to {num_classes - 1}; "
+                "`allow_missing_classes=True` accepts that (`dataset.allow_missing_classes` of a file)."
             )

@@ -36,6 +36,12 @@ class FieldsConfig(DatasetConfig):
     train_mask: str = Field("train_mask", description="Node field of the training mask.")
     val_mask: str = Field("val_mask", description="Node field of the validation mask.")
     test_mask: str = Field("test_mask", description="Node field of the test mask.")
+    split_index: int | None = Field(
+        None, description="Which of several masks [N, K] or [K, N] to use, counted from 0; null for masks of one split."
+    )
+    allow_missing_classes: bool = Field(
+        False, description="Whether the masks may leave a class without a training node."
+    )
     num_classes: int | None = Field(
         None, ge=2, description="Number of classes; null for the number of distinct labels."
     )
@@ -57,6 +63,8 @@ class FieldsConfig(DatasetConfig):
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
             num_classes=self.num_classes,
             node_ids=self.node_ids,
+            split_index=None if self.split else self.split_index,
+            allow_missing_classes=self.allow_missing_classes,
         )
 
     def files(self) -> list[Path]:

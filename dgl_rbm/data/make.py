@@ -34,6 +34,8 @@ def make_task(
     num_classes: int | None = None,
     node_ids: Any = None,
     classes: Sequence[int | str] | None = None,
+    split_index: int | None = None,
+    allow_missing_classes: bool = False,
 ) -> NodeTask:
     """Make a task from a graph and arrays.
 
@@ -52,7 +54,8 @@ def make_task(
     name : str
         Name in messages and reports.
     train, val, test : array-like, optional
-        Masks ``[N]`` or node ids; disjoint and not empty, all nodes labelled.
+        Masks ``[N]``, several masks ``[N, K]`` or ``[K, N]``, or own ids of nodes; disjoint and not empty, all nodes
+        labelled.
     split : str, optional
         Replaces the three: ``"0.6/0.2/0.2"`` or ``"20/30"``, see `dgl_rbm.data.splits.parse_split`.
     setting : {"transductive", "inductive"}
@@ -73,6 +76,10 @@ def make_task(
         The nodes' own ids, integers or text ``[N]``, which predictions accept and return; 0 to N − 1 by default.
     classes : sequence of int or str, optional
         Names of the class numbers 0 to C − 1; the labels themselves by default.
+    split_index : int, optional
+        Which of K masks to use.
+    allow_missing_classes : bool
+        Whether the masks may leave a class without a training node; such a class is never predicted reliably.
 
     Raises
     ------
@@ -94,6 +101,8 @@ def make_task(
             normalize=normalize,
             node_ids=node_ids,
             classes=classes,
+            split_index=split_index,
+            allow_missing_classes=allow_missing_classes,
         ),
         setting=setting,
         seed=seed,
@@ -123,6 +132,8 @@ def task_from_graph(
     num_classes: int | None = None,
     node_ids: Any = None,
     classes: Sequence[int | str] | None = None,
+    split_index: int | None = None,
+    allow_missing_classes: bool = False,
 ) -> NodeTask:
     """Make a task from a graph with features, labels and masks as node fields.
 
@@ -132,7 +143,8 @@ def task_from_graph(
         Homogeneous; it is not changed.
     features, labels, train_mask, val_mask, test_mask : str
         Names of its node fields; the masks are ignored if `split` is given.
-    split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes, classes
+    split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes, classes, split_index, \
+    allow_missing_classes
         As for `make_task`.
     node_ids : array-like or str, optional
         The nodes' own ids, or the node field that holds them.
@@ -152,6 +164,8 @@ def task_from_graph(
         normalize=normalize,
         node_ids=node_ids,
         classes=classes,
+        split_index=split_index,
+        allow_missing_classes=allow_missing_classes,
     )
     return build_task(
         source,
@@ -175,6 +189,8 @@ def labeled_graph(
     normalize: NormalizationKind = "none",
     node_ids: Any = None,
     classes: Sequence[int | str] | None = None,
+    split_index: int | None = None,
+    allow_missing_classes: bool = False,
 ) -> LabeledGraph:
     """Return a graph with its node fields as features, labels and masks; missing ones are added to `problems`.
 
@@ -207,4 +223,6 @@ def labeled_graph(
         problems=tuple(problems),
         node_ids=node_ids,
         classes=classes,
+        split_index=split_index,
+        allow_missing_classes=allow_missing_classes,
     )

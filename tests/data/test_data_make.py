@@ -316,8 +316,8 @@ class TestRefusals:
         assert "test nodes contain nodes -1, 12" in refusal(make, test=[7, -1, 12])
         assert "test nodes contain node 8 more than once" in refusal(make, test=[7, 8, 8])
         assert "training mask has 3 entries" in refusal(make, train=torch.ones(3, dtype=torch.bool))
-        assert "shape (12, 10)" in refusal(make, train=torch.ones(N, 10, dtype=torch.bool))
-        assert "of torch.float32" in refusal(make, train=torch.ones(N))
+        assert "have 10 masks; choose one" in refusal(make, train=torch.ones(N, 10, dtype=torch.bool))
+        assert "0.5 is not a whole number" in refusal(make, train=torch.full((N,), 0.5))
 
     def test_masks_and_labels_together(self):
         labels = LABELS.clone()
