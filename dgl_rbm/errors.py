@@ -44,10 +44,14 @@ class DglRbmError(Exception):
         self.hint = hint
         super().__init__(message if hint is None else f"{message}\n{hint}")
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and hint as one text."""
+        return self.message if self.hint is None else f"{self.message} {self.hint}"
+
     def as_problem(self) -> str:
         """Return message and hint as an entry of a list of problems."""
-        text = self.message if self.hint is None else f"{self.message} {self.hint}"
-        return text[:1].lower() + text[1:]
+        return self.in_one_line[:1].lower() + self.in_one_line[1:]
 
 
 class ConfigError(DglRbmError, ValueError):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any, get_args
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
 from dgl_rbm.data.checks import check_features, check_split, graph_problems
-from dgl_rbm.data.labels import read_labels
-from dgl_rbm.data.masks import read_nodes
+from dgl_rbm.data.labels import ReadLabels, read_labels
+from dgl_rbm.data.masks import read_parts
 from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split, parse_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
@@ -74,18 +73,22 @@ def build_task(
         found = graph_problems(source.graph)
         problems += found
         num_nodes = None if found else source.graph.num_nodes()
+        ids = None if num_nodes is None else _read_ids(source.node_ids, num_nodes, problems)
     if source.features is not None or report_missing:
-        features = check_features(source.features, num_nodes, problems)
+        features = check_features(source.features, num_nodes, problems, ids)
     if source.labels is not None or report_missing:
         labels = read_labels(source.labels, num_nodes, source.num_classes, problems, source.classes)
-    if num_nodes is not None:
-        ids = _read_ids(source.node_ids, num_nodes, problems)
-    num_classes = source.num_classes if labels is None else len(labels.classes)
-    numbers = None if labels is None else labels.numbers
     given = {"training": source.train_idx, "validation": source.val_idx, "test": source.test_idx}
     drawn = split or (source.default_split if all(part is None for part in given.values()) else None)
     parts = {} if drawn or known_split else _read_parts(given, ids, source.split_index, problems, report_missing)
-    check_split(parts, numbers, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
+    check_split(
+        parts,
+        None if labels is None else labels.numbers,
+        () if labels is None else labels.classes,
+        problems,
+        ids=ids,
+        allow_missing_classes=source.allow_missing_classes,
+    )
     raise_problems(problems, DataError, f"The graph '{source.name}'")
 
     # For a part that is None, a problem was raised above.
@@ -95,7 +98,7 @@ def build_task(
     if known_split:
         nodes = known_split.nodes
     elif drawn:
-        nodes = _draw(drawn, labels.numbers, len(labels.classes), seed, source)
+        nodes = _draw(drawn, labels, seed, source)
     else:
         nodes = NodeSplit(*(ids for ids in parts.values() if ids is not None))
     if unseen_fraction is None:
@@ -145,13 +148,7 @@ def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
 def _read_parts(
     given: dict[str, Any], ids: NodeIds | None, split_index: int | None, problems: list[str], report_missing: bool
 ) -> dict[str, Tensor | None]:
-    parts: dict[str, Tensor | None] = dict.fromkeys(given)
-    for part, values in given.items():
-        if values is not None and ids is not None:
-            parts[part] = read_nodes(values, part, ids, problems, split_index=split_index)
-    several = any(np.ndim(values) == 2 and 1 not in np.shape(values) for values in given.values() if values is not None)
-    if split_index is not None and not several:
-        problems.append(f"split_index is {split_index}, but the masks hold one split; leave it out.")
+    parts = {} if ids is None else read_parts(given, ids, problems, split_index=split_index)
     absent = [part for part, values in given.items() if values is None]
     if absent and report_missing:
         problems.append(
@@ -160,11 +157,12 @@ def _read_parts(
     return parts
 
 
-def _draw(split: str, labels: Tensor, num_classes: int, seed: int, source: LabeledGraph) -> NodeSplit:
-    nodes = draw_split(split, labels, num_classes, seed)
+def _draw(split: str, labels: ReadLabels, seed: int, source: LabeledGraph) -> NodeSplit:
+    allowed = source.allow_missing_classes
+    nodes = draw_split(split, labels.numbers, labels.classes, seed, allow_missing_classes=allowed)
     parts = {"training": nodes.train_idx, "validation": nodes.val_idx, "test": nodes.test_idx}
     problems = [f"the split '{split}' leaves no {part} nodes." for part, ids in parts.items() if not len(ids)]
-    check_split(parts, labels, num_classes, problems, allow_missing_classes=source.allow_missing_classes)
+    check_split(parts, labels.numbers, labels.classes, problems, allow_missing_classes=allowed)
     raise_problems(
         problems,
         DataError,

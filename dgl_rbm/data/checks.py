@@ -11,6 +11,7 @@ from torch import Tensor
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import DataError, closest
 from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.node_ids import NodeIds, name_nodes
 from dgl_rbm.rows.sparse import Rows, rows_not_finite
 
 __all__ = [
@@ -18,17 +19,7 @@ __all__ = [
     "check_split",
     "find_field",
     "graph_problems",
-    "name_nodes",
 ]
-
-_SHOWN = 5
-
-
-def name_nodes(ids: Tensor) -> str:
-    """Format the first few node ids for a message: ``"nodes 3, 5 and 2 more"``."""
-    shown = ", ".join(str(node) for node in ids[:_SHOWN].tolist())
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"node{'s' if len(ids) > 1 else ''} {shown}{more}"
 
 
 def graph_problems(graph: Any) -> list[str]:
@@ -59,13 +50,10 @@ def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor
     return None
 
 
-def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> Rows | None:
+def check_features(values: Any, num_nodes: int | None, problems: list[str], ids: NodeIds | None = None) -> Rows | None:
     """Return the features as float32 rows on the CPU; None if they are not finite numbers ``[N, F]``."""
-    if _is_complex(values):
-        problems.append("the features are complex numbers; expected real ones.")
-        return None
     try:
-        rows = as_rows(values.detach() if isinstance(values, Tensor) else values).to("cpu")
+        rows = as_rows(values).to("cpu")
     except DataError as error:
         problems.append(error.as_problem())
         return None
@@ -76,21 +64,17 @@ def check_features(values: Any, num_nodes: int | None, problems: list[str]) -> R
         problems.append("the features have no columns.")
     wrong = rows_not_finite(rows)
     if len(wrong):
-        problems.append(f"the features of {name_nodes(wrong)} are NaN or infinite (as float32).")
+        problems.append(f"the features of {name_nodes(wrong, ids)} are NaN or infinite (as float32).")
     return rows if len(problems) == count else None
-
-
-def _is_complex(values: Any) -> bool:
-    dtype = getattr(values, "dtype", None)
-    return dtype.is_complex if isinstance(dtype, torch.dtype) else getattr(dtype, "kind", "") == "c"
 
 
 def check_split(
     parts: Mapping[str, Tensor | None],
     labels: Tensor | None,
-    num_classes: int | None,
+    classes: Sequence[int | str],
     problems: list[str],
     *,
+    ids: NodeIds | None = None,
     allow_missing_classes: bool = False,
 ) -> None:
     """Check that the parts are disjoint and labelled, and that each class has a training node.
@@ -98,28 +82,42 @@ def check_split(
     Parameters
     ----------
     parts : mapping of str to Tensor or None
-        Node ids by part, ``"training"`` among them; None for a part with a problem that is already reported.
+        Nodes by part, ``"training"`` among them; None for a part with a problem that is already reported.
+    labels : Tensor or None
+        Class numbers, int64 ``[N]``.
+    classes : sequence of int or str
+        Names of the class numbers.
+    problems : list of str
+        Problems are appended.
+    ids : NodeIds, optional
+        Names of the nodes in messages.
+    allow_missing_classes : bool
+        Whether a class may have no training node.
     """
-    found = [(name, ids) for name, ids in parts.items() if ids is not None]
-    for position, (name, ids) in enumerate(found):
-        for other, other_ids in found[:position]:
-            shared = ids[torch.isin(ids, other_ids)]
+    found = [(name, nodes) for name, nodes in parts.items() if nodes is not None]
+    for position, (name, nodes) in enumerate(found):
+        for other, other_nodes in found[:position]:
+            shared = nodes[torch.isin(nodes, other_nodes)]
             if len(shared):
-                problems.append(f"the {other} and the {name} nodes overlap in {name_nodes(shared)}.")
+                problems.append(f"the {other} and the {name} nodes overlap in {name_nodes(shared, ids)}.")
     if labels is None:
         return
-    for name, ids in found:
-        unlabelled = ids[labels[ids] < 0]
+    for name, nodes in found:
+        unlabelled = nodes[labels[nodes] < 0]
         if len(unlabelled):
-            problems.append(f"the {name} nodes include {name_nodes(unlabelled)} without label.")
+            problems.append(f"the {name} nodes include {name_nodes(unlabelled, ids)} without label.")
     training = parts.get("training")
-    if training is not None and num_classes is not None and not allow_missing_classes:
-        known = labels[training]
-        sizes = torch.bincount(known[known >= 0], minlength=num_classes)
-        missing: Sequence[int] = (sizes == 0).nonzero().squeeze(1).tolist()
-        if missing:
-            problems.append(
-                f"no training node is of class {', '.join(map(str, missing[:10]))}"
-                f"{' and others' if len(missing) > 10 else ''} of the classes 0 to {num_classes - 1}; "
-                "`allow_missing_classes=True` accepts that (`dataset.allow_missing_classes` of a file)."
-            )
+    if training is None or allow_missing_classes:
+        return
+    known = labels[training]
+    sizes = torch.bincount(known[known >= 0], minlength=len(classes))
+    missing = [classes[number] for number in (sizes == 0).nonzero().squeeze(1).tolist()]
+    if missing:
+        named = (
+            f"the classes 0 to {len(classes) - 1}" if tuple(classes) == tuple(range(len(classes))) else "the classes"
+        )
+        problems.append(
+            f"no training node is of class {', '.join(map(str, missing[:10]))}"
+            f"{' and others' if len(missing) > 10 else ''} of {named}; "
+            "`allow_missing_classes=True` accepts that (`dataset.allow_missing_classes` of a file)."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,118 +10,132 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
-from dgl_rbm.rows.checked import as_array, id_array
-from dgl_rbm.rows.node_ids import NodeIds
+from dgl_rbm.rows.checked import as_array, is_missing
+from dgl_rbm.rows.node_ids import NodeIds, name_nodes
 
-__all__ = ["read_nodes"]
-
-_SHOWN = 5
+__all__ = ["read_parts"]
 
 
-def read_nodes(
-    values: Any, part: str, ids: NodeIds, problems: list[str], *, split_index: int | None = None
-) -> Tensor | None:
-    """Return the positions of the nodes of a part, int64, ascending; None, and a problem, if they cannot be read.
+def read_parts(
+    given: Mapping[str, Any], ids: NodeIds, problems: list[str], *, split_index: int | None = None
+) -> dict[str, Tensor | None]:
+    """Return the positions of the nodes of each part, int64, ascending; None, and a problem, if they cannot be read.
 
     Parameters
     ----------
-    values : array-like
-        A mask of booleans or of zeros and ones ``[N]`` or ``[N, 1]``; several masks, ``[N, K]`` or ``[K, N]``; or the
-        own ids of nodes, as an array or as the result of ``numpy.where(mask)``.
-    part : str
-        Name of the part in problems: ``"training"``.
+    given : mapping of str to array-like or None
+        By part, such as ``"training"``: a mask of booleans or of zeros and ones ``[N]``, or ids of nodes ``[M]``. A
+        further dimension of length 1 is dropped, and so is the tuple that ``numpy.where(mask)`` returns. Several
+        splits are masks ``[N, K]`` or ``[K, N]``, or a list of K arrays.
     ids : NodeIds
         The own ids of all N nodes.
     problems : list of str
         Problems are appended.
     split_index : int, optional
-        Which of K masks to use.
+        Which of K splits to use; a negative number counts from the last.
     """
-    count = len(problems)
-    try:
-        if isinstance(values, tuple) and len(values) == 1 and np.ndim(values[0]) == 1:
-            values = values[0]
-        array = _chosen(as_array(values, f"the {part} nodes"), part, len(ids), problems, split_index)
-        if array is None:
-            return None
-        mask = _as_mask(array, part, len(ids), problems)
-        if len(problems) > count:
-            return None
-        found = torch.from_numpy(np.flatnonzero(mask)) if mask is not None else _of_ids(array, part, ids, problems)
-    except DataError as error:
-        problems.append(f"{error.as_problem()} Expected a mask [{len(ids)}] or node ids.")
-        return None
-    if found is not None and not len(found):
-        problems.append(f"there are no {part} nodes: the mask is empty.")
-        return None
-    return found
+    parts: dict[str, Tensor | None] = dict.fromkeys(given)
+    splits: dict[str, int] = {}
+    for part, values in given.items():
+        if values is None:
+            continue
+        try:
+            vector, splits[part] = _one_split(values, part, len(ids), split_index)
+            parts[part] = _positions(vector, part, ids)
+        except DataError as error:
+            problems.append(error.as_problem())
+    several = {part: count for part, count in splits.items() if count > 1}
+    if len(set(several.values())) > 1:
+        problems.append(
+            f"the numbers of splits differ: {', '.join(f'{count} of {part}' for part, count in several.items())} nodes."
+        )
+    if split_index is not None and len(splits) == len(given) and not several:
+        problems.append(f"split_index is {split_index}, but the masks hold one split; leave it out.")
+    return parts
 
 
-def _chosen(
-    array: np.ndarray, part: str, num_nodes: int, problems: list[str], split_index: int | None
-) -> np.ndarray | None:
-    """Return one vector of an array of one or several masks."""
-    if array.ndim == 2 and 1 in array.shape and num_nodes in array.shape:
+def _one_split(values: Any, part: str, num_nodes: int, split_index: int | None) -> tuple[np.ndarray, int]:
+    """Return the mask or the ids of one split, one-dimensional, and the number of splits."""
+    what = f"the {part} nodes"
+    if isinstance(values, (list, tuple)) and values and all(_is_vector(each) for each in values):
+        if isinstance(values, tuple) and len(values) == 1:
+            return as_array(values[0], what), 1
+        vectors = [as_array(each, what) for each in values]
+        if isinstance(values, tuple) and len(values) == 2 and not any(len(each) == num_nodes for each in vectors):
+            raise DataError(
+                f"{what} are a tuple of two arrays, as `numpy.where` returns for a mask of two dimensions.",
+                hint="Pass the mask itself, or one column of it: `mask[:, 0]`.",
+            )
+        if len(vectors) > 1:
+            return vectors[_index(what, len(vectors), "arrays", split_index)], len(vectors)
+    array = as_array(values, what)
+    if array.ndim > 1 and sum(length != 1 for length in array.shape) <= 1:
         array = array.reshape(-1)
     if array.ndim == 1:
-        return array
+        return array, 1
     if array.ndim != 2 or num_nodes not in array.shape:
-        problems.append(
-            f"the {part} nodes have shape {array.shape}; expected a mask [{num_nodes}], several masks "
-            f"[{num_nodes}, K], or a vector of node ids."
+        raise DataError(
+            f"{what} have shape {array.shape}; expected a mask [{num_nodes}], several masks [{num_nodes}, K], or a "
+            "vector of node ids."
         )
-        return None
     # If both sides have N entries, masks are columns.
     masks = array.T if array.shape[0] == num_nodes else array
-    if split_index is None or not -len(masks) <= split_index < len(masks):
+    chosen: np.ndarray = masks[_index(what, len(masks), "masks", split_index)]
+    return chosen, len(masks)
+
+
+def _index(what: str, count: int, kind: str, split_index: int | None) -> int:
+    if split_index is None or not -count <= split_index < count:
         given = "" if split_index is None else f", and split_index is {split_index}"
-        problems.append(
-            f"the {part} nodes have {len(masks)} masks{given}; choose one of them with `split_index`, 0 to "
-            f"{len(masks) - 1} (`dataset.split_index` of a file)."
+        raise DataError(
+            f"{what} have {count} {kind}{given}; choose one of them with `split_index`, 0 to {count - 1} "
+            "(`dataset.split_index` of a file)."
         )
-        return None
-    chosen: np.ndarray = masks[split_index]
-    return chosen
+    return split_index
 
 
-def _as_mask(array: np.ndarray, part: str, num_nodes: int, problems: list[str]) -> np.ndarray | None:
-    """Return the mask, bool ``[N]``; None for node ids, or if a problem was found."""
-    if array.dtype.kind == "O" and len(array) and all(isinstance(value, (bool, np.bool_)) for value in array):
-        array = array.astype(bool)
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        missing = np.flatnonzero(np.isnan(array))
-        problems.append(
-            f"the {part} mask is NaN at {_named(missing)}; expected zeros and ones. `mask == 1` leaves these out."
-        )
-        return None
-    if array.dtype.kind not in "biuf" or (array.dtype.kind != "b" and not bool(((array == 0) | (array == 1)).all())):
-        return None
-    # Vectors of node ids contain each node once: more than one 0 and one 1 are a mask.
-    if array.dtype.kind != "b" and len(array) != num_nodes and len(array) <= 2:
-        return None
-    if len(array) != num_nodes:
-        problems.append(f"the {part} mask has {len(array)} entries; the graph has {num_nodes} nodes.")
-        return None
-    found: np.ndarray = array.astype(bool)
+def _is_vector(values: Any) -> bool:
+    return isinstance(values, (np.ndarray, Tensor)) and values.ndim == 1
+
+
+def _positions(vector: np.ndarray, part: str, ids: NodeIds) -> Tensor:
+    mask = _as_mask(vector, part, ids)
+    if mask is not None:
+        found = torch.from_numpy(np.flatnonzero(mask))
+    else:
+        found, counts = torch.unique(ids.positions(vector, what=f"the {part} nodes"), return_counts=True)
+        if bool((counts > 1).any()):
+            raise DataError(f"the {part} nodes contain {name_nodes(found[counts > 1], ids)} more than once.")
+    if not len(found):
+        raise DataError(f"there are no {part} nodes: the mask is empty.")
     return found
 
 
-def _of_ids(array: np.ndarray, part: str, ids: NodeIds, problems: list[str]) -> Tensor | None:
-    wanted = id_array(array, f"the {part} nodes")
-    positions = ids.positions(wanted, what=f"the {part} nodes", missing="mark")
-    unknown = wanted[(positions < 0).numpy()]
-    if len(unknown):
-        own = f"the graph's nodes are 0 to {len(ids) - 1}" if ids.are_positions else "the graph has no such ids"
-        problems.append(f"the {part} nodes contain {_named(unknown)}, but {own}.")
+def _as_mask(vector: np.ndarray, part: str, ids: NodeIds) -> np.ndarray | None:
+    """Return the mask, bool ``[N]``; None if the values are node ids."""
+    if vector.dtype.kind not in "buifO" or not len(vector):
         return None
-    unique, counts = torch.unique(positions, return_counts=True)
-    if len(unique) < len(positions):
-        problems.append(f"the {part} nodes contain {_named(ids.at(unique[counts > 1]))} more than once.")
+    missing = np.zeros(len(vector), dtype=bool)
+    if vector.dtype.kind in "fO":
+        missing = np.array([is_missing(value) for value in vector], dtype=bool)
+    known = vector[~missing]
+    if vector.dtype.kind == "O" and not all(isinstance(value, (bool, np.bool_, int, float)) for value in known):
         return None
-    return unique
-
-
-def _named(ids: np.ndarray) -> str:
-    shown = ", ".join(str(node) for node in ids[:_SHOWN].tolist())
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f"node{'s' if len(ids) > 1 else ''} {shown}{more}"
+    booleans = vector.dtype.kind == "b" or all(isinstance(value, (bool, np.bool_)) for value in known)
+    # Masks that are images have 255 for true.
+    true = 255 if vector.dtype == np.uint8 and bool((known == 255).any()) else 1
+    if not bool(((known == 0) | (known == true)).all()):
+        return None
+    # Ids are unique: more than one 0 and one 1 are a mask.
+    if not booleans and len(vector) != len(ids) and len(vector) <= 2:
+        return None
+    if len(vector) != len(ids):
+        raise DataError(f"the {part} mask has {len(vector)} entries; the graph has {len(ids)} nodes.")
+    if missing.any():
+        raise DataError(
+            f"the {part} mask has NaN or no value at {name_nodes(torch.from_numpy(np.flatnonzero(missing)), ids)}; "
+            "expected true or false.",
+            hint="`pandas.Series(mask).eq(True)` leaves these nodes out.",
+        )
+    found: np.ndarray = vector.astype(bool)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,9 @@ def parse_split(text: str) -> Fractions | PerClass:
     return Fractions(shares[0], shares[1])
 
 
-def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSplit:
+def draw_split(
+    text: str, labels: Tensor, classes: Sequence[int | str], seed: int, *, allow_missing_classes: bool = False
+) -> NodeSplit:
     """Draw a random split, stratified by class.
 
     Parameters
@@ -87,10 +90,12 @@ def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSp
         See `parse_split`.
     labels : Tensor
         int64 ``[N]``; nodes of label −1 are in no part.
-    num_classes : int
-        C.
+    classes : sequence of int or str
+        Names of the class numbers, length C.
     seed : int
         The run's seed.
+    allow_missing_classes : bool
+        Whether a class may have no labelled nodes.
 
     Raises
     ------
@@ -104,9 +109,9 @@ def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSp
     labelled = (labels >= 0).nonzero().squeeze(1)
     shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
     nodes = shuffled[torch.argsort(labels[shuffled], stable=True)]
-    sizes = torch.bincount(labels[nodes], minlength=num_classes)
+    sizes = torch.bincount(labels[nodes], minlength=len(classes))
     if isinstance(split, PerClass):
-        _check_class_sizes(text, sizes, split.train + split.val)
+        _check_class_sizes(text, sizes, split.train + split.val, classes, allow_missing_classes)
         train_end = torch.full_like(sizes, split.train)
         val_end = train_end + split.val
     else:
@@ -120,11 +125,13 @@ def draw_split(text: str, labels: Tensor, num_classes: int, seed: int) -> NodeSp
     return NodeSplit(*parts)
 
 
-def _check_class_sizes(text: str, sizes: Tensor, needed: int) -> None:
-    small = (sizes <= needed).nonzero().squeeze(1)
+def _check_class_sizes(
+    text: str, sizes: Tensor, needed: int, classes: Sequence[int | str], allow_missing: bool
+) -> None:
+    small = ((sizes <= needed) & ((sizes > 0) | (not allow_missing))).nonzero().squeeze(1)
     problems = [
-        f"class {index} has {count} labelled nodes, {text} needs more than {needed}."
-        for index, count in zip(small[:10].tolist(), sizes[small[:10]].tolist(), strict=True)
+        f"class {classes[number]} has {count} labelled nodes, {text} needs more than {needed}."
+        for number, count in zip(small[:10].tolist(), sizes[small[:10]].tolist(), strict=True)
     ]
     if len(small) > 10:
         problems.append(f"{len(small) - 10} more classes are too small.")
@@ -132,7 +139,8 @@ def _check_class_sizes(text: str, sizes: Tensor, needed: int) -> None:
         problems,
         DataError,
         f"The split '{text}'",
-        hint="Use smaller numbers, or fractions such as '0.6/0.2/0.2'.",
+        hint="Use smaller numbers, or fractions such as '0.6/0.2/0.2'; `allow_missing_classes=True` accepts classes "
+        "without labelled nodes.",
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgl_rbm.errors import DataError
 
-__all__ = ["as_array", "id_array", "neighbor_lists", "optional_ids"]
+__all__ = ["as_array", "id_array", "is_missing", "neighbor_lists", "optional_ids"]
 
 # Beyond it, float64 does not represent every integer.
 _LARGEST_WHOLE_FLOAT = 2**53
@@ -43,8 +43,8 @@ def as_array(values: Any, what: str) -> np.ndarray:
     if isinstance(values, Tensor):
         return _of_tensor(values, what)
     if not hasattr(values, "__array__") and not isinstance(values, (Sequence, np.ndarray)):
-        kind = type(values).__name__
-        raise DataError(f"{what} is a {kind}; expected a list or an array.", hint="Convert it first: `list(values)`.")
+        kind, call = type(values).__name__, "values.toarray()" if hasattr(values, "toarray") else "list(values)"
+        raise DataError(f"{what} is a {kind}; expected a list or an array.", hint=f"Convert it first: `{call}`.")
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -113,13 +113,14 @@ def optional_ids(values: Any, what: str = "node_ids") -> tuple[np.ndarray, np.nd
     if array.ndim != 1:
         return np.ones(0, dtype=bool), id_array(array, what)
     if array.dtype.kind in "OUSf":
-        given = np.array([not _is_missing(value) for value in array], dtype=bool)
+        given = np.array([not is_missing(value) for value in array], dtype=bool)
     else:
         given = np.ones(len(array), dtype=bool)
     return given, id_array(array[given], what)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, empty text, or the missing value of pandas."""
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
     return value is None or (isinstance(value, str) and not value) or type(value).__name__ in ("NAType", "NaTType")

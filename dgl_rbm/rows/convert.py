@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -47,31 +47,43 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
     if isinstance(values, StructuredRows):
         return values
     if sp.issparse(values):
+        _check_form(values.shape, values.dtype.kind, what)
         return SparseRows.from_scipy(values)
-    if isinstance(values, Tensor) and values.layout == torch.sparse_csr:
-        return SparseRows(values if values.dtype == torch.float32 else values.to(torch.float32))
-    if isinstance(values, Tensor) and values.layout != torch.strided:
-        coalesced = values.to_sparse_coo().coalesce().cpu()
-        coordinates = (coalesced.values().numpy(), tuple(coalesced.indices().numpy()))
-        return SparseRows.from_scipy(sp.coo_matrix(coordinates, shape=tuple(values.shape))).to(values.device)
-    if _can_be_shared(values):
-        return torch.from_numpy(values)
     if isinstance(values, Tensor) and (values.is_meta or values.is_quantized):
         raise DataError(f"The {what} are a tensor without values, or quantised; expected a plain one.")
+    if isinstance(values, Tensor) and values.layout != torch.strided:
+        _check_form(values.shape, "c" if values.is_complex() else "f", what)
+        return _from_sparse(values.detach())
+    if _can_be_shared(values):
+        return torch.from_numpy(values)
     if isinstance(values, Tensor):
         dense = values.detach()
     elif _is_table(values):
         dense = torch.from_numpy(_from_columns(values, what))
     else:
         dense = torch.from_numpy(_from_array(values, what))
-    if dense.dim() != 2:
+    _check_form(dense.shape, "c" if dense.is_complex() else "f", what)
+    return dense.to(torch.float32)
+
+
+def _check_form(shape: Sequence[int], kind: str, what: str) -> None:
+    if len(shape) != 2:
         raise DataError(
-            f"The {what} have shape {tuple(dense.shape)}; expected two dimensions [rows, columns].",
+            f"The {what} have shape {tuple(shape)}; expected two dimensions [rows, columns].",
             hint="One row is `x[None, :]`; one column is `x[:, None]`.",
         )
-    if dense.is_complex():
+    if kind == "c":
         raise DataError(f"The {what} are complex numbers; expected real ones.")
-    return dense.to(torch.float32)
+    if kind not in "biuf":
+        raise DataError(f"The {what} are not numbers.")
+
+
+def _from_sparse(values: Tensor) -> SparseRows:
+    if values.layout == torch.sparse_csr:
+        return SparseRows(values if values.dtype == torch.float32 else values.to(torch.float32))
+    coalesced = values.to_sparse_coo().coalesce().cpu()
+    coordinates = (coalesced.values().float().numpy(), tuple(coalesced.indices().numpy()))
+    return SparseRows.from_scipy(sp.coo_matrix(coordinates, shape=tuple(values.shape))).to(values.device)
 
 
 def _from_array(values: Any, what: str) -> np.ndarray:

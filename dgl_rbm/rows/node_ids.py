@@ -13,7 +13,7 @@ from torch import Tensor
 from dgl_rbm.errors import DataError, closest
 from dgl_rbm.rows.checked import id_array
 
-__all__ = ["NodeIds"]
+__all__ = ["NodeIds", "name_nodes"]
 
 _SHOWN = 5
 
@@ -179,6 +179,13 @@ class NodeIds:
             return f"The ids are 0 to {len(self) - 1}."
         near = closest(unknown, self.values.tolist()) if self.is_text and len(self) <= 10_000 else None
         return f"Did you mean {near!r}?" if near else f"The ids are those of the graph, such as {self._examples()}."
+
+
+def name_nodes(positions: Tensor, ids: NodeIds | None = None) -> str:
+    """Format the first few nodes for a message, by their own ids: ``"nodes 3, 5 and 2 more"``."""
+    first = positions[:_SHOWN].tolist() if ids is None else ids.at(positions[:_SHOWN]).tolist()
+    more = f" and {len(positions) - _SHOWN} more" if len(positions) > _SHOWN else ""
+    return f"node{'s' if len(positions) > 1 else ''} {', '.join(map(str, first))}{more}"
 
 
 def _shown(values: Sequence[Any] | np.ndarray) -> str:

@@ -313,7 +313,7 @@ class TestRefusals:
         assert "the training and the test nodes overlap in nodes 3, 7." in refusal(
             make, test=[3, 7, 8, 9], train=[0, 1, 2, 3, 7]
         )
-        assert "test nodes contain nodes -1, 12" in refusal(make, test=[7, -1, 12])
+        assert "test nodes: the graph has no node -1, 12" in refusal(make, test=[7, -1, 12])
         assert "test nodes contain node 8 more than once" in refusal(make, test=[7, 8, 8])
         assert "training mask has 3 entries" in refusal(make, train=torch.ones(3, dtype=torch.bool))
         assert "have 10 masks; choose one" in refusal(make, train=torch.ones(N, 10, dtype=torch.bool))

@@ -52,7 +52,7 @@ labels_lists = st.lists(st.integers(-1, 4), min_size=1, max_size=60)
 @given(labels_lists, st.sampled_from(["0.6/0.2/0.2", "0.1/0.1/0.8", "0.34/0.33/0.33"]), st.integers(0, 5))
 def test_fractions_partition_the_labelled_nodes_of_each_class(values, text, seed):
     labels = torch.tensor(values)
-    nodes = draw_split(text, labels, 5, seed)
+    nodes = draw_split(text, labels, range(5), seed)
     parts = [nodes.train_idx, nodes.val_idx, nodes.test_idx]
     assert sorted(torch.cat(parts).tolist()) == [node for node, label in enumerate(values) if label >= 0]
     for part in parts:
@@ -70,7 +70,7 @@ def test_fractions_partition_the_labelled_nodes_of_each_class(values, text, seed
 
 @given(st.permutations([0] * 6 + [1] * 7 + [2] * 9 + [-1] * 4), st.integers(0, 5))
 def test_counts_per_class(values, seed):
-    nodes = draw_split("2/3", torch.tensor(values), 3, seed)
+    nodes = draw_split("2/3", torch.tensor(values), range(3), seed)
     picked = [[values[node] for node in part.tolist()] for part in (nodes.train_idx, nodes.val_idx, nodes.test_idx)]
     assert sorted(picked[0]) == [0, 0, 1, 1, 2, 2]
     assert sorted(picked[1]) == [0] * 3 + [1] * 3 + [2] * 3
@@ -80,7 +80,7 @@ def test_counts_per_class(values, seed):
 
 def test_the_split_depends_on_the_seed():
     labels = torch.arange(200) % 4
-    first, again, other = (draw_split("5/5", labels, 4, seed) for seed in (1, 1, 2))
+    first, again, other = (draw_split("5/5", labels, range(4), seed) for seed in (1, 1, 2))
     assert first.train_idx.equal(again.train_idx)
     assert first.val_idx.equal(again.val_idx)
     assert not first.train_idx.equal(other.train_idx)
@@ -88,21 +88,21 @@ def test_the_split_depends_on_the_seed():
 
 def test_drawing_does_not_use_the_global_generator():
     before = torch.get_rng_state()
-    draw_split("0.6/0.2/0.2", torch.arange(50) % 4, 4, 0)
+    draw_split("0.6/0.2/0.2", torch.arange(50) % 4, range(4), 0)
     choose_unseen(torch.arange(50), 0.5, 0)
     assert torch.get_rng_state().equal(before)
 
 
 def test_every_node_can_come_first():
     labels = torch.zeros(6, dtype=torch.int64)
-    first = {int(draw_split("1/1", labels, 1, seed).train_idx) for seed in range(100)}
+    first = {int(draw_split("1/1", labels, range(1), seed).train_idx) for seed in range(100)}
     assert first == set(range(6))
 
 
 def test_all_small_classes_are_named():
     labels = torch.tensor([0] * 60 + [1] * 50 + [3] * 12)
     with pytest.raises(DataError) as caught:
-        draw_split("20/30", labels, 4, 0)
+        draw_split("20/30", labels, range(4), 0)
     message = str(caught.value)
     assert "class 1 has 50 labelled nodes, 20/30 needs more than 50" in message
     assert "class 2 has 0 labelled nodes" in message
@@ -112,7 +112,7 @@ def test_all_small_classes_are_named():
 
 def test_many_small_classes_are_counted():
     with pytest.raises(DataError, match="15 more classes are too small"):
-        draw_split("20/30", torch.arange(25), 25, 0)
+        draw_split("20/30", torch.arange(25), range(25), 0)
 
 
 @given(st.integers(1, 200), st.floats(0.01, 1), st.integers(0, 3))
