@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from dgl_rbm.errors import DataError
 
-__all__ = ["as_array", "id_array", "is_missing", "neighbor_lists", "optional_ids"]
+__all__ = ["as_array", "id_array", "is_missing", "neighbor_lists", "optional_ids", "without_mask"]
 
 # Beyond it, float64 does not represent every integer.
 _LARGEST_WHOLE_FLOAT = 2**53
@@ -42,20 +43,44 @@ def as_array(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} is {_shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
     if isinstance(values, Tensor):
         return _of_tensor(values, what)
-    if not hasattr(values, "__array__") and not isinstance(values, (Sequence, np.ndarray)):
+    if not isinstance(values, (Sequence, np.ndarray)) and not hasattr(values, "__array__"):
         kind, call = type(values).__name__, "values.toarray()" if hasattr(values, "toarray") else "list(values)"
         raise DataError(f"{what} is a {kind}; expected a list or an array.", hint=f"Convert it first: `{call}`.")
     try:
-        array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        array = _converted(values)
+    # Other packages' arrays and sequences raise anything.
+    except Exception as error:
         raise DataError(f"{what} cannot be read as an array: {error}.") from None
     if array.ndim == 0:
         raise DataError(f"{what} is {_shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
     return array
 
 
+def _converted(values: Any) -> np.ndarray:
+    """Return values as an array; masked and missing ones are None beside integers."""
+    if isinstance(values, (list, tuple)) and any(isinstance(value, (str, bytes)) for value in values):
+        # NumPy would convert numbers to text, cut trailing zero characters, and give each text the longest one's size.
+        array = np.empty(len(values), dtype=object)
+        array[:] = values
+        return array
+    array = np.asarray(without_mask(values))
+    if array.dtype.kind == "f" and str(getattr(values, "dtype", "")).lower().startswith(("int", "uint")):
+        # pandas' nullable integers; floats would lose digits.
+        array = np.asarray(values, dtype=object)
+    return array
+
+
+def without_mask(values: Any) -> Any:
+    """Return a masked array as an array of objects, None in place of masked entries; other values as they are."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
+        return values
+    found = np.array(values.data, dtype=object)
+    found[np.ma.getmaskarray(values)] = None
+    return found
+
+
 def _of_tensor(values: Tensor, what: str) -> np.ndarray:
-    if values.layout != torch.strided or values.is_meta or values.is_quantized:
+    if values.layout != torch.strided or values.is_nested or values.is_meta or values.is_quantized:
         raise DataError(f"{what} is a tensor of layout {values.layout} on {values.device}; expected a plain one.")
     if values.dim() == 0:
         raise DataError(f"{what} is {values.item()!r}; expected a list or an array.", hint="One id is `[id]`.")
@@ -85,8 +110,8 @@ def id_array(values: Any, what: str = "node_ids") -> np.ndarray:
         raise DataError(
             f"{what} has shape {array.shape}; expected one id per entry.", hint="Flatten it: `numpy.ravel(ids)`."
         )
-    if isinstance(values, (list, tuple)) and len(set(map(type, values))) > 1:
-        # NumPy would convert numbers beside text to text, and booleans beside numbers to numbers.
+    if isinstance(values, (list, tuple)) and (len(set(map(type, values))) > 1 or _are_integers(values, array)):
+        # NumPy would convert booleans beside numbers to numbers, and integers beyond 64 bits to floats.
         return _of_objects(np.array([*values, None], dtype=object)[:-1], what)
     if array.dtype.kind == "b":
         raise DataError(
@@ -96,7 +121,7 @@ def id_array(values: Any, what: str = "node_ids") -> np.ndarray:
     if array.dtype.kind in "iu":
         return _in_range(array, what)
     if array.dtype.kind in "US":
-        return np.array([_text(value) for value in array], dtype=object)
+        return _of_objects(array.astype(object), what)
     if array.dtype.kind == "f":
         return _whole(array, what)
     if array.dtype.kind == "O":
@@ -113,30 +138,34 @@ def optional_ids(values: Any, what: str = "node_ids") -> tuple[np.ndarray, np.nd
     if array.ndim != 1:
         return np.ones(0, dtype=bool), id_array(array, what)
     if array.dtype.kind in "OUSf":
-        given = np.array([not is_missing(value) for value in array], dtype=bool)
+        given = np.array([not (is_missing(value) or value in ("", b"")) for value in array], dtype=bool)
     else:
         given = np.ones(len(array), dtype=bool)
     return given, id_array(array[given], what)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is None, NaN, empty text, or the missing value of pandas."""
+    """Whether a value is None, NaN, or the missing value of pandas."""
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
-    return value is None or (isinstance(value, str) and not value) or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _are_integers(values: Sequence[Any], array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and len(values) > 0 and isinstance(values[0], int)
 
 
 def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
     for position, value in enumerate(array):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, int, float, np.number)):
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, bytes, int, float, np.number)):
             raise DataError(
                 f"{what}, position {position}: {_shown(value)} is no id; expected integers or text, none missing."
             )
     if not len(array):
         return array.astype(np.int64)
-    is_text = [isinstance(value, str) for value in array]
+    is_text = [isinstance(value, (str, bytes)) for value in array]
     if all(is_text):
-        return np.array([_text(value) for value in array], dtype=object)
+        return np.array([_text(value, what, position) for position, value in enumerate(array)], dtype=object)
     if any(is_text):
         raise DataError(
             f"{what}, position {is_text.index(not is_text[0])}: integers and text are mixed; expected one of them."
@@ -197,16 +226,18 @@ def neighbor_lists(values: Any, count: int, what: str = "neighbors") -> tuple[Te
     hint = "One list of ids per row: neighbors=[[0, 4], [], [7]]."
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
         raise DataError(f"{what} is {_shown(values)}; expected one list of ids per row.", hint=hint)
-    if isinstance(values, Tensor) or (isinstance(values, np.ndarray) and values.dtype != object):
-        values = as_array(values, what)
-    rows = list(values)
+    rows = list(as_array(values, what)) if isinstance(values, (Tensor, np.ndarray)) else _listed(values, what)
+    if len(rows) == count and (flat := _plain_lists(rows)) is not None:
+        return torch.tensor([len(ids) for ids in rows], dtype=torch.int64), flat
     for row, ids in enumerate(rows):
-        if ids is not None and (isinstance(ids, (str, bytes)) or np.isscalar(ids) or np.ndim(_unsized(ids)) == 0):
+        if ids is not None and (
+            isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) == 0
+        ):
             raise DataError(f"{what}, row {row}: {_shown(ids)} is not a list of ids.", hint=hint)
     if len(rows) != count:
         raise DataError(f"{what} has {len(rows)} lists for {count} rows of features.", hint=hint)
     parts = [
-        np.empty(0, dtype=np.int64) if ids is None or not len(ids) else id_array(ids, f"{what}, row {row}")
+        np.empty(0, dtype=np.int64) if ids is None else id_array(ids, f"{what}, row {row}")
         for row, ids in enumerate(rows)
     ]
     lengths = torch.tensor([len(part) for part in parts], dtype=torch.int64)
@@ -218,13 +249,30 @@ def neighbor_lists(values: Any, count: int, what: str = "neighbors") -> tuple[Te
     return lengths, flat
 
 
-def _unsized(ids: Any) -> Any:
-    """Return something with as many dimensions as `ids`: sized collections have one."""
-    return [] if hasattr(ids, "__len__") and not isinstance(ids, (Tensor, np.ndarray)) else ids
+def _listed(values: Iterable[Any], what: str) -> list[Any]:
+    try:
+        return list(values)
+    # Other packages' sequences raise anything.
+    except Exception as error:
+        raise DataError(f"{what} cannot be read as a list: {error}.") from None
 
 
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _plain_lists(rows: list[Any]) -> np.ndarray | None:
+    """Return the ids of lists that contain only Python integers, int64; None for others. Fast, for large requests."""
+    if not set(map(type, rows)) <= {list, tuple}:
+        return None
+    flat = list(chain.from_iterable(rows))
+    try:
+        return np.array(flat, dtype=np.int64) if set(map(type, flat)) <= {int} else None
+    except OverflowError:
+        return None
+
+
+def _text(value: str | bytes, what: str, position: int) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise DataError(f"{what}, position {position}: {_shown(value)} is not text in UTF-8.") from None
 
 
 def _shown(value: Any) -> str:

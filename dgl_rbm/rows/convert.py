@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.errors import DataError
+from dgl_rbm.rows.checked import is_missing, without_mask
 from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows
 
 __all__ = ["as_rows"]
@@ -19,7 +21,7 @@ __all__ = ["as_rows"]
 def _torch_compatible(array: np.ndarray) -> np.ndarray:
     # torch supports the machine's byte order alone and, before 2.3, no unsigned integers of more than 8 bits.
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return native.astype(np.float32) if native.dtype.kind == "u" else native
+    return native.astype(np.float32) if native.dtype.kind == "u" or native.itemsize > 8 else native
 
 
 def _can_be_shared(values: Any) -> bool:
@@ -49,8 +51,8 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
     if sp.issparse(values):
         _check_form(values.shape, values.dtype.kind, what)
         return SparseRows.from_scipy(values)
-    if isinstance(values, Tensor) and (values.is_meta or values.is_quantized):
-        raise DataError(f"The {what} are a tensor without values, or quantised; expected a plain one.")
+    if isinstance(values, Tensor) and (values.is_nested or values.is_meta or values.is_quantized):
+        raise DataError(f"The {what} are a tensor that is nested, quantised or without values; expected a plain one.")
     if isinstance(values, Tensor) and values.layout != torch.strided:
         _check_form(values.shape, "c" if values.is_complex() else "f", what)
         return _from_sparse(values.detach())
@@ -92,21 +94,31 @@ def _from_array(values: Any, what: str) -> np.ndarray:
     A tensor that shared the memory of a read-only array could be written to.
     """
     expected = "Expected a matrix [rows, columns]."
-    if values is None or isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
-        raise DataError(f"The {what} are a {type(values).__name__}, not numbers.", hint=expected)
+    is_array = hasattr(values, "__array__") or hasattr(values, "__len__")
+    if values is None or isinstance(values, (str, bytes, Mapping, Set)) or not is_array:
+        raise DataError(f"The {what} are of type {type(values).__name__}, not numbers.", hint=expected)
     try:
-        array = np.array(values)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        array = np.array(without_mask(values))
+    # Other packages' arrays and sequences raise anything.
+    except Exception as error:
         raise DataError(f"The {what} are not numbers: {error}.", hint=expected) from None
+    if array.dtype.kind in "US":
+        # The values as they were given: NumPy converts numbers beside text to text.
+        array = np.array(values, dtype=object)
+    if array.dtype.names and array.ndim == 1:
+        return _stacked([_numbers(array[name], what, f"column '{name}'") for name in array.dtype.names], len(array))
     if array.dtype.kind == "O" and array.ndim == 2:
         columns = [_numbers(array[:, column], what, f"column {column}") for column in range(array.shape[1])]
-        return np.stack(columns, axis=1) if columns else np.empty(array.shape, dtype=np.float32)
-    try:
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"they are of type {array.dtype}")
-        return _torch_compatible(array)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The {what} are not numbers: {error}.", hint=expected) from None
+        return _stacked(columns, len(array))
+    if array.dtype.kind == "c":
+        raise DataError(f"The {what} are complex numbers; expected real ones.")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"The {what} are of type {array.dtype}, not numbers.", hint=expected)
+    return _torch_compatible(array)
+
+
+def _stacked(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    return np.stack(columns, axis=1) if columns else np.empty((rows, 0), dtype=np.float32)
 
 
 def _is_table(values: Any) -> bool:
@@ -115,29 +127,30 @@ def _is_table(values: Any) -> bool:
 
 
 def _from_columns(table: Any, what: str) -> np.ndarray:
-    names = list(table.columns)
-    repeated = {str(name) for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    try:
+        names = list(table.columns)
+        repeated = {str(name) for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        columns = [] if repeated else [(name, np.asarray(table[name])) for name in names]
+        rows = len(table)
+    # Other packages' tables raise anything.
+    except Exception as error:
+        raise DataError(f"The {what} cannot be read as a table: {error}.") from None
     if repeated:
         raise DataError(f"The {what} have several columns named '{min(repeated)}'.")
-    columns = [_numbers(np.asarray(table[name]), what, f"column '{name}'") for name in names]
-    return np.stack(columns, axis=1) if columns else np.empty((len(table), 0), dtype=np.float32)
+    return _stacked([_numbers(column, what, f"column '{name}'") for name, column in columns], rows)
 
 
 def _numbers(column: np.ndarray, what: str, place: str) -> np.ndarray:
     """Return a column as float32, missing values as NaN; refuse what is not a number, by its row."""
     if column.ndim == 1 and column.dtype.kind in "biuf":
         return column.astype(np.float32)
-    if column.ndim != 1 or column.dtype.kind != "O":
+    if column.ndim != 1 or column.dtype.kind not in "OUS":
         raise DataError(f"The {what}, {place}, are of type {column.dtype}; expected numbers.")
     for row, value in enumerate(column):
-        if not isinstance(value, (bool, int, float, np.number, np.bool_)) and not _is_missing(value):
+        if not isinstance(value, (Number, np.bool_)) and not is_missing(value):
             raise DataError(f"The {what}, {place}, row {row}: {str(value)[:40]!r} is not a number.")
     try:
-        filled = [np.nan if _is_missing(value) else float(value) for value in column]
-    except (TypeError, OverflowError) as error:
+        filled = [np.nan if is_missing(value) else float(value) for value in column]
+    except (TypeError, OverflowError, ValueError) as error:
         raise DataError(f"The {what}, {place}, are not all real numbers: {error}.") from None
     return np.array(filled, dtype=np.float32)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType")

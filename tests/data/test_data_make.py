@@ -289,7 +289,7 @@ class TestRefusals:
         assert "11 rows; the graph has 12 nodes" in refusal(make, features=features()[:11])
         assert "shape (12,)" in refusal(make, features=features()[:, 0])
         assert "no columns" in refusal(make, features=torch.zeros(N, 0))
-        assert "not numbers" in refusal(make, features=np.array([["a"]] * N))
+        assert "column 0, row 0: 'a' is not a number" in refusal(make, features=np.array([["a"]] * N))
         assert "not numbers" in refusal(make, features=None)
 
     def test_labels(self):

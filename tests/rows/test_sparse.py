@@ -86,7 +86,7 @@ def test_duplicate_entries_are_summed() -> None:
 
 @pytest.mark.parametrize(
     ("values", "part"),
-    [(np.ones(3), "two dimensions"), ([["a"]], "not numbers"), (np.ones((1, 1), complex), "complex")],
+    [(np.ones(3), "two dimensions"), ([["a"]], "not a number"), (np.ones((1, 1), complex), "complex")],
 )
 def test_other_values_raise_a_data_error(values: object, part: str) -> None:
     with pytest.raises(DataError, match=part):

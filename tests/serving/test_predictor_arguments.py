@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,36 @@ def made(ids: Any = None, classes: tuple[Any, ...] = ()) -> Predictor:
 ROWS = torch.randn(3, FEATURES, generator=torch.Generator().manual_seed(1))
 PREDICTOR = made()
 TEXT = made([f"n{i}" for i in range(NODES)])
+
+
+class OtherArray:
+    """Array of another package, such as JAX."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.values.astype(dtype or self.values.dtype)
+
+
+class OtherTable:
+    """Table of another package, such as polars."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.content, self.columns = columns, list(columns)
+
+    def __getitem__(self, name: str) -> OtherArray:
+        return OtherArray(self.content[name])
+
+    def __len__(self) -> int:
+        return len(self.content[self.columns[0]])
+
+
+class Broken:
+    """Array that cannot be read."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise KeyError("lost")
 
 
 def encoded(predictor: Predictor, **structure: Any) -> Any:
@@ -87,7 +118,12 @@ def test_forms_of_ids(ids: Any) -> None:
         ({0: 1}, "expected a list"),
         ({0, 1, 2}, "expected a list"),
         ((i for i in range(3)), "is a generator"),
-        ([0, 1, 2**64], "beyond the range|cannot be read"),
+        ([0, 1, 2**63], "position 2: 9223372036854775808 is beyond the range"),
+        ([0, 1, 2**64], "position 2: 18446744073709551616 is beyond the range"),
+        (np.ma.masked_array([0, 1, 2], mask=[0, 1, 0]), "position 1: None is no id"),
+        (pd.array([0, None, 2], dtype="Int64"), "position 1: <NA> is no id"),
+        ([b"\xff", b"a", b"b"], "position 0: b'.xff' is not text"),
+        (Broken(), "cannot be read as an array: 'lost'"),
         ([0, 1, -1], "no node -1"),
         ([0, 1, 8], "The ids are 0 to 7"),
         ([0, 1, 5], "position 2: node 5 was hidden from training"),
@@ -122,6 +158,9 @@ def test_wrong_ids_are_refused(ids: Any, words: str) -> None:
         ({0: [1]}, "expected one list"),
         ([[[0]], [[1]], [[2]]], r"row 0 has shape \(1, 1\)"),
         (pd.Series([[0], [1.5], [2]]), "row 1"),
+        ([[0], Broken(), [2]], "row 1: <.*Broken object.* is not a list"),
+        ([[0], {"a": 1}, [2]], "row 1 is {'a': 1}; expected a list"),
+        ([[2**63], [], []], "row 0, position 0: 9223372036854775808 is beyond"),
     ],
     ids=str,
 )
@@ -155,6 +194,14 @@ def test_neighbors_outside_the_graph_are_named() -> None:
     assert not found[1:].any()
 
 
+def test_nullable_integers_keep_their_digits() -> None:
+    large = 2**60 + np.arange(NODES)
+    ids = pd.array([large[6] + 0, None, large[3]], dtype="Int64")
+    found = encoded(made(large), node_ids=ids, neighbors=[[], [large[2]], []])
+    encodings = PREDICTOR.encodings
+    torch.testing.assert_close(found, torch.stack([encodings.values[5], encodings.vectors[2], encodings.values[3]]))
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
 def test_one_request_mixes_known_and_new_nodes(missing: Any) -> None:
     lists = [[1], [2], [3]]
@@ -176,8 +223,13 @@ def test_one_request_mixes_known_and_new_nodes(missing: Any) -> None:
         pd.DataFrame(ROWS.numpy(), columns=list("abc"), index=[7, 7, 1]),
         pd.DataFrame(ROWS.numpy(), columns=list("abc")).astype("Float64"),
         np.array(ROWS.tolist(), dtype=object),
+        ROWS.numpy().astype(np.longdouble),
+        np.rec.fromarrays(ROWS.numpy().T, names="a,b,c"),
+        [[Decimal(value) for value in row] for row in ROWS.tolist()],
+        OtherArray(ROWS.numpy()),
+        OtherTable(dict(zip("abc", ROWS.numpy().T, strict=True))),
     ],
-    ids=["array", "lists", "sparse", "with gradient", "double", "table", "nullable", "objects"],
+    ids=lambda values: type(values).__name__,
 )
 def test_forms_of_features(features: Any) -> None:
     torch.testing.assert_close(
@@ -195,10 +247,17 @@ def test_tables_of_several_types_are_read_by_column() -> None:
     ("features", "words"),
     [
         (None, "NoneType"),
-        ("abc", "str, not numbers"),
+        ("abc", "of type str, not numbers"),
         (ROWS[0], "One row is"),
         ([[1, 2], [3]], "not numbers"),
-        ([["1", "2", "3"]], "not numbers"),
+        ([["1", "2", "3"]], "column 0, row 0: '1' is not a number"),
+        ([[1, 2, 3], [1, "x", 3]], "column 1, row 1: 'x' is not a number"),
+        (np.array([["1", "2", "x"]]), "column 0, row 0: '1' is not a number"),
+        (np.array([[1, 2, object()]]), "column 2, row 0"),
+        (np.ma.masked_array(np.ones((2, 3)), mask=[[0, 0, 0], [0, 1, 0]]), "NaN or infinity: rows 1"),
+        (sp.csr_matrix(np.ones((2, 3)) * 1j), "complex"),
+        ([[1, 10**400, 3]], "column 1, are not all real numbers"),
+        ({"a": [1], "b": [2], "c": [3]}, "of type dict"),
         ([[1, None, 3]], "NaN or infinity"),
         ([[1, float("inf"), 3]], "NaN or infinity: rows 0"),
         ([[1e300, 0, 0]], "NaN or infinity"),
@@ -215,6 +274,12 @@ def test_tables_of_several_types_are_read_by_column() -> None:
 def test_wrong_features_are_refused(features: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         PREDICTOR.predict(features)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_nested_tensors_are_refused() -> None:
+    with pytest.raises(DataError, match="nested"):
+        PREDICTOR.predict(torch.nested.nested_tensor([torch.ones(3)]))
 
 
 @pytest.mark.parametrize("encodings", [torch.zeros(2, 2), torch.zeros(3), "a", [[1, "a"]] * 3])
