@@ -1,22 +1,26 @@
-"""Strict, immutable configuration: base classes, validation with readable errors, YAML, dotted overrides."""
+"""Strict, immutable configuration: base classes, validation with readable errors, dotted overrides."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from dgl_rbm.errors import ConfigError, closest
+from dgl_rbm.errors import ConfigError, closest, command, shown
+from dgl_rbm.yaml_files import MOST_LEVELS, parse_yaml, read_yaml
 
 __all__ = ["ComponentConfig", "StrictConfig", "apply_overrides", "read_yaml", "validated"]
 
 M = TypeVar("M", bound=BaseModel)
 
-_MOST_LEVELS = 20
+# Of whole numbers: sizes and counts beyond the first, and seeds beyond the second, overflow somewhere below.
+_LARGEST, _LARGEST_SEED = 2**31 - 1, 2**63 - 1
+_QUOTED = 80
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", re.ASCII)
 
 
 class StrictConfig(BaseModel):
@@ -40,6 +44,15 @@ class StrictConfig(BaseModel):
             if former in values and name in values:
                 raise ValueError(f"'{former}' is the former name of '{name}'; set '{name}' alone")
         return {cls.former_names.get(name, name): value for name, value in values.items()}
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_large_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        largest = _LARGEST_SEED if str(info.field_name).endswith("seed") else _LARGEST
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, int) and abs(part) > largest:
+                raise ValueError(f"expected a number of at most {largest:,}")
+        return value
 
     # Fields that hold paths.
     paths: ClassVar[Any] = ()
@@ -98,6 +111,8 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
         return model.model_validate(dict(values))
     except ValidationError as error:
         details = error.errors()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where or 'The configuration'} contains text that is not Unicode.") from None
     # Outside the handler, so that the user sees one error and no chain.
     conflicts = [detail["ctx"] for detail in details if detail["type"] == "conflict"]
     if conflicts:
@@ -117,8 +132,8 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
 def _component_hint(where: str, values: Mapping[str, Any]) -> str:
     kind = values.get("kind")
     if isinstance(kind, str):
-        return f"`dgl-rbm components {where.split(' -> ')[0].rstrip('0123456789[]')} {kind}` lists its options."
-    return "`dgl-rbm init` writes a complete, commented configuration."
+        return f"`{command('components', where.split(' -> ')[0].rstrip('0123456789[]'), kind)}` lists its options."
+    return f"`{command('init')}` writes a complete, commented configuration."
 
 
 def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
@@ -135,8 +150,8 @@ def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
         return f"{path}: no such option.{guess}"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
-    shown = "" if isinstance(given, (dict, BaseModel)) else f" (got {given!r})"
-    return f"{path}: {message}{shown}"
+    got = "" if isinstance(given, (dict, BaseModel)) else f" (got {shown(given)})"
+    return f"{path}: {message}{got}"
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -160,6 +175,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
     for assignment in overrides:
         path, equals, text = assignment.partition("=")
         keys = path.strip().split(".")
+        # As errors quote it.
+        assignment = assignment if len(assignment) <= _QUOTED else f"{assignment[:_QUOTED]}…"
         if not equals or not all(keys):
             raise ConfigError(
                 f"--set {assignment}: expected 'path.to.option=value'.",
@@ -182,7 +199,7 @@ def _descend(owner: Any, key: str, path: str, assignment: str) -> Any:
         inner = {"kind": inner}
     elif not isinstance(inner, (dict, list)):
         raise ConfigError(
-            f"--set {assignment}: '{path}' is {inner!r}, which has no options.",
+            f"--set {assignment}: '{path}' is {shown(inner)}, which has no options.",
             hint="Example: --set student.num_experts=6",
         )
     _put(owner, key, inner, assignment)
@@ -206,7 +223,7 @@ def _position(owner: Any, key: str, assignment: str) -> Any:
 
 
 def _copy(value: Any, depth: int = 0) -> Any:
-    if depth > _MOST_LEVELS:
+    if depth > MOST_LEVELS:
         raise ConfigError("The configuration is nested too deeply, or refers to itself.")
     if isinstance(value, Mapping):
         return {key: _copy(item, depth + 1) for key, item in value.items()}
@@ -217,47 +234,8 @@ def _copy(value: Any, depth: int = 0) -> Any:
 
 def _scalar(text: str, assignment: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(
-            f"--set {assignment}: the value is not valid YAML.", hint="Quote it: --set 'a.b=\"text\"'"
-        ) from None
-    if isinstance(value, str):
-        # YAML 1.1 parses 1e-3 as text.
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def read_yaml(path: str | Path, what: str = "configuration file") -> dict[str, Any]:
-    """Read a YAML file with a mapping, called `what` in errors.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, is not YAML (names the line), or does not contain a mapping.
-    """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"There is no configuration file '{path}'.", hint=f"`dgl-rbm init {path}` writes one."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The {what} '{path}' cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it does not parse"
-        raise ConfigError(f"The {what} '{path}'{place} is not valid YAML: {problem}.") from None
-    except (ValueError, RecursionError) as error:
-        # PyYAML does not catch the error of a date such as 2026-13-45.
-        raise ConfigError(f"The {what} '{path}' is not valid YAML: {error}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"The {what} '{path}' contains a {type(values).__name__}, expected a mapping.")
-    return values
+        value = parse_yaml(text, f"--set {assignment}: the value")
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="Quote it: --set 'a.b=\"text\"'") from None
+    # YAML 1.1 parses 1e-3 as text.
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value

@@ -6,7 +6,10 @@ Each message names the wrong value, its location and the expected one; the hint 
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 __all__ = [
     "ArtifactError",
@@ -22,7 +25,9 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "closest",
+    "command",
     "raise_problems",
+    "shown",
 ]
 
 
@@ -40,6 +45,8 @@ class DglRbmError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        # Halves of surrogate pairs, in names from elsewhere, cannot be printed.
+        message = message.encode("utf-8", "backslashreplace").decode()
         self.message = message
         self.hint = hint
         super().__init__(message if hint is None else f"{message}\n{hint}")
@@ -127,6 +134,33 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
     """Return the choice whose spelling is closest to `name`, or None if none is similar."""
     found = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def command(*words: str | os.PathLike[str]) -> str:
+    """Return a command of this package for a hint, quoted for a shell.
+
+    Parameters
+    ----------
+    *words : str or path
+        What follows ``dgl-rbm``; a path that starts with ``-`` is written so that it is not read as an option.
+
+    Examples
+    --------
+    >>> command("distill", "--out", Path("my run"))
+    "dgl-rbm distill --out 'my run'"
+    """
+    texts = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    return shlex.join(["dgl-rbm", *texts])
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return the representation of a value for a message, cut to `most` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python refuses to write whole numbers of more than 4,300 digits.
+        return f"a {type(value).__name__}" if not isinstance(value, int) else "a number of more than 4,300 digits"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def raise_problems(problems: Sequence[str], error: type[DglRbmError], subject: str, *, hint: str | None = None) -> None:

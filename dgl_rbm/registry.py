@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, get_args
 
 from dgl_rbm.config import ComponentConfig, validated
-from dgl_rbm.errors import ConfigError, UnknownNameError
+from dgl_rbm.errors import ConfigError, UnknownNameError, command, shown
 
 __all__ = [
     "DEFAULTS",
@@ -92,7 +92,7 @@ class Registry(Generic[C]):
                     self.what,
                     name,
                     self.names(),
-                    hint=f"`dgl-rbm components {self.what}` describes each of them.",
+                    hint=f"`{command('components', self.what)}` describes each of them.",
                 )
         return self._configs[name]
 
@@ -112,7 +112,7 @@ class Registry(Generic[C]):
             kind = spec.get("kind")
             if not isinstance(kind, str):
                 raise ConfigError(
-                    f"{self.what}: the mapping {dict(spec)!r} has no 'kind', which names the component.",
+                    f"{self.what}: the mapping {shown(dict(spec))} has no 'kind', which names the component.",
                     hint=f"Choices: {', '.join(self.names())}.",
                 )
             return validated(self.config_class(kind), dict(spec), where=self.what)

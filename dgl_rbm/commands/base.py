@@ -76,7 +76,9 @@ def kept_on_interrupt(console: Console, what: str, folder: Path) -> Iterator[Non
 
 
 def gather(config: Path | None = None, overrides: list[str] | None = None, **options: Any) -> Any:
-    """Resolve a configuration; later sources override earlier ones: method, file, options, --set.
+    """Resolve a configuration and check that its models fit into memory.
+
+    Later sources override earlier ones: method, file, options, --set.
 
     Dataset, setting and teacher are taken from --set before all else, since the method's published settings depend on
     them.
@@ -84,6 +86,7 @@ def gather(config: Path | None = None, overrides: list[str] | None = None, **opt
     from dgl_rbm.config import read_yaml
     from dgl_rbm.methods.apply import checked_recipe, method_values, with_lookups
     from dgl_rbm.run.config import resolve_config
+    from dgl_rbm.run.sizes import check_sizes
     from dgl_rbm.specs import override_path, with_overrides
 
     values = read_yaml(config) if config is not None else {}
@@ -99,4 +102,6 @@ def gather(config: Path | None = None, overrides: list[str] | None = None, **opt
         # After a graph, which takes the place of the one before, and before what --set says of the split itself.
         graphs = [i for i, assignment in enumerate(assignments, 1) if override_path(assignment) == "dataset"]
         assignments.insert(max(graphs, default=0), f'dataset.split="{split}"')
-    return resolve_config(with_overrides(values, assignments))
+    resolved = resolve_config(with_overrides(values, assignments))
+    check_sizes(resolved)
+    return resolved

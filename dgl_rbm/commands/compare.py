@@ -17,6 +17,7 @@ from dgl_rbm.commands.options import (
     MethodsOption,
     takes,
 )
+from dgl_rbm.errors import command
 
 __all__ = ["compare"]
 
@@ -54,7 +55,7 @@ def compare(
     else:
         print_tables(stdout(), compared.tables)
         console.print(f"Saved in {out}: results.csv and the tables in Markdown and LaTeX. Next:", soft_wrap=True)
-        console.print(f"  dgl-rbm report {out} --out results.md", soft_wrap=True, highlight=False)
+        console.print(f"  {command('report', out, '--out', 'results.md')}", soft_wrap=True, highlight=False)
     failed = len(compared.failed)
     if failed:
         hint = f"See {out / 'errors'}; the same command tries them again."

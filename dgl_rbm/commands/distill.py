@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,9 +42,9 @@ def distill(
         console.print("Stopping after this step; Ctrl-C again stops at once.")
 
     def say_what_is_kept(reason: str) -> None:
+        option = f"--out {shlex.quote(str(folder))}"
         console.print(
-            f"{reason} What is done is kept in {folder}; the same command with --out {folder} continues.",
-            soft_wrap=True,
+            f"{reason} What is done is kept in {folder}; the same command with {option} continues.", soft_wrap=True
         )
 
     from dgl_rbm.run.distiller import Distiller

@@ -9,7 +9,7 @@ import typer
 
 from dgl_rbm.commands.base import gather, guarded
 from dgl_rbm.commands.options import RUN_OPTIONS, takes
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, command
 
 __all__ = ["init"]
 
@@ -28,4 +28,4 @@ def init(
     if path.exists() and not force:
         raise ConfigError(f"'{path}' exists already.", hint="Replace it with --force, or name another file.")
     write_atomic(path, commented_yaml(gather(**options)))
-    typer.echo(f"Wrote {path}. Next: dgl-rbm distill --config {path}")
+    typer.echo(f"Wrote {path}. Next: {command('distill', '--config', path)}")

@@ -9,6 +9,7 @@ import typer
 
 from dgl_rbm.commands.base import gather, guarded
 from dgl_rbm.commands.options import SetOption
+from dgl_rbm.errors import command
 
 __all__ = ["validate"]
 
@@ -22,6 +23,7 @@ def validate(
     """Check a configuration, and with --data its graph, without training anything."""
     resolved = gather(path, overrides)
     typer.echo(f"{path}: the configuration is valid.")
+    sets = [word for override in overrides or [] for word in ("--set", override)]
     if data:
         from dgl_rbm.data.load import load_task
 
@@ -31,4 +33,4 @@ def validate(
             f"{task.name}: {task.graph.num_nodes()} nodes, {task.graph.num_edges()} edges, "
             f"{task.features.shape[1]} features, {task.num_classes} classes; {counts} nodes."
         )
-    typer.echo(f"Next: dgl-rbm distill --config {path}")
+    typer.echo(f"Next: {command('distill', '--config', path, *sets)}")

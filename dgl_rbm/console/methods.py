@@ -8,6 +8,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from dgl_rbm.errors import command
 from dgl_rbm.methods import Method, load_method, method_names
 
 __all__ = ["print_methods"]
@@ -48,4 +49,4 @@ def _print_method(console: Console, method: Method) -> None:
         console.print(f"  - {departure}", highlight=False)
     console.print("\nWithout the settings of a dataset:\n", highlight=False)
     console.print(yaml.safe_dump(method.values(), sort_keys=False).rstrip(), highlight=False)
-    console.print(f"\nNext: dgl-rbm distill --method {method.name}", highlight=False)
+    console.print(f"\nNext: {command('distill', '--method', method.name)}", highlight=False)

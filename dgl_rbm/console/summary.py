@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dgl_rbm.errors import command
 from dgl_rbm.run.metrics import CandidateRecord, EvaluationMetrics, RunMetrics, Scores
 from dgl_rbm.run.report import COLUMNS, comparison_rows
 
@@ -36,8 +37,10 @@ def print_comparison(console: Console, metrics: RunMetrics, folder: Path) -> Non
     if metrics.agreement is not None:
         console.print(f"Teacher and student agree on {100 * metrics.agreement:.2f} % of the {scored} nodes.")
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
-    console.print(f"  dgl-rbm evaluate {folder}", soft_wrap=True, highlight=False)
-    console.print(f"  dgl-rbm predict {folder} rows.npy --out predictions.csv", soft_wrap=True, highlight=False)
+    console.print(f"  {command('evaluate', folder)}", soft_wrap=True, highlight=False)
+    console.print(
+        f"  {command('predict', folder, 'rows.npy', '--out', 'predictions.csv')}", soft_wrap=True, highlight=False
+    )
 
 
 def _candidates_table(candidates: Sequence[CandidateRecord], what: str) -> Table:

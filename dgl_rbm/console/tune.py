@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm.console.progress import duration
+from dgl_rbm.errors import command
 from dgl_rbm.experiments.tuning.search import Trial
 from dgl_rbm.experiments.tuning.tune import Tuning
 
@@ -47,7 +48,7 @@ def print_best(console: Console, result: Tuning, *, hidden: bool) -> None:
     console.print(table)
     best = result.out / "best.yaml"
     console.print(f"The best configuration is {best}. Its seeds chose it: report others. Next:", soft_wrap=True)
-    console.print(f"  dgl-rbm distill --config {best} --seed 1", soft_wrap=True, highlight=False)
+    console.print(f"  {command('distill', '--config', best, '--seed', '1')}", soft_wrap=True, highlight=False)
 
 
 def best_as_json(result: Tuning) -> str:

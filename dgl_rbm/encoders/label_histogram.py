@@ -71,7 +71,7 @@ class LabelHistogramConfig(EncoderConfig):
 
     kind: Literal["label_histogram"] = "label_histogram"
     weight: EncodingWeight = 0.1
-    hops: int = Field(default=10, ge=1, description="Maximum distance of labels, in hops.")
+    hops: int = Field(default=10, ge=1, le=1000, description="Maximum distance of labels, in hops.")
     decay: float = Field(default=0.5, gt=0, le=1, description="Factor on a label's weight per hop.")
     folds: int = Field(
         default=5,

@@ -7,7 +7,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig, validated
@@ -15,6 +14,7 @@ from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.published import PublishedSettings, encoder_options, find_settings, regularizer_options
 from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.specs import combined_teacher
+from dgl_rbm.yaml_files import parse_yaml
 
 __all__ = ["Method", "PublishedResults", "RecipeName", "load_method", "merged", "method_names"]
 
@@ -162,7 +162,7 @@ def load_method(name: str) -> Method:
         raise UnknownNameError(
             "method", name, method_names(), hint="`dgl-rbm components method` describes each of them."
         )
-    own = yaml.safe_load(files(__package__).joinpath(name + _SUFFIX).read_text(encoding="utf-8"))
+    own = parse_yaml(files(__package__).joinpath(name + _SUFFIX).read_text(encoding="utf-8"), f"The method '{name}'")
     values = own
     if own.get("extends") is not None:
         inherited = load_method(own["extends"]).model_dump(exclude={"extends"})

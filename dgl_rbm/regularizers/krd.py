@@ -164,6 +164,6 @@ class KrdConfig(RegularizerConfig):
     noise_samples: int = Field(default=10, ge=1, description="Draws of that noise; each costs a teacher's prediction.")
     warmup_epochs: int = Field(default=50, ge=0, description="Epochs before the power of the reliability is fitted.")
     momentum: float = Field(default=0.99, ge=0, le=1, description="Share of its value that the power keeps per epoch.")
-    bins: int = Field(default=50, ge=2, description="Bins of the histogram to which the power is fitted.")
+    bins: int = Field(default=50, ge=2, le=10_000, description="Bins of the histogram to which the power is fitted.")
     initial_power: float = Field(default=1.0, gt=0, description="Power of the reliability at the start.")
     weight: float = Field(default=1.0, ge=0, description="Scale of the loss on the neighbours' targets.")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dgl_rbm.errors import ArtifactError, ConfigError, UnknownNameError
+from dgl_rbm.errors import ArtifactError, ConfigError, UnknownNameError, command
 from dgl_rbm.registry import students
 from dgl_rbm.run.manifest import MANIFEST, verify_files
 from dgl_rbm.run.metrics import RunMetrics
@@ -49,9 +49,9 @@ def read_metrics(folder: Path) -> RunMetrics:
     path = folder / "metrics.json"
     if not path.is_file():
         state = "holds no finished run" if folder.is_dir() else "does not exist"
-        hint = f"`dgl-rbm distill --out {folder}` makes one."
+        hint = f"`{command('distill', '--out', folder)}` makes one."
         if (folder / STARTED).is_file():
-            hint = f"`dgl-rbm distill --config {folder / STARTED} --out {folder}` continues the one that was stopped."
+            hint = f"`{command('distill', '--config', folder / STARTED, '--out', folder)}` continues the stopped one."
         raise ArtifactError(f"The folder '{folder}' {state}: there is no metrics.json.", hint=hint)
     verified = verify_files(folder)
     try:

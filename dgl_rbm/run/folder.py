@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from dgl_rbm.data.base import DatasetConfig
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, command
 from dgl_rbm.run.config import DistillConfig
 from dgl_rbm.run.files import STARTED, is_finished
 from dgl_rbm.run.run import Run
@@ -43,8 +43,8 @@ def choose_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> P
         if not overwrite and (out / STARTED).is_file() and (out / STARTED).read_text(encoding="utf-8") != marker:
             raise ConfigError(
                 f"--out {out} holds a stopped run of other options.",
-                hint=f"Continue it with `dgl-rbm distill --config {out / STARTED} --out {out}`, name another folder, "
-                "or replace the run with --overwrite.",
+                hint=f"Continue it with `{command('distill', '--config', out / STARTED, '--out', out)}`, name another "
+                "folder, or replace the run with --overwrite.",
             )
     try:
         # Fail before hours of training, not after.

@@ -18,6 +18,7 @@ from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.run.parts import stages_of
 from dgl_rbm.run.run import Run
 from dgl_rbm.run.scoring import run_metrics
+from dgl_rbm.run.sizes import check_sizes
 from dgl_rbm.run.stages import StageRunner
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import CheckpointStore, NullCheckpointStore
@@ -84,6 +85,7 @@ class Pipeline:
     ) -> None:
         self.task, self.config, self.context = task, config, context
         self.observed = task.observed()
+        check_sizes(config, task.features.shape[1], task.num_classes)
         self.stages = stages_of(config, instances)
         identity = lambda: run_identity(self.observed, config.seed, context.device)  # noqa: E731
         self._runner = StageRunner(config, self.observed, context, instances or {}, identity)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgl_rbm.config import read_yaml
 from dgl_rbm.data.base import DatasetConfig
-from dgl_rbm.errors import ArtifactError
+from dgl_rbm.errors import ArtifactError, command
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.run.files import build_student, read_metrics
@@ -174,7 +174,7 @@ class Run:
         try:
             yield
         except ArtifactError as error:
-            hint = f"`dgl-rbm predict {self.folder} GRAPH` predicts the nodes of a graph that has changed."
+            hint = f"`{command('predict', self.folder)} GRAPH` predicts the nodes of a graph that has changed."
             raise ArtifactError(error.message, hint=hint) from None
 
     def _same_graph(self, task: NodeTask) -> NodeTask:
@@ -201,7 +201,7 @@ class Run:
         if found != expected:
             raise ArtifactError(
                 f"{self._graph} had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} and {found[1]}.",
-                hint=f"`dgl-rbm predict {self.folder} GRAPH` predicts the nodes of a graph that has changed.",
+                hint=f"`{command('predict', self.folder)} GRAPH` predicts the nodes of a graph that has changed.",
             )
 
     @cached_property

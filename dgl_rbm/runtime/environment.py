@@ -10,7 +10,7 @@ from typing import Any
 
 from dgl_rbm._version import __version__
 
-__all__ = ["PACKAGES", "hardware", "versions"]
+__all__ = ["PACKAGES", "hardware", "memory_bytes", "versions"]
 
 PACKAGES = (
     "torch",
@@ -61,8 +61,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory() -> float | None:
+def memory_bytes() -> int | None:
+    """Return the size of this machine's memory, None if the system does not tell."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _memory() -> float | None:
+    size = memory_bytes()
+    return None if size is None else round(size / 2**30, 1)

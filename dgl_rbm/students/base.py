@@ -244,6 +244,7 @@ class StudentConfig(ComponentConfig):
     num_layers: int | None = Field(
         default=None,
         ge=1,
+        le=200,
         description="Number of layers, the output layer included; null takes the teacher's, or "
         f"{DEFAULT_DEPTH} if it has none.",
     )

@@ -62,4 +62,4 @@ class EnsembleConfig(StudentConfig):
     module: ClassVar[Any] = Ensemble
 
     kind: Literal["ensemble"] = Field(default="ensemble", description="Soft voting of perceptrons.")
-    num_members: int = Field(default=3, ge=1, description="Number of perceptrons.")
+    num_members: int = Field(default=3, ge=1, le=100, description="Number of perceptrons.")

@@ -229,7 +229,7 @@ class MixtureStudent(Student):
 class MixtureConfig(StudentConfig):
     """Options that the mixtures of experts share."""
 
-    num_experts: int = Field(default=8, ge=1, description="Experts per layer.")
+    num_experts: int = Field(default=8, ge=1, le=4096, description="Experts per layer.")
     top_k: int = Field(default=3, ge=1, description="Experts that each row passes through.")
     load_balance_weight: float = Field(
         default=0.01, ge=0, description="Weight of the penalty on unequal expert utilisation."

@@ -20,7 +20,7 @@ from dgl_rbm.students.mixture import MixtureConfig, MixtureStudent
 
 __all__ = ["RbM", "RbMConfig"]
 
-_Count = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=1, le=4096)]
 NumExperts = Union[_Count, Literal["auto"], Annotated[list[_Count], Field(min_length=1)]]  # noqa: UP007
 
 

@@ -223,7 +223,9 @@ class AppnpConfig(TeacherConfig):
 
     kind: Literal["appnp"] = Field("appnp", description="Predictions propagated by personalised PageRank.")
     hidden_dim: int = Field(default=128, ge=1, description="Columns of the MLP's hidden layers.")
-    num_layers: int = Field(default=2, ge=1, description="Number of layers of the MLP, the output layer included.")
+    num_layers: int = Field(
+        default=2, ge=1, le=200, description="Number of layers of the MLP, the output layer included."
+    )
     dropout: float = Field(
         default=0.5, ge=0, lt=1, description="Dropout rate of each layer's inputs, features included."
     )

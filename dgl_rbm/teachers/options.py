@@ -41,7 +41,7 @@ class TeacherTraining(StrictConfig):
         description="Neighbours sampled per node and layer, the first layer's first; -1 for all; null for 10 each.",
     )
     batch_size: int = Field(default=1024, ge=1, description="Nodes per step with sampled neighbourhoods.")
-    num_workers: int = Field(default=0, ge=0, description="Worker processes for sampling on a CPU.")
+    num_workers: int = Field(default=0, ge=0, le=1024, description="Worker processes for sampling on a CPU.")
     sampling_device: SamplingDevice = Field(
         default="auto",
         description="Where neighbours are sampled: 'cpu', 'gpu', 'uva' (by the GPU from host memory), or 'auto' for "

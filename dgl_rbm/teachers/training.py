@@ -161,7 +161,7 @@ class GNNConfig(TeacherConfig):
     """Options that all layered GNNs share; subclasses build the network."""
 
     hidden_dim: int = Field(default=128, ge=1, description="Columns of the hidden layers.")
-    num_layers: int = Field(default=2, ge=1, description="Number of layers, the output layer included.")
+    num_layers: int = Field(default=2, ge=1, le=200, description="Number of layers, the output layer included.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout rate of the hidden layers.")
     norm: NormName = Field(default="none", description="Normalisation of hidden values: 'none', 'batch' or 'layer'.")
     training: TeacherTraining = Field(default_factory=TeacherTraining, description="Training options.")

@@ -41,6 +41,7 @@ BELOW_THE_BORDER = (
     "objectives",
     "norms",
     "precision",
+    "yaml_files",
     "errors",
     "_version",
 )

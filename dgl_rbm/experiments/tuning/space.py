@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from dgl_rbm.config import ComponentConfig, StrictConfig, read_yaml, validated
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, shown
 
 __all__ = ["Choices", "Range", "Space", "as_space", "default_space", "read_space"]
 
@@ -124,7 +124,7 @@ def as_space(values: Mapping[Any, Any], what: str = "The search space") -> Space
             elif isinstance(spec, Mapping):
                 space[str(name)] = validated(Range, spec, where=str(name))
             else:
-                problems.append(f"{name}: expected a list of values, or low and high; got {_shown(spec)}")
+                problems.append(f"{name}: expected a list of values, or low and high; got {shown(spec)}")
         except ConfigError as error:
             problems.append(error.message)
     if not space and not problems:
@@ -132,7 +132,3 @@ def as_space(values: Mapping[Any, Any], what: str = "The search space") -> Space
     if problems:
         raise ConfigError(f"{what}:\n" + "\n".join(problems), hint=_EXAMPLE)
     return space
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]
