@@ -22,15 +22,12 @@ from pydantic import ValidationError
 
 from dgl_rbm.errors import ArtifactError, ConfigError, UnknownNameError, command
 from dgl_rbm.registry import students
-from dgl_rbm.run.manifest import MANIFEST, verify_files
+from dgl_rbm.run.manifest import MANIFEST, STARTED, verify_files
 from dgl_rbm.run.metrics import RunMetrics
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON
 from dgl_rbm.students.base import Student
 
 __all__ = ["STARTED", "build_student", "is_finished", "read_metrics"]
-
-# Contains the configuration of a run under way.
-STARTED = "started.yaml"
 
 
 def is_finished(folder: Path) -> bool:

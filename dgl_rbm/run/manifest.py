@@ -12,9 +12,11 @@ from typing import Any
 from dgl_rbm.errors import ArtifactError, ArtifactWarning
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, write_atomic
 
-__all__ = ["MANIFEST", "verify_files", "write_manifest"]
+__all__ = ["MANIFEST", "STARTED", "verify_files", "write_manifest"]
 
 MANIFEST = "manifest.json"
+# Contains the configuration of a run under way; removed after the run is saved.
+STARTED = "started.yaml"
 # Nothing is read from reports and figures.
 FOR_PEOPLE = (".md", ".png", ".svg")
 _FORMAT = 1
@@ -31,14 +33,14 @@ def write_manifest(folder: Path, content: Mapping[str, bytes]) -> None:
     Parameters
     ----------
     folder : Path
-        Every file in it is listed, except those whose names start with a dot, and folders.
+        Every file in it is listed, except `STARTED`, those whose names start with a dot, and folders.
     content : mapping of str to bytes
         Files that will be written after the manifest.
     """
     found = {
         path.name: (path.stat().st_size, _digest(path))
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name != MANIFEST
+        if path.is_file() and not path.name.startswith(".") and path.name not in (MANIFEST, STARTED)
     }
     found |= {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
     files = {name: {"size": size, "sha256": digest} for name, (size, digest) in sorted(found.items())}
