@@ -90,7 +90,7 @@ class ComponentConfig(StrictConfig):
         return []
 
 
-def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
+def validated(model: type[M], values: Mapping[str, Any], *, where: str, hint: str | None = None) -> M:
     """Build `model` from `values`; raise pydantic's errors as one `ConfigError`.
 
     Parameters
@@ -101,6 +101,8 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
         Field name to value, from YAML or from the user.
     where : str
         The path of these values in the whole configuration, such as ``"student"``.
+    hint : str, optional
+        Hint of errors; by default the command that lists the component's options.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     except ValidationError as error:
         details = error.errors()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where or 'The configuration'} contains text that is not Unicode.") from None
+        raise ConfigError(f"{where or 'An option'} contains text that is not Unicode.") from None
     # Outside the handler, so that the user sees one error and no chain.
     conflicts = [detail["ctx"] for detail in details if detail["type"] == "conflict"]
     if conflicts:
@@ -125,7 +127,7 @@ def validated(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     raise ConfigError(
         f"{len(problems)} wrong option{'s' if len(problems) > 1 else ''}:\n"
         + "\n".join(f"  {problem}" for problem in problems),
-        hint=_component_hint(where, values),
+        hint=hint or _component_hint(where, values),
     )
 
 
@@ -151,7 +153,10 @@ def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     got = "" if isinstance(given, (dict, BaseModel)) else f" (got {shown(given)})"
-    return f"{path}: {message}{got}"
+    near = None
+    if detail["type"] == "literal_error" and isinstance(given, str):
+        near = closest(given, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+    return f"{path}: {message}{got}" + (f". Did you mean '{near}'?" if near else "")
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

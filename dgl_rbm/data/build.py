@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, get_args
+from typing import Any
 
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from dgl_rbm.config import validated
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
 from dgl_rbm.data.checks import check_features, check_split, graph_problems
 from dgl_rbm.data.labels import ReadLabels, read_labels
 from dgl_rbm.data.masks import read_parts
-from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split, parse_split
+from dgl_rbm.data.options import TaskOptions
+from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
-from dgl_rbm.errors import ConfigError, DataError, DataWarning, closest, raise_problems
+from dgl_rbm.errors import DataError, DataWarning, raise_problems
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
@@ -59,12 +61,29 @@ def build_task(
     DataError, ConfigError
         As `make_task` does.
     """
-    normalize = source.normalize if normalize is None else normalize
-    _check_choice("setting", setting, get_args(Setting))
-    _check_choice("normalize", normalize, get_args(NormalizationKind))
-    if split is not None:
-        parse_split(split)
+    options = validated(
+        TaskOptions,
+        {
+            "name": source.name,
+            "setting": setting,
+            "seed": seed,
+            "split": split,
+            "unseen_fraction": unseen_fraction,
+            "normalize": source.normalize if normalize is None else normalize,
+            "rescale": rescale,
+            "symmetrize": symmetrize,
+            "num_classes": source.num_classes,
+            "split_index": source.split_index,
+            "allow_missing_classes": source.allow_missing_classes,
+        },
+        where="",
+        hint="`help(dgl_rbm.make_task)` describes the options.",
+    )
+    return _build(source, options, known_split)
 
+
+def _build(source: LabeledGraph, options: TaskOptions, known_split: SavedSplit | None) -> NodeTask:
+    seed, split, unseen_fraction = options.seed, options.split, options.unseen_fraction
     problems = list(source.problems)
     # A reader has already reported missing parts; parts that a caller passes as None are reported here.
     report_missing = not problems
@@ -77,17 +96,17 @@ def build_task(
     if source.features is not None or report_missing:
         features = check_features(source.features, num_nodes, problems, ids)
     if source.labels is not None or report_missing:
-        labels = read_labels(source.labels, num_nodes, source.num_classes, problems, source.classes)
+        labels = read_labels(source.labels, num_nodes, options.num_classes, problems, source.classes)
     given = {"training": source.train_idx, "validation": source.val_idx, "test": source.test_idx}
     drawn = split or (source.default_split if all(part is None for part in given.values()) else None)
-    parts = {} if drawn or known_split else _read_parts(given, ids, source.split_index, problems, report_missing)
+    parts = {} if drawn or known_split else _read_parts(given, ids, options.split_index, problems, report_missing)
     check_split(
         parts,
         None if labels is None else labels.numbers,
         () if labels is None else labels.classes,
         problems,
         ids=ids,
-        allow_missing_classes=source.allow_missing_classes,
+        allow_missing_classes=options.allow_missing_classes,
     )
     raise_problems(problems, DataError, f"The graph '{source.name}'")
 
@@ -98,7 +117,7 @@ def build_task(
     if known_split:
         nodes = known_split.nodes
     elif drawn:
-        nodes = _draw(drawn, labels, seed, source)
+        nodes = _draw(drawn, labels, options)
     else:
         nodes = NodeSplit(*(ids for ids in parts.values() if ids is not None))
     if unseen_fraction is None:
@@ -106,21 +125,21 @@ def build_task(
     unseen = nodes.test_idx[:0]
     if known_split:
         unseen = known_split.unseen_idx
-    elif setting == "inductive":
+    elif options.setting == "inductive":
         unseen = choose_unseen(nodes.test_idx, unseen_fraction, seed)
-    normalization, rows = _normalized(normalize, rescale, features, unseen)
+    normalization, rows = _normalized(options.normalize, options.rescale, features, unseen)
     notes = (*source.notes, *labels.notes)
     for note in notes:
-        warnings.warn(f"The graph '{source.name}': {note}", DataWarning, stacklevel=3)
+        warnings.warn(f"The graph '{source.name}': {note}", DataWarning, stacklevel=4)
     return NodeTask(
         name=source.name,
-        graph=symmetrized(source.graph) if symmetrize else structure(source.graph, share=source._owns_graph),
+        graph=symmetrized(source.graph) if options.symmetrize else structure(source.graph, share=source._owns_graph),
         features=rows,
         train_idx=nodes.train_idx,
         val_idx=nodes.val_idx,
         test_idx=nodes.test_idx,
         unseen_idx=unseen,
-        setting=setting,
+        setting=options.setting,
         num_classes=len(labels.classes),
         normalization=normalization,
         _labels=labels.numbers,
@@ -138,13 +157,6 @@ def _read_ids(values: Any, num_nodes: int, problems: list[str]) -> NodeIds | Non
         return None
 
 
-def _check_choice(what: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = closest(str(value), choices)
-        guess = f" Did you mean '{near}'?" if near else ""
-        raise ConfigError(f"{what} is {value!r}.{guess} Choices: {', '.join(choices)}.")
-
-
 def _read_parts(
     given: dict[str, Any], ids: NodeIds | None, split_index: int | None, problems: list[str], report_missing: bool
 ) -> dict[str, Tensor | None]:
@@ -157,16 +169,16 @@ def _read_parts(
     return parts
 
 
-def _draw(split: str, labels: ReadLabels, seed: int, source: LabeledGraph) -> NodeSplit:
-    allowed = source.allow_missing_classes
-    nodes = draw_split(split, labels.numbers, labels.classes, seed, allow_missing_classes=allowed)
+def _draw(split: str, labels: ReadLabels, options: TaskOptions) -> NodeSplit:
+    allowed = options.allow_missing_classes
+    nodes = draw_split(split, labels.numbers, labels.classes, options.seed, allow_missing_classes=allowed)
     parts = {"training": nodes.train_idx, "validation": nodes.val_idx, "test": nodes.test_idx}
     problems = [f"the split '{split}' leaves no {part} nodes." for part, ids in parts.items() if not len(ids)]
     check_split(parts, labels.numbers, labels.classes, problems, allow_missing_classes=allowed)
     raise_problems(
         problems,
         DataError,
-        f"The graph '{source.name}'",
+        f"The graph '{options.name}'",
         hint="The labelled nodes of each class are split on their own: use other fractions, or leave out "
         "`num_classes` if a class does not occur.",
     )

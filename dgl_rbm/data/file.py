@@ -11,6 +11,7 @@ from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.files import DAMAGE, map_features
 from dgl_rbm.data.make import labeled_graph
+from dgl_rbm.data.options import MOST_CLASSES
 from dgl_rbm.errors import DataError, DatasetNotFoundError
 from dgl_rbm.registry import datasets
 
@@ -43,7 +44,7 @@ class FieldsConfig(DatasetConfig):
         False, description="Whether the masks may leave a class without a training node."
     )
     num_classes: int | None = Field(
-        None, ge=2, description="Number of classes; null for the number of distinct labels."
+        None, ge=2, le=MOST_CLASSES, description="Number of classes; null for the number of distinct labels."
     )
 
     @property

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgl_rbm.errors import DataError
+from dgl_rbm.rows.checked import as_array, id_array, is_missing
+
 __all__ = ["ReadLabels", "read_labels"]
 
 _SHOWN = 5
@@ -64,8 +67,12 @@ def read_labels(
     """
     if names is not None and (names := _class_names(names, problems)) is None:
         return None
-    array = _as_array(values)
-    if values is None or array is None or array.dtype.kind not in "biufO":
+    try:
+        array = _plain(as_array(values, "labels"))
+    except DataError as error:
+        problems.append(error.as_problem())
+        return None
+    if array is None:
         problems.append(
             "the labels are neither numbers nor text; expected a class per node, and −1 or empty text for a node "
             "without label."
@@ -90,50 +97,33 @@ def read_labels(
 
 def _class_names(names: Sequence[Any], problems: list[str]) -> tuple[int | str, ...] | None:
     """Return the names as Python integers or text; None, and a problem, if they are anything else."""
-    found = [
-        int(name) if isinstance(name, (int, np.integer)) and not isinstance(name, bool) else name for name in names
-    ]
-    wrong = [name for name in found if not isinstance(name, (int, str))]
-    if wrong:
-        problems.append(f"the class name {wrong[0]!r} is a {type(wrong[0]).__name__}; expected integers or text.")
+    try:
+        found: tuple[int | str, ...] = tuple(id_array(names, "classes").tolist())
+    except DataError as error:
+        problems.append(error.as_problem())
         return None
     if len(set(found)) < len(found):
         problems.append(f"the class names are not unique: {', '.join(map(str, found[:_SHOWN]))}.")
         return None
-    return tuple(str(name) if isinstance(name, str) else name for name in found)
+    return found
 
 
-def _as_array(values: Any) -> np.ndarray | None:
-    if isinstance(values, Tensor):
-        dense = values.detach().cpu()
-        values = dense.float() if dense.dtype in (torch.bfloat16, torch.float16) else dense
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError):
-        return None
+def _plain(array: np.ndarray) -> np.ndarray | None:
+    """Return labels as numbers, or as an array of text and missing values; None if they are neither."""
     if array.dtype.kind in "US":
-        return array.astype(str).astype(object)
+        array = array.astype(object)
     if array.dtype.kind != "O":
-        return array
-    known = [value for value in array.ravel() if not _is_missing(value)]
-    if all(isinstance(value, str) for value in known):
-        return array
+        return array if array.dtype.kind in "biuf" else None
+    known = [value for value in array.ravel() if not is_missing(value)]
+    if all(isinstance(value, (str, bytes)) for value in known):
+        found = array.copy()
+        for position, value in np.ndenumerate(array):
+            found[position] = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        return found
     if all(isinstance(value, (int, float, np.number, np.bool_)) for value in known):
-        numbers = [-1 if _is_missing(value) else value for value in array.ravel()]
-        try:
-            return np.asarray(numbers, dtype=None if known else np.int64).reshape(array.shape)
-        except (OverflowError, ValueError):
-            return None
+        numbers = np.asarray([-1 if is_missing(value) else value for value in array.ravel()])
+        return numbers.reshape(array.shape) if numbers.dtype.kind in "biuf" else numbers.astype(np.float64)
     return None
-
-
-def _is_missing(value: Any) -> bool:
-    # Only NaN and pandas' missing values differ from themselves, or have no truth value.
-    return (
-        value is None
-        or (not isinstance(value, str) and type(value).__name__ in ("NAType", "NaTType"))
-        or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
-    )
 
 
 def _whole_numbers(array: np.ndarray, problems: list[str]) -> np.ndarray | None:
@@ -188,7 +178,7 @@ def _from_numbers(
 
 
 def _from_text(array: np.ndarray, num_classes: int | None, problems: list[str]) -> ReadLabels | None:
-    texts = ["" if _is_missing(value) else value.strip() for value in array]
+    texts = ["" if is_missing(value) else value.strip() for value in array]
     classes = tuple(sorted({text for text in texts if text}))
     if not classes:
         problems.append("no node has a label.")

@@ -159,7 +159,7 @@ def task_from_graph(
         name=name,
         features=features,
         labels=labels,
-        masks=None if split else (train_mask, val_mask, test_mask),
+        masks=None if split is not None else (train_mask, val_mask, test_mask),
         num_classes=num_classes,
         normalize=normalize,
         node_ids=node_ids,

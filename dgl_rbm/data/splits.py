@@ -13,6 +13,7 @@ from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["Fractions", "NodeSplit", "PerClass", "SavedSplit", "choose_unseen", "draw_split", "parse_split"]
 
+_MOST_DIGITS = 15
 _HINT = (
     "Write '0.6/0.2/0.2' (fractions of training, validation and test nodes) or '20/30' (training and validation "
     "nodes per class, the rest for testing)."
@@ -61,7 +62,8 @@ def parse_split(text: str) -> Fractions | PerClass:
         If the text is neither, a number is not above 0, or the fractions do not add up to 1.
     """
     parts = [part.strip() for part in text.split("/")]
-    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+    # Numbers of more digits do not fit into 64 bits.
+    if len(parts) == 2 and all(part.isdecimal() and len(part) <= _MOST_DIGITS for part in parts):
         counts = PerClass(*map(int, parts))
         if min(counts.train, counts.val) < 1:
             raise ConfigError(f"The split '{text}' leaves a part empty: both numbers must be above 0.", hint=_HINT)

@@ -206,15 +206,15 @@ def _in_range(array: np.ndarray, what: str) -> np.ndarray:
     return found
 
 
-def neighbor_lists(values: Any, count: int, what: str = "neighbors") -> tuple[Tensor, np.ndarray]:
+def neighbor_lists(values: Any, count: int | None = None, what: str = "neighbors") -> tuple[Tensor, np.ndarray]:
     """Return the lengths of lists of neighbours, int64 ``[B]``, and all ids one after the other, int64 or text ``[M]``.
 
     Parameters
     ----------
     values : sequence of array-like
         Ids of the neighbours of each row; an empty list, or None, for a row without any.
-    count : int
-        Number of rows, B.
+    count : int, optional
+        Number of rows, B, to which the number of lists is compared.
     what : str
         Name of the argument in errors.
 
@@ -227,14 +227,15 @@ def neighbor_lists(values: Any, count: int, what: str = "neighbors") -> tuple[Te
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
         raise DataError(f"{what} is {_shown(values)}; expected one list of ids per row.", hint=hint)
     rows = list(as_array(values, what)) if isinstance(values, (Tensor, np.ndarray)) else _listed(values, what)
-    if len(rows) == count and (flat := _plain_lists(rows)) is not None:
+    fits = count in (None, len(rows))
+    if fits and (flat := _plain_lists(rows)) is not None:
         return torch.tensor([len(ids) for ids in rows], dtype=torch.int64), flat
     for row, ids in enumerate(rows):
         if ids is not None and (
             isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) == 0
         ):
             raise DataError(f"{what}, row {row}: {_shown(ids)} is not a list of ids.", hint=hint)
-    if len(rows) != count:
+    if not fits:
         raise DataError(f"{what} has {len(rows)} lists for {count} rows of features.", hint=hint)
     parts = [
         np.empty(0, dtype=np.int64) if ids is None else id_array(ids, f"{what}, row {row}")

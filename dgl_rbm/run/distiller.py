@@ -103,13 +103,13 @@ class Distiller:
                 "encoder": self._separate_each("encoder", encoder, (Encoder,)),
                 "regularizer": self._separate_each("regularizer", regularizer, (Regularizer,)),
                 "setting": setting,
-                "objective": objective or {},
-                "training": training or {},
+                "objective": {} if objective is None else objective,
+                "training": {} if training is None else training,
                 "seed": seed,
                 "device": device,
             }
         )
-        self.callbacks = tuple(callbacks)
+        self.callbacks = _checked_callbacks(callbacks)
         # A method's options depend on the graph passed to `fit`.
         self._config_for: Callable[[NodeTask], DistillConfig] = lambda task: self.config
 
@@ -186,6 +186,8 @@ class Distiller:
         val_mask: str = "val_mask",
         test_mask: str = "test_mask",
         split: str | None = None,
+        split_index: int | None = None,
+        allow_missing_classes: bool = False,
         out: str | Path | None = None,
         max_hours: float | None = None,
         shared: str | Path | None = None,
@@ -203,6 +205,10 @@ class Distiller:
             Fields of ``graph.ndata``, if `graph` is a DGLGraph.
         split : str, optional
             Instead of masks: ``"0.6/0.2/0.2"`` (fractions) or ``"20/30"`` (nodes per class).
+        split_index : int, optional
+            Which of several masks ``[N, K]`` or ``[K, N]`` to use.
+        allow_missing_classes : bool
+            Whether the masks may leave a class without a training node.
         out : path, optional
             Folder for checkpoints: a run that is started again with the same options and data resumes. Runs with
             instances as components keep no checkpoints.
@@ -250,7 +256,8 @@ class Distiller:
         )
         try:
             with context.stage("data", unit="steps"):
-                task, config = self._load(graph, fields, split)
+                options = {"split": split, "split_index": split_index, "allow_missing_classes": allow_missing_classes}
+                task, config = self._load(graph, fields, options)
             fitting = self._config_for(task)
             config = config.model_copy(update={name: getattr(fitting, name) for name in _OF_METHODS})
             return Pipeline(task, config, context, self._instances).execute(latency_of)
@@ -261,21 +268,32 @@ class Distiller:
             hint += ", and components by name or config." if self._instances else "."
             raise TimeBudgetError(error.message, hint=hint) from None
 
-    def _load(self, graph: Any, fields: Mapping[str, Any], split: str | None) -> tuple[NodeTask, DistillConfig]:
+    def _load(
+        self, graph: Any, fields: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> tuple[NodeTask, DistillConfig]:
         config = self.config
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
         if isinstance(graph, NodeTask):
-            if split is not None:
-                raise ConfigError("A NodeTask already has a split.", hint="Pass `split` to make_task.")
+            if given:
+                names = ", ".join(given)
+                raise ConfigError(f"A NodeTask already has a split: {names}.", hint=f"Pass {names} to make_task.")
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
             return graph, config.model_copy(update=update)
         if graph is None or isinstance(graph, (str, Path, Mapping, ComponentConfig)):
             dataset = config.dataset if graph is None else resolve_dataset(graph)
-            given = {name: value for name, value in fields.items() if value != _FIELDS[name]}
-            if split is not None:
-                given["split"] = split
+            given |= {name: value for name, value in fields.items() if value != _FIELDS[name]}
             if given:
                 dataset = resolve_dataset(dataset.model_dump() | given)
             config = config.model_copy(update={"dataset": dataset})
             return load_task(dataset, config.setting, config.seed), config
-        task = task_from_graph(graph, **fields, split=split, setting=config.setting, seed=config.seed)
+        task = task_from_graph(graph, **fields, **options, setting=config.setting, seed=config.seed)
         return task, config.model_copy(update={"dataset": CustomConfig.of(graph)})
+
+
+def _checked_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    if not isinstance(callbacks, (list, tuple)) or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise ConfigError(
+            "callbacks is not a list of dgl_rbm.Callback.",
+            hint="Pass instances of a subclass: callbacks=[MyCallback()].",
+        )
+    return tuple(callbacks)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from dgl_rbm.errors import DataError
+from dgl_rbm.rows.checked import neighbor_lists
 
 __all__ = ["Encodings"]
 
@@ -110,9 +111,11 @@ class Encodings:
 
     def from_neighbors(self, neighbors: Sequence[Sequence[int]]) -> Tensor:
         """Return the encodings of unseen nodes from one list of neighbour ids per node, float32 ``[B, P]``."""
-        lengths = torch.tensor([len(ids) for ids in neighbors], dtype=torch.int64)
-        flat = torch.tensor([i for ids in neighbors for i in ids], dtype=torch.int64)
-        return self.unseen(len(neighbors), torch.repeat_interleave(torch.arange(len(neighbors)), lengths), flat)
+        lengths, flat = neighbor_lists(neighbors)
+        if flat.dtype == object:
+            raise DataError(f"neighbors contains {flat[0]!r}; expected positions of nodes in the training graph.")
+        rows = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        return self.unseen(len(lengths), rows, torch.from_numpy(flat))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors by name."""

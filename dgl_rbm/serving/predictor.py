@@ -96,7 +96,9 @@ class Predictor:
             raise DataError(
                 f"The features have {rows.shape[1]} columns; this run was trained on {self.num_features}.",
                 hint=f"The {self.encodings.dim} columns of encodings are appended automatically: "
-                "pass node_ids, neighbors or encodings.",
+                "pass node_ids, neighbors or encodings."
+                if self.encodings.dim
+                else None,
             )
         count = rows.shape[0]
         if encodings is not None:

@@ -303,7 +303,7 @@ class TestRefusals:
         assert "all labels are 0" in refusal(make, labels=torch.zeros(N, dtype=torch.int64))
         assert "all labels are 'a'" in refusal(make, labels=["a"] * N)
         assert "neither numbers nor text" in refusal(make, labels=[object()] * N)
-        assert "neither numbers nor text" in refusal(make, labels=None)
+        assert "labels is None" in refusal(make, labels=None)
 
     def test_masks(self):
         assert "training nodes are not given" in refusal(make, train=None)
@@ -341,12 +341,26 @@ class TestRefusals:
     def test_options(self):
         with pytest.raises(ConfigError, match="Did you mean 'inductive'"):
             make(setting="induktive")
-        with pytest.raises(ConfigError, match="Choices: none, row, standard"):
+        with pytest.raises(ConfigError, match=r"normalize: .*'none', 'row' or 'standard'"):
             make(normalize="l7")
         with pytest.raises(ConfigError, match="is not a split"):
             make(split="public")
         with pytest.raises(ConfigError, match="hides none"):
             make(setting="inductive", unseen_fraction=0.01)
+        for option in (
+            {"num_classes": 2**31},
+            {"num_classes": 1},
+            {"seed": -1},
+            {"split": 0.5},
+            {"split": "\ud800"},
+            {"split": np.ones(3)},
+            {"name": None},
+            {"rescale": np.ones(3)},
+            {"unseen_fraction": "half"},
+            {"split_index": [1]},
+        ):
+            with pytest.raises(ConfigError, match=rf"{next(iter(option))}: |not Unicode"):
+                make(**option)
 
 
 def test_a_split_replaces_masks():

@@ -85,7 +85,10 @@ def test_names_are_checked() -> None:
     assert classes == (4, 9)
     assert {type(name) for name in classes} == {int}
     for names, words in (
-        ([1.5, 2], "expected integers or text"),
+        ([1.5, 2], "position 0: 1.5 is not a whole number"),
+        ("ab", "expected a list"),
+        (3, "expected a list"),
+        ([True, 2], "True is no id"),
         (["a", "a"], "not unique"),
         (["a"], "1 classes are numbered 0 to 0"),
     ):
@@ -111,3 +114,42 @@ def test_problems_name_what_is_wrong() -> None:
     assert "all labels are 7" in problem([7, 7])
     assert "beyond 2^63" in problem(np.array([1, 2**64 - 1], dtype=np.uint64))
     assert "3 labels; the graph has 2 nodes" in problem([0, 1, 2], num_nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (None, "labels is None"),
+        ("abc", "expected a list"),
+        ([[1, 0], [0]], "cannot be read as an array"),
+        (torch.empty(3, device="meta"), "on meta"),
+        ([2**70, 1, 2], "not whole numbers"),
+        ([0, 1, "b"], "neither numbers nor text"),
+        ([0, 1, object()], "neither numbers nor text"),
+        (np.array([1j, 0, 1]), "neither numbers nor text"),
+        (pd.to_datetime(["2020-01-01"] * 3), "neither numbers nor text"),
+        ([0, -2, 1], "below −1"),
+    ],
+    ids=str,
+)
+def test_what_is_no_label(values: Any, words: str) -> None:
+    assert words in problem(values)
+
+
+def test_missing_labels_of_other_kinds() -> None:
+    for values in (
+        np.ma.masked_array([5, 7, 6], mask=[0, 1, 0]),
+        pd.array([5, None, 6], dtype="Int64"),
+        pd.Series([5, None, 6]),
+        [5, float("nan"), 6],
+    ):
+        found = read(values)
+        assert found.numbers.tolist() == [0, -1, 1]
+        assert found.classes == (5, 6)
+    assert read([b"a", None, "b"]).classes == ("a", "b")
+
+
+def test_memory_does_not_grow_with_the_largest_label() -> None:
+    found = read([3 * 10**9, 2**62, 7])
+    assert found.classes == (7, 3 * 10**9, 2**62)
+    assert found.numbers.tolist() == [1, 2, 0]

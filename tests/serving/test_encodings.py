@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -68,3 +70,9 @@ def test_state_round_trip() -> None:
     encodings = store()
     again = Encodings.from_state(encodings.state_dict())
     assert all(torch.equal(getattr(again, name), tensor) for name, tensor in encodings.state_dict().items())
+
+
+@pytest.mark.parametrize("neighbors", [3, [1, 2], [[1.5]], [[True]], [["a"]], "ab"])
+def test_wrong_neighbours_are_refused(neighbors: Any) -> None:
+    with pytest.raises(DataError, match="neighbors"):
+        store().from_neighbors(neighbors)
