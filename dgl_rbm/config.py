@@ -139,7 +139,7 @@ def _component_hint(where: str, values: Mapping[str, Any]) -> str:
 
 
 def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
-    location = [str(part) for part in detail["loc"]]
+    location = [_cut(str(part)) for part in detail["loc"]]
     path = " -> ".join(part for part in [where, *location] if part)
     if detail["type"] == "extra_forbidden":
         fields = model.model_fields
@@ -157,6 +157,10 @@ def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
     if detail["type"] == "literal_error" and isinstance(given, str):
         near = closest(given, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
     return f"{path}: {message}{got}" + (f". Did you mean '{near}'?" if near else "")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _QUOTED else f"{name[: _QUOTED - 1]}…"
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class UnknownNameError(ConfigError):
         known = sorted(choices)
         near = closest(name, known)
         guess = f" Did you mean '{near}'?" if near else ""
-        super().__init__(f"There is no {what} '{name}'.{guess} Choices: {', '.join(known)}.", hint=hint)
+        super().__init__(f"There is no {what} {shown(name)}.{guess} Choices: {', '.join(known)}.", hint=hint)
 
 
 class DataError(DglRbmError, ValueError):

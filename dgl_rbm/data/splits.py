@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import ConfigError, DataError, raise_problems
+from dgl_rbm.errors import ConfigError, DataError, raise_problems, shown
 from dgl_rbm.runtime.seeding import derive_seed
 
 __all__ = ["Fractions", "NodeSplit", "PerClass", "SavedSplit", "choose_unseen", "draw_split", "parse_split"]
@@ -71,9 +71,9 @@ def parse_split(text: str) -> Fractions | PerClass:
     try:
         shares = [float(part) for part in parts]
     except ValueError:
-        raise ConfigError(f"'{text}' is not a split.", hint=_HINT) from None
+        raise ConfigError(f"{shown(text)} is not a split.", hint=_HINT) from None
     if len(shares) != 3:
-        raise ConfigError(f"'{text}' is not a split: it has {len(shares)} parts.", hint=_HINT)
+        raise ConfigError(f"{shown(text)} is not a split: it has {len(shares)} parts.", hint=_HINT)
     if not all(0 < share < 1 for share in shares):
         raise ConfigError(f"The split '{text}' has a fraction that is not between 0 and 1.", hint=_HINT)
     if abs(sum(shares) - 1) > 1e-6:

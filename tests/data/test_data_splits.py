@@ -30,7 +30,7 @@ def test_parse(text, expected):
         ("public", "'public' is not a split"),
         ("", "'' is not a split"),
         (f"{10**20}/30", "is not a split"),
-        (f"20/{10**5000}", "is not a split"),
+        ("20/" + "9" * 5000, "is not a split"),
         ("0.6/0.4", "it has 2 parts"),
         ("1/2/3/4", "it has 4 parts"),
         ("0/30", "leaves a part empty"),
