@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
@@ -143,8 +143,10 @@ def _describe(detail: Any, model: type[BaseModel], where: str) -> str:
     path = " -> ".join(part for part in [where, *location] if part)
     if detail["type"] == "extra_forbidden":
         fields = model.model_fields
-        for part in location[:-1]:
+        # The positions in lists have no names.
+        for part in (part for part in location[:-1] if not part.isdecimal()):
             inner = fields[part].annotation if part in fields else None
+            inner = get_args(inner)[0] if get_origin(inner) is list else inner
             fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
         names = sorted(fields)
         near = closest(location[-1], names)

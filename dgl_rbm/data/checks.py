@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.errors import DataError, closest
+from dgl_rbm.errors import DataError
 from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.rows.node_ids import NodeIds, name_nodes
 from dgl_rbm.rows.sparse import Rows, rows_not_finite
@@ -17,7 +17,6 @@ from dgl_rbm.rows.sparse import Rows, rows_not_finite
 __all__ = [
     "check_features",
     "check_split",
-    "find_field",
     "graph_problems",
 ]
 
@@ -35,19 +34,6 @@ def graph_problems(graph: Any) -> list[str]:
             "`graph[(source_type, edge_type, destination_type)]` gives such a graph."
         ]
     return [] if graph.num_nodes() else ["the graph has no nodes."]
-
-
-def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor | None:
-    """Return ``graph.ndata[field]``; None, and a problem, if the homogeneous graph has no such field."""
-    if field in graph.ndata:
-        return graph.ndata[field]
-    known = sorted(graph.ndata)
-    near = closest(field, known)
-    guess = f" Did you mean '{near}'?" if near else ""
-    problems.append(
-        f"there is no node field '{field}' for the {what}.{guess} The graph has: {', '.join(known) or 'none'}."
-    )
-    return None
 
 
 def check_features(values: Any, num_nodes: int | None, problems: list[str], ids: NodeIds | None = None) -> Rows | None:

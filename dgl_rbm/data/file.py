@@ -24,7 +24,10 @@ class FieldsConfig(DatasetConfig):
     paths: ClassVar[Any] = ("path", "features_path")
 
     path: str = Field(description="File or folder of the graph.")
-    features: str = Field("feat", description="Node field of the features.")
+    features: str | list[str] = Field(
+        "feat",
+        description="Node field of the features; a list, or a pattern such as 'feat_*', for several side by side.",
+    )
     features_path: str | None = Field(
         None,
         description="A .npy file with one row of features per node, which replaces the node field; a float32 file is "
@@ -37,6 +40,10 @@ class FieldsConfig(DatasetConfig):
     train_mask: str = Field("train_mask", description="Node field of the training mask.")
     val_mask: str = Field("val_mask", description="Node field of the validation mask.")
     test_mask: str = Field("test_mask", description="Node field of the test mask.")
+    edge_weight: str | None = Field(
+        None,
+        description="Edge field of the weights; null for the field 'weight' if there is one, '' to use no weights.",
+    )
     split_index: int | None = Field(
         None, description="Which of several masks [N, K] or [K, N] to use, counted from 0; null for masks of one split."
     )
@@ -64,6 +71,7 @@ class FieldsConfig(DatasetConfig):
             masks=None if self.split else (self.train_mask, self.val_mask, self.test_mask),
             num_classes=self.num_classes,
             node_ids=self.node_ids,
+            edge_weight=self.edge_weight,
             split_index=None if self.split else self.split_index,
             allow_missing_classes=self.allow_missing_classes,
         )

@@ -8,7 +8,8 @@ from typing import Any
 
 from dgl_rbm.data.base import LabeledGraph, NormalizationKind
 from dgl_rbm.data.build import build_task
-from dgl_rbm.data.checks import find_field, graph_problems
+from dgl_rbm.data.checks import graph_problems
+from dgl_rbm.data.fields import find_features, find_field, find_weight
 from dgl_rbm.data.files import map_features
 from dgl_rbm.data.task import NodeTask, Setting
 
@@ -116,7 +117,7 @@ def make_task(
 def task_from_graph(
     graph: Any,
     *,
-    features: str = "feat",
+    features: str | Sequence[str] = "feat",
     labels: str = "label",
     train_mask: str = "train_mask",
     val_mask: str = "val_mask",
@@ -131,6 +132,7 @@ def task_from_graph(
     symmetrize: bool = False,
     num_classes: int | None = None,
     node_ids: Any = None,
+    edge_weight: str | None = None,
     classes: Sequence[int | str] | None = None,
     split_index: int | None = None,
     allow_missing_classes: bool = False,
@@ -142,12 +144,15 @@ def task_from_graph(
     graph : dgl.DGLGraph
         Homogeneous; it is not changed.
     features, labels, train_mask, val_mask, test_mask : str
-        Names of its node fields; the masks are ignored if `split` is given.
+        Names of its node fields; the masks are ignored if `split` is given. `features` may be several names, or a
+        pattern such as ``"feat_*"``.
     split, setting, seed, name, unseen_fraction, normalize, rescale, symmetrize, num_classes, classes, split_index, \
     allow_missing_classes
         As for `make_task`.
     node_ids : array-like or str, optional
         The nodes' own ids, or the node field that holds them.
+    edge_weight : str, optional
+        Edge field of the weights; the field ``"weight"`` by default if there is one, empty text for none.
 
     Raises
     ------
@@ -163,6 +168,7 @@ def task_from_graph(
         num_classes=num_classes,
         normalize=normalize,
         node_ids=node_ids,
+        edge_weight=edge_weight,
         classes=classes,
         split_index=split_index,
         allow_missing_classes=allow_missing_classes,
@@ -188,17 +194,23 @@ def labeled_graph(
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
     node_ids: Any = None,
+    edge_weight: str | None = None,
     classes: Sequence[int | str] | None = None,
     split_index: int | None = None,
     allow_missing_classes: bool = False,
 ) -> LabeledGraph:
     """Return a graph with its node fields as features, labels and masks; missing ones are added to `problems`.
 
-    `features` is the name of a node field or an array ``[N, F]``; so is `node_ids`, ``[N]``.
+    `features` is the name of a node field, several names or patterns, or an array ``[N, F]``; `node_ids` the name of a
+    node field or an array ``[N]``. `edge_weight` is the name of an edge field, by default ``"weight"`` if there is
+    such a field; empty text ignores it.
     """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5
+    weight = None
     if not problems:
+        weight = find_weight(graph, edge_weight, problems)
+        features = find_features(graph, features, problems, excluded=(labels, *(masks or ()), node_ids))
         fields = [(features, "features"), (labels, "labels")]
         fields += zip(masks, ("training mask", "validation mask", "test mask"), strict=True) if masks else []
         found[: len(fields)] = [
@@ -222,6 +234,7 @@ def labeled_graph(
         normalize=normalize,
         problems=tuple(problems),
         node_ids=node_ids,
+        edge_weight=weight,
         classes=classes,
         split_index=split_index,
         allow_missing_classes=allow_missing_classes,
