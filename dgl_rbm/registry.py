@@ -180,8 +180,7 @@ datasets: Registry[Any] = Registry(
         **dict.fromkeys(("cora", "citeseer", "pubmed"), "planetoid"),
         **dict.fromkeys(_CPF, "cpf"),
         "ogb": "ogb",
-        "file": "file",
-        "csv": "csv",
+        **_same("file", "csv", "npz"),
     },
 )
 teachers: Registry[Any] = Registry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ __all__ = [
 # Options that hold a list of components.
 _LISTS = ("encoder", "regularizer")
 
+_GRAPH_FILES = (".bin", ".dgl", ".npz")
+
 
 def resolve_dataset(spec: Any) -> ComponentConfig:
     """Resolve a dataset given by name, path, mapping or config; ``ogbn-*`` are names too.
 
-    The path of a file stands for a graph saved by ``dgl.save_graphs``, that of a folder for DGL's CSV format.
+    The path of a folder stands for DGL's CSV format, that of a ``.npz`` file for an archive of arrays, and that of any
+    other file for a graph saved by ``dgl.save_graphs``.
     """
     values = {"kind": spec} if isinstance(spec, (str, Path)) else spec
     if isinstance(values, Mapping) and isinstance(values.get("kind"), (str, Path)):
@@ -37,14 +41,21 @@ def resolve_dataset(spec: Any) -> ComponentConfig:
         if kind.startswith("ogbn-"):
             values = {"kind": "ogb", "name": kind, **options}
         elif kind not in datasets.names() and _looks_like_path(kind):
-            values = {"kind": "csv" if Path(kind).is_dir() else "file", "path": kind, **options}
+            values = {"kind": _kind_of_path(kind), "path": kind, **options}
         else:
             values = {"kind": kind, **options}
     return datasets.resolve(values)
 
 
+def _kind_of_path(text: str) -> str:
+    # Unlike the methods of `Path`, these functions do not raise for names that are too long.
+    if os.path.isdir(os.path.expanduser(text)):
+        return "csv"
+    return "npz" if text.lower().endswith(".npz") else "file"
+
+
 def _looks_like_path(text: str) -> bool:
-    return "/" in text or "\\" in text or text.endswith((".bin", ".dgl")) or Path(text).exists()
+    return "/" in text or "\\" in text or text.lower().endswith(_GRAPH_FILES) or os.path.exists(text)
 
 
 def resolve_encoders(spec: Any) -> list[ComponentConfig]:

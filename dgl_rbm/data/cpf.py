@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from pydantic import Field
 
+from dgl_rbm.data.archives import Archive
 from dgl_rbm.data.base import DatasetConfig, LabeledGraph
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.data.files import DAMAGE, DATA_VARIABLE, cache_folder, data_folder, download
-from dgl_rbm.errors import DataError
+from dgl_rbm.data.files import DATA_VARIABLE, cache_folder, data_folder, download
+from dgl_rbm.data.npz_layouts import read_matrix
 from dgl_rbm.registry import datasets
 
 __all__ = ["CpfConfig"]
@@ -59,13 +60,14 @@ class CpfConfig(DatasetConfig):
         """Read the graph from its file; the seed is not used."""
         self.fetch()
         (path,) = self.files()
-        adjacency, attributes, labels = _read(path)
-        adjacency = adjacency.astype(bool)
+        with Archive(path, hint="Remove it; the next run downloads it again.") as archive:
+            stored = read_matrix(archive)
+        adjacency = stored.adjacency.astype(bool)
         adjacency = (adjacency + adjacency.T).tocsr()
         kept = _largest_component(adjacency)
         source, destination = adjacency[kept][:, kept].nonzero()
         proper = source != destination
-        attributes = attributes[kept].astype(bool).astype(np.float32)
+        attributes = stored.attributes[kept].astype(bool).astype(np.float32)
         return LabeledGraph(
             name=self.graph_name,
             graph=dgl.graph(
@@ -76,7 +78,7 @@ class CpfConfig(DatasetConfig):
                 num_nodes=len(kept),
             ),
             features=attributes,
-            labels=torch.from_numpy(labels[kept].astype(np.int64)),
+            labels=torch.from_numpy(stored.labels[kept].astype(np.int64)),
             default_split="20/30",
             normalize="row",
         )
@@ -100,49 +102,6 @@ class CpfConfig(DatasetConfig):
             hint=f"Put '{name}' of the repository shchur/gnn-benchmark into a folder and set {DATA_VARIABLE} to it; "
             "`digits` and `synthetic` need no download.",
         )
-
-
-def _read(path: Path) -> tuple[sp.csr_matrix, Any, np.ndarray]:
-    """Return adjacency ``[N, N]``, attributes ``[N, F]`` (sparse) and labels ``[N]``."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            adjacency = _matrix(arrays, "adj", path)
-            attributes = _matrix(arrays, "attr", path)
-            if "labels" not in arrays:
-                raise _lacks("labels", arrays, path)
-            labels = arrays["labels"]
-    except DataError:
-        raise
-    except DAMAGE as error:
-        raise DataError(
-            f"The file '{path}' is damaged or not a NumPy archive: {error}.",
-            hint="Remove it; the next run downloads it again.",
-        ) from None
-    count = len(labels)
-    if adjacency.shape != (count, count) or attributes.shape[0] != count or labels.ndim != 1:
-        raise DataError(
-            f"The arrays of '{path}' do not match: adjacency {adjacency.shape}, attributes "
-            f"{attributes.shape}, labels {labels.shape}."
-        )
-    return adjacency, attributes, labels
-
-
-def _matrix(arrays: Any, prefix: str, path: Path) -> sp.csr_matrix:
-    if f"{prefix}_matrix" in arrays:
-        return sp.csr_matrix(arrays[f"{prefix}_matrix"])
-    names = [f"{prefix}_{part}" for part in ("data", "indices", "indptr", "shape")]
-    for name in names:
-        if name not in arrays:
-            raise _lacks(name, arrays, path)
-    data, indices, indptr, shape = (arrays[name] for name in names)
-    matrix = sp.csr_matrix((data, indices, indptr), shape=tuple(shape))
-    matrix.check_format(full_check=True)
-    matrix.sum_duplicates()
-    return matrix
-
-
-def _lacks(name: str, arrays: Any, path: Path) -> DataError:
-    return DataError(f"The file '{path}' lacks the array '{name}'; it contains {', '.join(sorted(arrays))}.")
 
 
 def _largest_component(adjacency: sp.csr_matrix) -> np.ndarray:

@@ -15,9 +15,10 @@ from dgl_rbm.data.csv_meta import FORMAT_HINT, CsvMeta, read_meta
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.file import FieldsConfig
 from dgl_rbm.data.files import map_features
+from dgl_rbm.data.recognition import without_description
 from dgl_rbm.data.table_graph import Columns, TableGraph, read_graph_tables
 from dgl_rbm.data.tables import Table, listed
-from dgl_rbm.errors import DataError, DatasetNotFoundError, raise_problems
+from dgl_rbm.errors import DataError, raise_problems
 from dgl_rbm.registry import datasets
 
 __all__ = ["CsvConfig"]
@@ -96,10 +97,7 @@ class CsvConfig(FieldsConfig):
             If anything in it or in the tables cannot be used; names file, column, row and value.
         """
         if not (folder / "meta.yaml").is_file():
-            raise DatasetNotFoundError(
-                f"There is no 'meta.yaml' in the folder '{folder}'.",
-                hint=f"{FORMAT_HINT} `dgl_rbm.from_csv` reads two tables without it.",
-            )
+            raise without_description(folder)
         meta = read_meta(folder / "meta.yaml")
         node_data, edge_data = meta.tables()
         columns = Columns(

@@ -13,11 +13,11 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 
-__all__ = ["NPY_DAMAGE", "map_npy"]
+__all__ = ["NPY_DAMAGE", "map_npy", "read_npy_header"]
 
 # Raised for damaged .npy and .npz files. NumPy evaluates the header as a Python literal and does not catch the errors
 # of the tokenizer; `tokenize.TokenError` is a subclass of neither `ValueError` nor `SyntaxError`.
@@ -40,13 +40,13 @@ NPY_DAMAGE = (
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
-def map_npy(file: BinaryIO) -> np.memmap:
-    """Map the array of an open ``.npy`` file copy-on-write; it may be larger than memory.
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an open ``.npy`` file: shape, whether the order is Fortran's, and data type.
 
     Raises
     ------
     NPY_DAMAGE
-        If the file has another format, is truncated or damaged, or contains Python objects.
+        If the file has another format or is damaged, or the array contains Python objects.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -57,6 +57,18 @@ def map_npy(file: BinaryIO) -> np.memmap:
         raise ValueError(f"version {version} of the .npy format is not supported")
     if dtype.hasobject:
         raise ValueError("the array contains Python objects")
+    return shape, fortran_order, dtype
+
+
+def map_npy(file: BinaryIO) -> np.memmap:
+    """Map the array of an open ``.npy`` file copy-on-write; it may be larger than memory.
+
+    Raises
+    ------
+    NPY_DAMAGE
+        If the file has another format, is truncated or damaged, or contains Python objects.
+    """
+    shape, fortran_order, dtype = read_npy_header(file)
     offset = file.tell()
     start = offset - offset % mmap.ALLOCATIONGRANULARITY
     length = offset - start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

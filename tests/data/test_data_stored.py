@@ -218,7 +218,7 @@ class TestCpf:
             ({"attr_indptr": None}, "lacks the array 'attr_indptr'"),
             ({"labels": np.zeros(5, int)}, "do not match"),
             ({"adj_indices": parts["adj_indices"] + 100}, "is damaged"),
-            ({"labels": np.array([{}] * 8)}, "is damaged"),
+            ({"labels": np.array([{}] * 8)}, "contains Python objects"),
         ):
             np.savez(path, **{name: value for name, value in (parts | change).items() if value is not None})
             with pytest.raises(DataError, match=reason):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from dgl_rbm.data import load_task
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError
+from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError, DataWarning
 from dgl_rbm.registry import datasets
 
 LABELS = [0, 1, 0, 1, 0, 1]
@@ -23,6 +25,13 @@ def graph():
         chosen[ids] = True
         g.ndata[f"{part}_mask"] = chosen
     return g
+
+
+def load_quietly(spec):
+    """Load a task whose notes are not the point of the test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return load_task(spec)
 
 
 def check(task, name):
@@ -61,9 +70,47 @@ class TestFile:
             other.ndata[new] = other.ndata.pop(old)
         names = {"features": "x", "labels": "y", "train_mask": "a", "val_mask": "b", "test_mask": "c"}
         spec = self.save(tmp_path, graph(), other)
+        check(load_task(spec | {"graph_index": 1} | names), "mine")
+        # Files of configurations from before the option was renamed are still read.
         check(load_task(spec | {"index": 1} | names), "mine")
         with pytest.raises(DataError, match="contains 2 graphs; there is none of index 2"):
-            load_task(spec | {"index": 2})
+            load_task(spec | {"graph_index": 2})
+
+    def test_one_of_several_graphs_is_chosen_by_the_user(self, tmp_path):
+        spec = self.save(tmp_path, graph(), dgl.graph(([0], [1])))
+        with pytest.raises(DataError, match=r"contains 2 graphs; expected one\. 0: 6 nodes, 6 edges; 1") as caught:
+            load_task(spec)
+        assert "--set dataset.graph_index=" in str(caught.value.hint)
+        check(load_task(spec | {"graph_index": 0}), "mine")
+        single = self.save(tmp_path, graph())
+        check(load_task(single), "mine")
+        with pytest.raises(DataError, match="contains 1 graph; there is none of index 1"):
+            load_task(single | {"graph_index": 1})
+
+    @pytest.mark.parametrize("name", ["label", "labels", "node_labels", "y", "glabel"])
+    def test_labels_in_the_dictionary_of_the_file(self, tmp_path, name):
+        bare = graph()
+        labels = bare.ndata.pop("label")
+        dgl.save_graphs(str(tmp_path / "mine.bin"), [bare], {name: labels})
+        check(load_quietly({"kind": "file", "path": str(tmp_path / "mine.bin")}), "mine")
+
+    def test_fields_in_the_dictionary_of_the_file(self, tmp_path):
+        bare = graph()
+        fields = {"topic": bare.ndata.pop("label")}
+        for name in ("feat", "train_mask", "val_mask", "test_mask"):
+            fields[name] = bare.ndata.pop(name)
+        other = {"sizes": torch.tensor([1, 2, 3])}
+        dgl.save_graphs(str(tmp_path / "mine.bin"), [bare], fields | other)
+        spec = {"kind": "file", "path": str(tmp_path / "mine.bin"), "labels": "topic"}
+        with pytest.warns(DataWarning, match=r"entry 'sizes' of the file's dictionary, of shape \(3,\), is not used"):
+            check(load_task(spec), "mine")
+        with pytest.raises(DataError, match=r"no node field 'tpic' for the labels\. Did you mean 'topic'"):
+            load_quietly(spec | {"labels": "tpic"})
+
+    def test_a_field_of_the_graph_comes_before_the_dictionary(self, tmp_path):
+        dgl.save_graphs(str(tmp_path / "mine.bin"), [graph()], {"label": torch.ones(6), "labels": torch.zeros(6)})
+        with pytest.warns(DataWarning, match=r"entry 'label' of the file's dictionary, of shape \(6,\), is not used"):
+            check(load_task({"kind": "file", "path": str(tmp_path / "mine.bin")}), "mine")
 
     def test_features_beside_the_graph(self, tmp_path):
         bare = graph()
@@ -120,11 +167,14 @@ class TestFile:
     def test_missing_truncated_and_foreign_files(self, tmp_path):
         spec = self.save(tmp_path, graph())
         content = (tmp_path / "mine.bin").read_bytes()
-        for wrong in (b"", content[:3], content[:100], content[: len(content) // 2], b"hello" * 100):
-            (tmp_path / "mine.bin").write_bytes(wrong)
-            with pytest.raises(DataError, match="is truncated or not written by") as caught:
+        for length in (8, 100, len(content) // 2):
+            (tmp_path / "mine.bin").write_bytes(content[:length])
+            with pytest.raises(DataError, match="is truncated or damaged: DGL cannot read it"):
                 load_task(spec)
-            assert "Stack trace" not in str(caught.value)
+        for wrong, what in ((b"", "empty"), (content[:3], "unknown format"), (b"hello" * 100, "a text file")):
+            (tmp_path / "mine.bin").write_bytes(wrong)
+            with pytest.raises(DataError, match=f"{what}; expected a graph"):
+                load_task(spec)
         (tmp_path / "mine.bin").unlink()
         with pytest.raises(DatasetNotFoundError, match="There is no graph file"):
             load_task(spec)
@@ -194,5 +244,5 @@ class TestCsv:
             load_task(spec)
 
     def test_no_such_folder(self, tmp_path):
-        with pytest.raises(DatasetNotFoundError, match=r"no 'meta\.yaml' in the folder"):
+        with pytest.raises(DatasetNotFoundError, match="There is no folder"):
             load_task({"kind": "csv", "path": str(tmp_path / "nowhere")})

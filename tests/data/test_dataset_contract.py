@@ -62,8 +62,15 @@ def write_csv(folder: Path) -> dict[str, Any]:
     return {"path": str(folder / "mine"), "split": "5/5"}
 
 
+def write_npz(folder: Path) -> dict[str, Any]:
+    source, destination, features, labels = small_graph()
+    arrays = {"node_features": features.numpy(), "node_labels": labels.numpy()}
+    np.savez(folder / "mine.npz", edges=np.stack([source, destination], axis=1), **arrays)
+    return {"path": str(folder / "mine.npz"), "split": "5/5", "directed": True}
+
+
 # A user's own graph: options of the dataset, after writing its files into a folder.
-WRITERS = {"file": write_file, "csv": write_csv}
+WRITERS = {"file": write_file, "csv": write_csv, "npz": write_npz}
 
 
 @pytest.fixture(scope="module", params=[name for name in NAMES if needs_nothing(name) or name in WRITERS])
