@@ -82,7 +82,7 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, what: str, name: str, choices: Iterable[str], *, hint: str | None = None) -> None:
         known = sorted(choices)
-        near = closest(name, known)
+        near = closest(name, known) if isinstance(name, str) else None
         guess = f" Did you mean '{near}'?" if near else ""
         super().__init__(f"There is no {what} {shown(name)}.{guess} Choices: {', '.join(known)}.", hint=hint)
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2, rankdata
 
 from dgl_rbm.errors import DataError
+from dgl_rbm.rows.checked import as_array
 
 __all__ = ["SkillingsMack", "median_scores", "min_max_scores", "skillings_mack"]
 
@@ -95,7 +96,10 @@ def skillings_mack(values: ArrayLike, *, simulations: int = 0, seed: int = 0) ->
     DataError
         If `values` is not two-dimensional or contains infinities.
     """
-    table = np.asarray(values, dtype=np.float64)
+    try:
+        table = as_array(values, "values").astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError):
+        table = np.empty(0)
     if table.ndim != 2 or np.isinf(table).any():
         raise DataError("skillings_mack expects a table of numbers, blocks × treatments, with NaN for missing ones.")
     table = table[(~np.isnan(table)).sum(axis=1) >= 2]

@@ -33,7 +33,7 @@ def checked_recipe(name: str) -> RecipeName:
     UnknownNameError
         If there is no such recipe; the message suggests the closest name.
     """
-    if name not in get_args(RecipeName):
+    if not isinstance(name, str) or name not in get_args(RecipeName):
         raise UnknownNameError("recipe", name, get_args(RecipeName))
     return cast(RecipeName, name)
 

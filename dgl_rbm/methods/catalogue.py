@@ -149,7 +149,6 @@ def method_names() -> list[str]:
     return sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX))
 
 
-@cache
 def load_method(name: str) -> Method:
     """Load a method by name.
 
@@ -158,10 +157,15 @@ def load_method(name: str) -> Method:
     UnknownNameError
         If there is no such method; the message suggests the closest name.
     """
-    if name not in method_names():
+    if not isinstance(name, str) or name not in method_names():
         raise UnknownNameError(
             "method", name, method_names(), hint="`dgl-rbm components method` describes each of them."
         )
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Method:
     own = parse_yaml(files(__package__).joinpath(name + _SUFFIX).read_text(encoding="utf-8"), f"The method '{name}'")
     values = own
     if own.get("extends") is not None:

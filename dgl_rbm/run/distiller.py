@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.base import Encoder
-from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.errors import ConfigError, TimeBudgetError, shown
 from dgl_rbm.methods.apply import dataset_name, method_values
 from dgl_rbm.methods.catalogue import RecipeName
 from dgl_rbm.regularizers.base import Regularizer
@@ -21,6 +21,7 @@ from dgl_rbm.run.config import CustomConfig, DistillConfig, resolve_config
 from dgl_rbm.run.pipeline import Pipeline, run_context
 from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.callbacks import Callback, TimeBudget
+from dgl_rbm.runtime.folders import as_path
 from dgl_rbm.specs import list_components, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
@@ -116,6 +117,11 @@ class Distiller:
     @classmethod
     def from_config(cls, config: DistillConfig, callbacks: Sequence[Callback] = ()) -> Distiller:
         """Return a distiller for a resolved configuration, whose `fit` needs no graph."""
+        if not isinstance(config, DistillConfig):
+            raise ConfigError(
+                f"config is {shown(config)}; expected a DistillConfig.",
+                hint="`dgl_rbm.run.config.resolve_config(values)` makes one from a mapping.",
+            )
         distiller = cls(callbacks=callbacks)
         distiller.config = config
         return distiller
@@ -247,12 +253,19 @@ class Distiller:
                 "features, labels and masks must be names of node fields, not arrays.",
                 hint="dgl_rbm.make_task(graph, features=..., labels=...) takes arrays; pass its result to fit.",
             )
-        keeps = out is not None and not self._instances
+        models = ("teacher", "student")
+        if not isinstance(latency_of, (list, tuple, Set)) or any(each not in models for each in map(str, latency_of)):
+            raise ConfigError(
+                f'latency_of is {shown(latency_of)}; expected a collection of "teacher" and "student".',
+                hint="`latency_of=()` measures no prediction times.",
+            )
+        folder = None if out is None else as_path(out, "out")
+        keeps = folder is not None and not self._instances
         context = run_context(
             self.config,
             callbacks=callbacks,
-            checkpoints=Path(str(out)) / "checkpoints" if keeps else None,
-            shared=Path(shared) if shared is not None and not self._instances else None,
+            checkpoints=folder / "checkpoints" if keeps else None,
+            shared=as_path(shared, "shared") if shared is not None and not self._instances else None,
         )
         try:
             with context.stage("data", unit="steps"):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgl_rbm.config import read_yaml
 from dgl_rbm.data.base import DatasetConfig
-from dgl_rbm.errors import ArtifactError, command
+from dgl_rbm.errors import ArtifactError, ConfigError, command, shown
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.run.files import build_student, read_metrics
@@ -24,6 +24,7 @@ from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
 from dgl_rbm.run.task_record import TaskRecord
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, read_state, write_atomic, write_state
+from dgl_rbm.runtime.folders import as_path
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.serving.predictor import Predictor
 from dgl_rbm.students.base import Student
@@ -264,7 +265,7 @@ class Run:
 
     def save(self, folder: str | Path) -> Path:
         """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically."""
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
         # Without metrics the folder holds no finished run, so that files of two runs never pass for one.
         for name in ("metrics.json", MANIFEST):
@@ -310,7 +311,8 @@ class Run:
         ArtifactError
             If the folder holds no finished run, a file was changed after the run was saved, or is of another version.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
+        _check_given(student, task)
         metrics = read_metrics(folder)
         state, header = read_state(folder / "student.safetensors")
         if student is None:
@@ -345,3 +347,11 @@ class Run:
     def _teacher_state(self) -> dict[str, Any]:
         state: dict[str, Any] = read_state(self._folder / "teacher.safetensors")[0]
         return state
+
+
+def _check_given(student: Any, task: Any) -> None:
+    from dgl_rbm.data.task import NodeTask
+
+    for name, value, expected in (("student", student, Student), ("task", task, NodeTask)):
+        if value is not None and not isinstance(value, expected):
+            raise ConfigError(f"{name} is {shown(value)}; expected a {expected.__name__}.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from math import inf, nan
+from numbers import Real
 
-from dgl_rbm.errors import ConfigError, TimeBudgetError
+from dgl_rbm.errors import ConfigError, TimeBudgetError, shown
 
 __all__ = ["PATIENCE_WITHIN_A_STEP", "Callback", "TimeBudget"]
 
@@ -57,8 +59,13 @@ class TimeBudget(Callback):
         patience: float = PATIENCE_WITHIN_A_STEP,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        given = hours
+        try:
+            hours = float(hours) if isinstance(hours, Real) else nan
+        except OverflowError:
+            hours = inf
         if not hours > 0:
-            raise ConfigError(f"max_hours is {hours}; expected a number above 0, such as 11.5.")
+            raise ConfigError(f"max_hours is {shown(given)}; expected a number above 0, such as 11.5.")
         self.hours, self.patience, self._clock = hours, patience, clock
         self._deadline = clock() + 3600 * hours
         self._total = 0

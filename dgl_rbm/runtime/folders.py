@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, shown
 
-__all__ = ["check_folder", "check_place", "make_folder"]
+__all__ = ["as_path", "check_folder", "check_place", "make_folder"]
+
+
+def as_path(value: Any, option: str) -> Path:
+    """Return the path that an argument names.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither text nor a path, or no file can have that name.
+    """
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ConfigError(f"{option} is {shown(value)}; expected a path.")
+    try:
+        os.lstat(value)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{option} is {shown(value)}, which is no name of a file: {reason}.") from None
+    return Path(value)
 
 
 def check_folder(folder: Path, option: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from dgl_rbm.errors import DataError
-from dgl_rbm.rows.checked import neighbor_lists
+from dgl_rbm.rows.checked import id_array, neighbor_lists
 
 __all__ = ["Encodings"]
 
@@ -47,17 +47,17 @@ class Encodings:
         """P; 0 without encodings."""
         return self.vectors.shape[1]
 
-    def are_known(self, ids: Tensor) -> Tensor:
+    def are_known(self, ids: Any) -> Tensor:
         """Return whether nodes, int64 ``[B]``, were observed in training, bool ``[B]``."""
-        return self._find(ids)[1]
+        return self._find(_as_positions(ids))[1]
 
-    def known(self, ids: Tensor) -> Tensor:
+    def known(self, ids: Any) -> Tensor:
         """Return the encodings of observed nodes.
 
         Parameters
         ----------
-        ids : Tensor
-            Node ids, int64 ``[B]``.
+        ids : array-like
+            Positions of nodes in the graph that the task was made from, int64 ``[B]``.
 
         Returns
         -------
@@ -69,6 +69,7 @@ class Encodings:
         DataError
             If an id is not that of an observed node.
         """
+        ids = _as_positions(ids)
         position, found = self._find(ids)
         if not bool(found.all()):
             missing = ids[~found][:5].tolist()
@@ -112,10 +113,8 @@ class Encodings:
     def from_neighbors(self, neighbors: Sequence[Sequence[int]]) -> Tensor:
         """Return the encodings of unseen nodes from one list of neighbour ids per node, float32 ``[B, P]``."""
         lengths, flat = neighbor_lists(neighbors)
-        if flat.dtype == object:
-            raise DataError(f"neighbors contains {flat[0]!r}; expected positions of nodes in the training graph.")
         rows = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        return self.unseen(len(lengths), rows, torch.from_numpy(flat))
+        return self.unseen(len(lengths), rows, _as_positions(flat, "neighbors"))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors by name."""
@@ -139,3 +138,12 @@ class Encodings:
             return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
         position = torch.searchsorted(self.node_ids, ids).clamp(max=count - 1)
         return position, self.node_ids[position] == ids
+
+
+def _as_positions(ids: Any, what: str = "node_ids") -> Tensor:
+    if isinstance(ids, Tensor) and ids.dtype == torch.int64 and ids.dim() == 1 and ids.layout == torch.strided:
+        return ids
+    given = id_array(ids, what)
+    if given.dtype == object:
+        raise DataError(f"{what} contains {given[0]!r}; expected positions of nodes in the training graph.")
+    return torch.from_numpy(given)

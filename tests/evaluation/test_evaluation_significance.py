@@ -177,3 +177,9 @@ def test_scores_of_the_papers_table_2() -> None:
     printed = {"glnn": 0.0, "krd": 0.9072, "nosmog": 0.7397, "rbm": 1.0}
     # The paper computed its Scores from accuracies with more digits than it prints.
     assert scores == pytest.approx(printed, abs=0.003)
+
+
+@pytest.mark.parametrize("values", [3, "ab", [["a"]], [[1j]], [[1], [1, 2]], [1.0], {"a": 1}])
+def test_what_is_no_table_is_refused(values):
+    with pytest.raises(DataError):
+        skillings_mack(values)

@@ -472,37 +472,3 @@ def test_the_setting_says_whether_validation_nodes_teach(
     options = {"teacher": "none", "regularizer": "edge_consistency", "training": {"epochs": 2}}
     quick_distiller(student="mlp", **options).fit(community_task(setting))
     assert tables[-1].distill_on_validation
-
-
-@pytest.mark.parametrize("callbacks", ["abc", 3, [print], {"a": 1}])
-def test_callbacks_are_checked(callbacks):
-    with pytest.raises(ConfigError, match=r"dgl_rbm\.Callback"):
-        Distiller(callbacks=callbacks)
-
-
-def test_one_of_several_splits_that_lacks_a_class(tmp_path: Path) -> None:
-    parts = community_arrays()
-    graph = dgl.graph(parts["edges"], num_nodes=NODES)
-    labels = parts["labels"]
-    graph.ndata["feat"], graph.ndata["label"] = parts["features"], labels
-    place = torch.arange(NODES) // 3 % 3
-    for number, name in enumerate(("train_mask", "val_mask", "test_mask")):
-        masks = torch.stack([(place == number), (place == (number + 1) % 3)], dim=1)
-        if name == "train_mask":
-            masks[:, 1] &= labels != 0
-        graph.ndata[name] = masks
-    with pytest.raises(DataError, match=r"have 2 masks; choose one of them with `split_index`, 0 to 1"):
-        quick_distiller().fit(graph)
-    with pytest.raises(DataError, match=r"class 0 of .*allow_missing_classes=True"):
-        quick_distiller().fit(graph, split_index=1)
-    run = quick_distiller(student="mlp").fit(graph, split_index=1, allow_missing_classes=True)
-    expected = graph.ndata["train_mask"][:, 1].nonzero().squeeze(1)
-    assert torch.equal(run.task.train_idx, expected)
-    dgl.save_graphs(str(tmp_path / "graph.bin"), [graph])
-    dataset = {"kind": "file", "path": str(tmp_path / "graph.bin")}
-    saved = (
-        quick_distiller(student="mlp").fit(dataset, split_index=1, allow_missing_classes=True).save(tmp_path / "run")
-    )
-    loaded = Run.load(saved)
-    assert torch.equal(loaded.task.train_idx, expected)
-    torch.testing.assert_close(loaded.student_logits, run.student_logits)

@@ -76,3 +76,11 @@ def test_state_round_trip() -> None:
 def test_wrong_neighbours_are_refused(neighbors: Any) -> None:
     with pytest.raises(DataError, match="neighbors"):
         store().from_neighbors(neighbors)
+
+
+@pytest.mark.parametrize("ids", [[True, False], [1.5], ["a"], 3, torch.tensor([1]).to_sparse()])
+def test_wrong_ids_are_refused(ids: Any) -> None:
+    for method in (store().known, store().are_known):
+        with pytest.raises(DataError, match="node_ids"):
+            method(ids)
+    assert store().are_known([1, 2.0]).tolist() == [True, False]
