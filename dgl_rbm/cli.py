@@ -9,20 +9,23 @@ from typing import Annotated
 # of the cores; passive waiting costs next to nothing otherwise and changes no result.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import typer
+from dgl_rbm.console.imports import INTERRUPTED, quiet_imports
 
-from dgl_rbm._version import __version__
-from dgl_rbm.commands.compare import compare
-from dgl_rbm.commands.components import components
-from dgl_rbm.commands.distill import distill
-from dgl_rbm.commands.doctor import doctor
-from dgl_rbm.commands.evaluate import evaluate
-from dgl_rbm.commands.init import init
-from dgl_rbm.commands.predict import predict
-from dgl_rbm.commands.report import report
-from dgl_rbm.commands.study import study
-from dgl_rbm.commands.tune import tune
-from dgl_rbm.commands.validate import validate
+with quiet_imports():
+    import typer
+
+    from dgl_rbm._version import __version__
+    from dgl_rbm.commands.compare import compare
+    from dgl_rbm.commands.components import components
+    from dgl_rbm.commands.distill import distill
+    from dgl_rbm.commands.doctor import doctor
+    from dgl_rbm.commands.evaluate import evaluate
+    from dgl_rbm.commands.init import init
+    from dgl_rbm.commands.predict import predict
+    from dgl_rbm.commands.report import report
+    from dgl_rbm.commands.study import study
+    from dgl_rbm.commands.tune import tune
+    from dgl_rbm.commands.validate import validate
 
 __all__ = ["app", "main"]
 
@@ -50,7 +53,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with quiet_imports():
+        try:
+            app()
+        except KeyboardInterrupt:
+            os.write(2, b"Stopped.\n")
+            raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

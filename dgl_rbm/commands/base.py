@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from dgl_rbm.console.imports import INTERRUPTED
 from dgl_rbm.console.memory import explain_out_of_memory
 from dgl_rbm.errors import DglRbmError
 
 __all__ = ["INTERRUPTED", "fail", "gather", "guarded", "kept_on_interrupt", "stderr", "stdout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-INTERRUPTED = 130
 
 
 def stdout() -> Console:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dgl_rbm.commands.base import INTERRUPTED, gather, guarded, stderr, stdout
+from dgl_rbm.commands.base import INTERRUPTED, fail, gather, guarded, stderr, stdout
 from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, MaxHoursOption, SeedOption, takes
-from dgl_rbm.errors import DglRbmError, TimeBudgetError
+from dgl_rbm.errors import TimeBudgetError
+
+if TYPE_CHECKING:
+    from dgl_rbm.run.folder import RunFolder
+    from dgl_rbm.run.run import Run
 
 __all__ = ["distill"]
 
@@ -29,40 +33,50 @@ def distill(
     as_json: JsonOption = False,
 ) -> None:
     """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
+    from dgl_rbm.console.summary import print_comparison
+    from dgl_rbm.run.folder import claimed_folder
+
+    with claimed_folder(out, gather(**options, seed=seed), overwrite) as folder:
+        if folder.is_done:
+            run = folder.finished_run()
+            stderr().print(f"The run in {folder.path} was finished before.", soft_wrap=True)
+        else:
+            run = _train(folder, max_hours)
+    if as_json:
+        typer.echo(json.dumps(run.metrics.to_values(), indent=2))
+    else:
+        print_comparison(stdout(), run.metrics, folder.path)
+
+
+def _train(folder: RunFolder, max_hours: float | None) -> Run:
+    """Train and save a run; on a stop or a failure print what is kept and exit."""
     from dgl_rbm.console.interrupt import stop_between_steps
     from dgl_rbm.console.progress import progress_for
-    from dgl_rbm.console.summary import print_comparison
-    from dgl_rbm.run.folder import abandon, choose_folder, finish
+    from dgl_rbm.run.distiller import Distiller
 
-    resolved = gather(**options, seed=seed)
-    folder = choose_folder(out, resolved, overwrite)
     console = stderr()
+    option = f"--out {shlex.quote(str(folder.path))}"
+    kept = f"What is done is kept in {folder.path}; the same command with {option} continues."
 
     def announce() -> None:
         console.print("Stopping after this step; Ctrl-C again stops at once.")
 
-    def say_what_is_kept(reason: str) -> None:
-        option = f"--out {shlex.quote(str(folder))}"
-        console.print(
-            f"{reason} What is done is kept in {folder}; the same command with {option} continues.", soft_wrap=True
-        )
-
-    from dgl_rbm.run.distiller import Distiller
-
     try:
         with stop_between_steps(announce) as stop, progress_for(console) as progress:
-            run = Distiller.from_config(resolved, callbacks=(progress, stop)).fit(out=folder, max_hours=max_hours)
-            finish(run, folder)
+            distiller = Distiller.from_config(folder.config, callbacks=(progress, stop))
+            run = distiller.fit(out=folder.path, max_hours=max_hours)
+            folder.finish(run)
+            return run
     except TimeBudgetError as error:
-        say_what_is_kept(error.message)
+        console.print(f"{error.message} {kept}", soft_wrap=True)
         raise typer.Exit(error.exit_code) from None
-    except DglRbmError:
-        abandon(folder)
-        raise
     except KeyboardInterrupt:
-        say_what_is_kept("Stopped.")
+        console.print(f"Stopped. {kept}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        typer.echo(json.dumps(run.metrics.to_values(), indent=2))
-    else:
-        print_comparison(stdout(), run.metrics, folder)
+    except OSError as error:
+        place = f"'{error.filename}': " if error.filename else ""
+        hint = kept if folder.abandon() else "Nothing is kept; the folder of the run is removed."
+        fail(f"{place}{error.strerror or error}.", hint, 1)
+    except Exception:
+        folder.abandon()
+        raise

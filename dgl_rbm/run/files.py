@@ -2,6 +2,7 @@
 
 ========================= ==============================================================================
 ``config.yaml``           the resolved configuration
+``options.yaml``          the configuration before validation chose components, by which a command finds its run
 ``metrics.json``          scores, sizes, times and versions; written last
 ``manifest.json``         sizes and SHA-256 digests of all files
 ``history.jsonl``         one line per epoch of each stage
@@ -16,8 +17,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from dgl_rbm.errors import ArtifactError, ConfigError, UnknownNameError, command
@@ -27,7 +31,16 @@ from dgl_rbm.run.metrics import RunMetrics
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON
 from dgl_rbm.students.base import Student
 
-__all__ = ["STARTED", "build_student", "is_finished", "read_metrics"]
+__all__ = ["OPTIONS", "STARTED", "build_student", "is_finished", "options_text", "read_metrics"]
+
+
+# Contains the configuration that a finished run was started with.
+OPTIONS = "options.yaml"
+
+
+def options_text(values: Mapping[str, Any]) -> str:
+    """Return the text of a configuration file; equal values give equal texts."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
 
 
 def is_finished(folder: Path) -> bool:

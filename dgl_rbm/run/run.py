@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from torch import Tensor
 
 from dgl_rbm.config import read_yaml
@@ -18,7 +17,7 @@ from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.errors import ArtifactError, ConfigError, command, shown
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
-from dgl_rbm.run.files import build_student, read_metrics
+from dgl_rbm.run.files import OPTIONS, build_student, options_text, read_metrics
 from dgl_rbm.run.manifest import MANIFEST, write_manifest
 from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics
 from dgl_rbm.run.report import render_report
@@ -175,7 +174,7 @@ class Run:
         try:
             yield
         except ArtifactError as error:
-            hint = f"`{command('predict', self.folder)} GRAPH` predicts the nodes of a graph that has changed."
+            hint = f"`{command('predict', self._folder)} GRAPH` predicts the nodes of a graph that has changed."
             raise ArtifactError(error.message, hint=hint) from None
 
     def _same_graph(self, task: NodeTask) -> NodeTask:
@@ -202,7 +201,7 @@ class Run:
         if found != expected:
             raise ArtifactError(
                 f"{self._graph} had {expected[0]} nodes and {expected[1]} edges; now it has {found[0]} and {found[1]}.",
-                hint=f"`{command('predict', self.folder)} GRAPH` predicts the nodes of a graph that has changed.",
+                hint=f"`{command('predict', self._folder)} GRAPH` predicts the nodes of a graph that has changed.",
             )
 
     @cached_property
@@ -263,12 +262,20 @@ class Run:
         logits = {"teacher": of_teacher} if of_teacher.shape[1] else {}
         return evaluation_metrics(task, self.metrics.seed, {**logits, "student": self.student_logits})
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically."""
+    def save(self, folder: str | Path, *, options: DistillConfig | None = None) -> Path:
+        """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically.
+
+        Parameters
+        ----------
+        folder : path
+            Created if it is missing.
+        options : DistillConfig, optional
+            The configuration that the run was started with, by which the same command finds its run.
+        """
         folder = as_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
         # Without metrics the folder holds no finished run, so that files of two runs never pass for one.
-        for name in ("metrics.json", MANIFEST):
+        for name in ("metrics.json", MANIFEST, OPTIONS):
             (folder / name).unlink(missing_ok=True)
         config, student, metrics = self.config.located().to_values(), self.student, self.metrics.to_values()
         header = {"in_dim": str(student.in_dim), "num_classes": str(student.num_classes)}
@@ -285,7 +292,9 @@ class Run:
         )
         if self.task_record is not None:
             self.task_record.write(folder)
-        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_atomic(folder / "config.yaml", options_text(config))
+        if options is not None:
+            write_atomic(folder / OPTIONS, options_text(options.located().to_values()))
         write_atomic(folder / "history.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.history))
         write_atomic(folder / "report.md", render_report(self.metrics, config))
         last = json.dumps(metrics, indent=2) + "\n"

@@ -29,6 +29,7 @@ __all__ = [
     "NullCheckpointStore",
     "flatten_state",
     "read_state",
+    "remove_temporary_files",
     "unflatten_state",
     "write_atomic",
     "write_state",
@@ -43,6 +44,8 @@ _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 DAMAGED_JSON = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 _HINT = "Copy the file again, or repeat what wrote it."
 _BYTES_AT_ONCE = 2**24
+# Names of `_replacing`.
+_TEMPORARY = re.compile(r"\..+\.(safetensors|json|jsonl|yaml|md|png|csv|txt)\.[a-z0-9_]{8}")
 _DTYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -74,7 +77,11 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         With the name of `path`, for example if the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -88,6 +95,16 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what killed processes left of files that they wrote to a folder and those in it.
+
+    No process may write to it meanwhile.
+    """
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

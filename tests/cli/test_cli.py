@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,14 +126,20 @@ def test_brackets_and_list_positions_are_taken_as_they_are(tmp_path: Path) -> No
 
 def test_stopped_runs_of_other_options_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dgl_rbm.run.config import resolve_config
-    from dgl_rbm.run.folder import choose_folder
+    from dgl_rbm.run.folder import claimed_folder
+
+    def claim(config: Any) -> Path:
+        with claimed_folder(None, config, overwrite=False) as folder:
+            return folder.path
 
     monkeypatch.chdir(tmp_path)
     first, second = (resolve_config({"seed": seed}) for seed in (0, 1))
-    folder = choose_folder(None, first, overwrite=False)
+    folder = claim(first)
     assert folder.name == "digits-sage-rbm"
-    assert choose_folder(None, second, overwrite=False).name == "digits-sage-rbm-2"
-    assert choose_folder(None, first, overwrite=False) == folder, "a stopped run is continued"
+    assert claim(second).name == "digits-sage-rbm-2"
+    assert claim(first) == folder, "a stopped run is continued"
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "teacher.safetensors").touch()
     output = invoke("distill", "--seed=1", f"--out={folder}", code=2)
     assert "holds a stopped run of other options" in output
     assert "started.yaml" in invoke("evaluate", str(folder), code=1)
