@@ -143,7 +143,7 @@ class Registry(Generic[C]):
             try:
                 found.append(self.resolve(spec))
             except ConfigError as error:
-                problems.append(f"{each} {i}: {error.message}")
+                problems.append(f"{each} {i}: {error.in_one_line}")
         if problems:
             raise ValueError("\n".join(problems))
         return found

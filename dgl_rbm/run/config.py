@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from dgl_rbm.config import ComponentConfig, StrictConfig, validated
 from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.encoders.base import EncoderConfig
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, shown
 from dgl_rbm.registry import DEFAULTS, students
 from dgl_rbm.regularizers.base import RegularizerConfig
 from dgl_rbm.regularizers.former_options import with_former_terms
@@ -152,6 +152,8 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
     ConfigError
         Naming every wrong option of the whole configuration.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"The configuration is {shown(values)}; expected a mapping of options.")
     errors: list[ConfigError] = []
     resolved = with_former_terms({**DEFAULTS, **values})
     for name, resolve in _RESOLVERS.items():

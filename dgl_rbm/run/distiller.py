@@ -260,12 +260,13 @@ class Distiller:
                 hint="`latency_of=()` measures no prediction times.",
             )
         folder = None if out is None else as_path(out, "out")
-        keeps = folder is not None and not self._instances
+        common = None if shared is None else as_path(shared, "shared")
+        checkpoints = None if folder is None or self._instances else folder / "checkpoints"
         context = run_context(
             self.config,
             callbacks=callbacks,
-            checkpoints=folder / "checkpoints" if keeps else None,
-            shared=as_path(shared, "shared") if shared is not None and not self._instances else None,
+            checkpoints=checkpoints,
+            shared=None if self._instances else common,
         )
         try:
             with context.stage("data", unit="steps"):
@@ -275,7 +276,7 @@ class Distiller:
             config = config.model_copy(update={name: getattr(fitting, name) for name in _OF_METHODS})
             return Pipeline(task, config, context, self._instances).execute(latency_of)
         except TimeBudgetError as error:
-            if keeps:
+            if checkpoints is not None:
                 raise
             hint = "Nothing is kept. Pass `out`, a folder for checkpoints"
             hint += ", and components by name or config." if self._instances else "."

@@ -105,7 +105,8 @@ def build_student(folder: Path, header: dict[str, str]) -> Student:
         ) from None
     except ConfigError as error:
         raise ArtifactError(
-            f"The student in '{folder}/student.safetensors' has options that are not known here. {error.message}"
+            f"The student in '{folder}/student.safetensors' has options that are not known here. {error.message}",
+            hint=error.hint,
         ) from None
     student: Student = resolved.build(in_dim, num_classes)
     return student

@@ -98,7 +98,7 @@ class EncoderSelection(SelectionConfig):
         try:
             found = students.resolve(judge)
         except ConfigError as error:
-            raise ValueError(error.message) from None
+            raise ValueError(error.in_one_line) from None
         if not isinstance(found, StudentConfig):
             raise ValueError("the judge is one student, not 'auto'")
         return found
@@ -155,7 +155,7 @@ def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, Candidate
             if i + 1 == len(candidates) and best is None:
                 raise
             # The others may do well under options with which this one cannot be trained.
-            records.append(CandidateRecord(kind=candidate.kind, val_accuracy=None, error=error.message))
+            records.append(CandidateRecord(kind=candidate.kind, val_accuracy=None, error=error.in_one_line))
             continue
         records.append(record)
         assert record.val_accuracy is not None

@@ -244,7 +244,7 @@ class AppnpConfig(TeacherConfig):
         try:
             _refuse_sampling(training)
         except ConfigError as error:
-            raise ValueError(f"{error.message} {error.hint}") from None
+            raise ValueError(error.in_one_line) from None
         return training
 
     def build(self, in_dim: int, num_classes: int) -> AppnpTeacher:

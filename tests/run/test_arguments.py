@@ -11,6 +11,7 @@ import torch
 from dgl_rbm import Distiller, NodeTask, Run
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import ConfigError, DataError, UnknownNameError
+from dgl_rbm.run.config import resolve_config
 
 from .conftest import NODES, community_arrays, quick_distiller
 
@@ -77,3 +78,9 @@ def test_arguments_of_other_types_are_refused(tmp_path: Path) -> None:
         Run.load(tmp_path, student="mlp")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="folder is 3; expected a path"):
         Run.load(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [None, 3, "mlp", ["mlp"]])
+def test_a_configuration_is_a_mapping(values: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a mapping of options"):
+        resolve_config(values)

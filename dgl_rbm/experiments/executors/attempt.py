@@ -38,7 +38,7 @@ def attempt(cell: Cell, store: CellStore, patience: float = 0.0) -> Outcome:
                 return Outcome(cell, None, taken=True)
             metrics = store.metrics(cell) or _run(cell, store)
     except Exception as error:
-        message = error.message if isinstance(error, DglRbmError) else f"{type(error).__name__}: {error}"
+        message = error.in_one_line if isinstance(error, DglRbmError) else f"{type(error).__name__}: {error}"
         return Outcome(cell, None, message, traceback.format_exc(), time.perf_counter() - start)
     return Outcome(cell, metrics, seconds=time.perf_counter() - start)
 
