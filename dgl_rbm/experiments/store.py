@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.errors import ArtifactWarning
 from dgl_rbm.experiments.cell import Cell
 from dgl_rbm.experiments.results import result_row
 from dgl_rbm.run.files import is_finished
-from dgl_rbm.runtime.checkpoint import write_atomic
+from dgl_rbm.runtime.checked_json import read_checked_json, write_checked_json
+from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, remove_temporary_files
 from dgl_rbm.runtime.folders import make_folder
 from dgl_rbm.runtime.locks import locked
 
@@ -66,38 +68,50 @@ class CellStore:
         return self.out / ("runs" if self.keeps_runs else "partial") / cell.key
 
     def metrics(self, cell: Cell) -> dict[str, Any] | None:
-        """Return the metrics of a finished cell; None if it is not finished or its file is damaged."""
+        """Return the metrics of a finished cell; None if it is not finished.
+
+        Warns
+        -----
+        ArtifactWarning
+            If its file is damaged; the cell counts as not finished.
+        """
         if self.keeps_runs and not is_finished(self.run_folder(cell)):
             return None
+        path = self.cell_file(cell)
         try:
-            content = json.loads(self.cell_file(cell).read_text(encoding="utf-8"))
+            content = read_checked_json(path)
             if content["cell"] != cell.digest:
                 return None
             metrics: dict[str, Any] = content["metrics"]
             # Metrics that give no row are damaged.
             result_row(cell, metrics)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except FileNotFoundError:
+            return None
+        except (OSError, *DAMAGED_JSON) as error:
+            warnings.warn(f"'{path}' is damaged: {error!r}. Its cell is run again.", ArtifactWarning, stacklevel=2)
             return None
         return metrics
 
     def keep(self, cell: Cell, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Write a finished cell; return its metrics as `metrics` will read them."""
         content = {"cell": cell.digest, "title": cell.title, "config": cell.config.to_values(), "metrics": metrics}
-        text = json.dumps(content, indent=1)
-        write_atomic(self.cell_file(cell), text)
-        kept: dict[str, Any] = json.loads(text)["metrics"]
+        write_checked_json(self.cell_file(cell), content)
+        kept: dict[str, Any] = read_checked_json(self.cell_file(cell))["metrics"]
         return kept
 
     @contextmanager
     def claimed(self, cell: Cell) -> Iterator[None]:
-        """Keep other processes from running a cell.
+        """Keep other processes from running a cell; remove temporary files that killed ones left of it.
 
         Raises
         ------
         BlockingIOError
             If another process runs it.
         """
-        with locked(self.out / "partial" / f"{cell.key}.lock", wait=False, remove=True):
+        with locked(self.out / "partial" / f"{cell.key}.lock", wait=False, remove=True) as held:
+            if held:
+                remove_temporary_files(self.out / "cells", self.cell_file(cell).name)
+                remove_temporary_files(self.run_folder(cell))
             yield
 
     def discard(self, cell: Cell) -> None:

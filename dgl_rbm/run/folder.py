@@ -69,7 +69,6 @@ class RunFolder:
 
         If there are none, everything that the run has written is removed.
         """
-        remove_temporary_files(self.path)
         if _has_checkpoints(self.path):
             try:
                 write_atomic(self.path / STARTED, _FAILED + _options(self.config))
@@ -110,7 +109,6 @@ def claimed_folder(out: Path | None, config: DistillConfig, overwrite: bool) -> 
             if not overwrite:
                 _check_options(out, options)
             folder = RunFolder(out, config)
-        remove_temporary_files(folder.path)
         if is_finished(folder.path) and not overwrite:
             yield RunFolder(folder.path, config, is_done=True)
             return
@@ -184,7 +182,8 @@ def _claim(claim: ExitStack, folder: Path) -> bool:
     """Create `folder` if it is missing and lock it; return False if another process has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        claim.enter_context(locked(folder / _LOCK, wait=False, remove=True))
+        if claim.enter_context(locked(folder / _LOCK, wait=False, remove=True)):
+            remove_temporary_files(folder)
     except BlockingIOError:
         return False
     except OSError as error:

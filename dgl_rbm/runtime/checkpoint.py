@@ -97,12 +97,16 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def remove_temporary_files(folder: Path) -> None:
+def remove_temporary_files(folder: Path, name: str = "*") -> None:
     """Remove what killed processes left of files that they wrote to a folder and those in it.
 
-    No process may write to it meanwhile.
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Pattern of the names of the files, which no process may write meanwhile.
     """
-    for path in folder.rglob(".*"):
+    for path in folder.rglob(f".{name}.*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 

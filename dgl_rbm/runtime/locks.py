@@ -17,7 +17,7 @@ _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[bool]:
     """Hold an exclusive lock on the file `path` within the ``with`` block.
 
     The operating system releases the lock of a process that dies. On a file system without locks, every process
@@ -31,6 +31,11 @@ def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[N
         Whether to wait until no other process holds the lock.
     remove : bool
         Whether to remove the file at the end.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held, which it is not on a file system without locks.
 
     Raises
     ------
@@ -50,7 +55,7 @@ def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[N
         if error.errno not in _WITHOUT_LOCKS:
             raise
     try:
-        yield
+        yield lock.is_locked
     finally:
         # Removed while the lock is held: a process that waits for it notices, and locks the next file of this name.
         if remove:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dgl_rbm.runtime.checkpoint import CheckpointStore, NullCheckpointStore
+from dgl_rbm.runtime.checkpoint import CheckpointStore, NullCheckpointStore, remove_temporary_files
 from dgl_rbm.runtime.locks import locked
 
 __all__ = ["NullSharedParts", "SharedParts"]
@@ -48,7 +48,9 @@ class SharedParts:
         if store.load(name) is not None:
             yield store
             return
-        with locked(self.folder / f"{name}-{key[:24]}.lock"):
+        with locked(self.folder / f"{name}-{key[:24]}.lock") as held:
+            if held:
+                remove_temporary_files(store.folder)
             yield store
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from dgl_rbm import Distiller
-from dgl_rbm.errors import ConfigError, TimeBudgetError, UnknownNameError
+from dgl_rbm.errors import ArtifactWarning, ConfigError, TimeBudgetError, UnknownNameError
 from dgl_rbm.experiments.cell import Cell
 from dgl_rbm.experiments.executors import attempt as attempts
 from dgl_rbm.experiments.executors.attempt import attempt
@@ -226,7 +227,9 @@ def test_cells_of_a_process_that_died_are_run_by_the_other(tmp_path: Path, monke
     assert results["status"].tolist() == ["ok", "ok"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "no metrics", "metrics of nothing", "metrics without a student", "other"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "no metrics", "metrics of nothing", "metrics without a student", "a score", "a field", "other"]
+)
 def test_a_damaged_cell_is_run_again(damage: str, finished: Any, tmp_path: Path) -> None:
     cells = tiny_grid(("transductive",), (0,))
     for folder in ("cells", "shared"):
@@ -239,12 +242,29 @@ def test_a_damaged_cell_is_run_again(damage: str, finished: Any, tmp_path: Path)
         "no metrics": json.dumps({"cell": content["cell"]}),
         "metrics of nothing": json.dumps({**content, "metrics": None}),
         "metrics without a student": json.dumps({**content, "metrics": {**content["metrics"], "student": {}}}),
-        "other": json.dumps({**content, "cell": "0" * 64}),
+        "a score": text.replace('"test_accuracy": 0.', '"test_accuracy": 0.0', 1),
+        "a field": text.replace('"config"', '"confih"'),
+        "other": json.dumps({**content, "cell": "0" * 64, "sha256": None}),
     }
+    assert damaged[damage] != text
     file.write_text(damaged[damage])
     seen = Seen()
-    run_cells(cells, tmp_path, jobs=0, listener=seen)
+    # A cell of other options is another cell.
+    expected: Any = nullcontext() if damage == "other" else pytest.warns(ArtifactWarning, match=file.name)
+    with expected:
+        run_cells(cells, tmp_path, jobs=0, listener=seen)
     assert (seen.kept, seen.cells) == (1, [cells[0].key])
+
+
+def test_a_cell_of_a_former_version_is_read(finished: Any, tmp_path: Path) -> None:
+    cells = tiny_grid(("transductive",), (0,))
+    shutil.copytree(finished[0] / "cells", tmp_path / "cells")
+    store = CellStore(tmp_path)
+    for cell in cells:
+        content = json.loads(store.cell_file(cell).read_text())
+        assert content.pop("sha256")
+        store.cell_file(cell).write_text(json.dumps(content, indent=1))
+        assert store.metrics(cell) == content["metrics"]
 
 
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:

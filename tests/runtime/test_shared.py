@@ -114,3 +114,14 @@ def test_what_another_run_finished_leaves_no_progress_behind(tmp_path: Path) -> 
     cached(RunContext(shared=parts), "teacher", lambda: {"x": 1})
     assert cached(RunContext(checkpoints=own, shared=parts), "teacher", lambda: {"x": 2}) == {"x": 1}
     assert own.load("teacher-progress") is None
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / f"teacher-{KEY[:24]}" / ".teacher.safetensors.abcd1234"
+    others = tmp_path / "encodings-1" / ".encodings.safetensors.abcd1234"
+    for path in (left, others):
+        path.parent.mkdir()
+        path.touch()
+    cached(RunContext(shared=SharedParts(tmp_path)), "teacher", lambda: {"a": 1})
+    assert not left.exists()
+    assert others.exists(), "another process may write it"

@@ -24,7 +24,7 @@ from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
-from dgl_rbm.errors import ConfigError, MissingDependencyError, TrainingError
+from dgl_rbm.errors import ArtifactError, ConfigError, MissingDependencyError, TrainingError
 from dgl_rbm.experiments.tuning.options import check_space, configured
 from dgl_rbm.experiments.tuning.space import Choices, Space
 from dgl_rbm.run.config import resolve_config
@@ -32,7 +32,8 @@ from dgl_rbm.run.fingerprint import dataset_digest, teacher_digest
 from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.run.pipeline import Pipeline, run_context
 from dgl_rbm.runtime.callbacks import Callback
-from dgl_rbm.runtime.checkpoint import write_atomic
+from dgl_rbm.runtime.checked_json import read_checked_json, write_checked_json
+from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, write_atomic
 from dgl_rbm.runtime.locks import locked
 from dgl_rbm.runtime.seeding import derive_seed
 
@@ -231,10 +232,14 @@ class Search:
         if not path.exists():
             return []
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = read_checked_json(path)
             identity, trials = kept["search"], [Trial(**trial) for trial in kept["trials"]]
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"'{path}' is no file of trials.", hint="Remove it, or name another folder.") from None
+        except OSError as error:
+            raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
+        except DAMAGED_JSON as error:
+            raise ConfigError(
+                f"'{path}' is no file of trials, or is damaged: {error}.", hint="Remove it, or name another folder."
+            ) from None
         if identity != self._identity():
             raise ConfigError(
                 f"'{self.out}' holds a search of other options, seeds, space or files, or of another version.",
@@ -244,7 +249,7 @@ class Search:
 
     def _write(self) -> None:
         kept = {"search": self._identity(), "seeds": self.seeds, "trials": [vars(trial) for trial in self.trials]}
-        write_atomic(self.out / _FILE, json.dumps(kept, indent=1))
+        write_checked_json(self.out / _FILE, kept)
         self._write_best()
 
     def _write_best(self) -> None:

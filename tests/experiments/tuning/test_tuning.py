@@ -278,9 +278,12 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
     Search(VALUES, SPACE, [7], tmp_path).run(1)
     with pytest.raises(ConfigError, match="search of other options"):
         Search(VALUES, SPACE, [8], tmp_path)
-    (tmp_path / "trials.json").write_text("[]")
-    with pytest.raises(ConfigError, match="no file of trials"):
-        Search(VALUES, SPACE, [7], tmp_path)
+    text = (tmp_path / "trials.json").read_text()
+    for damaged in ("[]", "{}", "[" * 100_000, text[:-5], text.replace('"accuracy": 0.', '"accuracy": 0.0')):
+        assert damaged != text
+        (tmp_path / "trials.json").write_text(damaged)
+        with pytest.raises(ConfigError, match="no file of trials"):
+            Search(VALUES, SPACE, [7], tmp_path)
 
 
 def test_a_search_without_any_finished_trial_has_failed(tmp_path: Path) -> None:
