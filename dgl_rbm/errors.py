@@ -157,8 +157,8 @@ def shown(value: object, most: int = 80) -> str:
     """Return the representation of a value for a message, cut to `most` characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):
-        # Python refuses to write whole numbers of more than 4,300 digits.
+    # Python refuses to write whole numbers of more than 4,300 digits; values of other packages raise anything.
+    except Exception:
         return f"a {type(value).__name__}" if not isinstance(value, int) else "a number of more than 4,300 digits"
     return text if len(text) <= most else f"{text[: most - 1]}…"
 

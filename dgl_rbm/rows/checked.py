@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import DataError
+from dgl_rbm.errors import DataError, shown
 
 __all__ = ["as_array", "id_array", "is_missing", "neighbor_lists", "optional_ids", "without_mask"]
 
 # Beyond it, float64 does not represent every integer.
 _LARGEST_WHOLE_FLOAT = 2**53
-_SHOWN = 40
 
 
 def as_array(values: Any, what: str) -> np.ndarray:
@@ -40,7 +39,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
         If the values are no array, or its rows differ in length.
     """
     if values is None or isinstance(values, (str, bytes, Mapping, Set)) or np.isscalar(values):
-        raise DataError(f"{what} is {_shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
+        raise DataError(f"{what} is {shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
     if isinstance(values, Tensor):
         return _of_tensor(values, what)
     if not isinstance(values, (Sequence, np.ndarray)) and not hasattr(values, "__array__"):
@@ -52,7 +51,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
     except Exception as error:
         raise DataError(f"{what} cannot be read as an array: {error}.") from None
     if array.ndim == 0:
-        raise DataError(f"{what} is {_shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
+        raise DataError(f"{what} is {shown(values)}; expected a list or an array.", hint=_one_value_hint(values))
     return array
 
 
@@ -138,7 +137,9 @@ def optional_ids(values: Any, what: str = "node_ids") -> tuple[np.ndarray, np.nd
     if array.ndim != 1:
         return np.ones(0, dtype=bool), id_array(array, what)
     if array.dtype.kind in "OUSf":
-        given = np.array([not (is_missing(value) or value in ("", b"")) for value in array], dtype=bool)
+        given = np.array(
+            [not (is_missing(value) or (isinstance(value, (str, bytes)) and not value)) for value in array], dtype=bool
+        )
     else:
         given = np.ones(len(array), dtype=bool)
     return given, id_array(array[given], what)
@@ -159,7 +160,7 @@ def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
     for position, value in enumerate(array):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, bytes, int, float, np.number)):
             raise DataError(
-                f"{what}, position {position}: {_shown(value)} is no id; expected integers or text, none missing."
+                f"{what}, position {position}: {shown(value)} is no id; expected integers or text, none missing."
             )
     if not len(array):
         return array.astype(np.int64)
@@ -185,6 +186,7 @@ def _whole_number(value: Any, what: str, position: int) -> int:
 
 
 def _whole(array: np.ndarray, what: str, first: int = 0) -> np.ndarray:
+    array = array.astype(np.float64)
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(
             ~np.isfinite(array) | (array != np.round(array)) | (np.abs(array) > _LARGEST_WHOLE_FLOAT)
@@ -225,7 +227,7 @@ def neighbor_lists(values: Any, count: int | None = None, what: str = "neighbors
     """
     hint = "One list of ids per row: neighbors=[[0, 4], [], [7]]."
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
-        raise DataError(f"{what} is {_shown(values)}; expected one list of ids per row.", hint=hint)
+        raise DataError(f"{what} is {shown(values)}; expected one list of ids per row.", hint=hint)
     rows = list(as_array(values, what)) if isinstance(values, (Tensor, np.ndarray)) else _listed(values, what)
     fits = count in (None, len(rows))
     if fits and (flat := _plain_lists(rows)) is not None:
@@ -234,7 +236,7 @@ def neighbor_lists(values: Any, count: int | None = None, what: str = "neighbors
         if ids is not None and (
             isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) == 0
         ):
-            raise DataError(f"{what}, row {row}: {_shown(ids)} is not a list of ids.", hint=hint)
+            raise DataError(f"{what}, row {row}: {shown(ids)} is not a list of ids.", hint=hint)
     if not fits:
         raise DataError(f"{what} has {len(rows)} lists for {count} rows of features.", hint=hint)
     parts = [
@@ -273,14 +275,9 @@ def _text(value: str | bytes, what: str, position: int) -> str:
     try:
         return value.decode() if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:
-        raise DataError(f"{what}, position {position}: {_shown(value)} is not text in UTF-8.") from None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise DataError(f"{what}, position {position}: {shown(value)} is not text in UTF-8.") from None
 
 
 def _one_value_hint(value: Any) -> str | None:
     is_one = isinstance(value, (str, int, float, np.number, datetime.date))
-    return f"One value is `[{_shown(value)}]`." if is_one else None
+    return f"One value is `[{shown(value)}]`." if is_one else None

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_values import Broken, odd_arguments
 
 from dgl_rbm.errors import DataError, DataWarning, DglRbmError
 from dgl_rbm.registry import students
@@ -61,13 +62,6 @@ class OtherTable:
 
     def __len__(self) -> int:
         return len(self.content[self.columns[0]])
-
-
-class Broken:
-    """Array that cannot be read."""
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise KeyError("lost")
 
 
 def encoded(predictor: Predictor, **structure: Any) -> Any:
@@ -286,29 +280,6 @@ def test_nested_tensors_are_refused() -> None:
 def test_wrong_encodings_are_refused(encodings: Any) -> None:
     with pytest.raises(DataError, match="encodings"):
         PREDICTOR.predict(ROWS, encodings=encodings)
-
-
-odd_values = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    st.complex_numbers(),
-    st.text(max_size=3),
-    st.binary(max_size=3),
-    st.dates(),
-    st.just(object()),
-)
-odd_arguments = st.recursive(
-    odd_values,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.tuples(inner, inner, inner),
-        st.dictionaries(st.text(max_size=2), inner, max_size=2),
-        st.lists(inner, max_size=4).map(lambda values: pd.Series(values, dtype=object)),
-    ),
-    max_leaves=8,
-)
 
 
 @given(odd_arguments, st.sampled_from(["features", "node_ids", "neighbors", "encodings"]), st.booleans())
