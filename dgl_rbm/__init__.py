@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dgl_rbm._version import __version__
 
 if TYPE_CHECKING:
+    from dgl_rbm.data.conversion.from_arrays import from_arrays
+    from dgl_rbm.data.conversion.from_networkx import from_networkx
+    from dgl_rbm.data.conversion.from_pyg import from_pyg
+    from dgl_rbm.data.conversion.from_scipy import from_scipy
     from dgl_rbm.data.dgl_compat import dgl
     from dgl_rbm.data.make import make_task, task_from_graph
     from dgl_rbm.data.task import NodeTask
@@ -41,6 +45,10 @@ _MODULES = {
     "Predictor": "serving.predictor",
     "Run": "run.run",
     "RunContext": "runtime.context",
+    "from_arrays": "data.conversion.from_arrays",
+    "from_networkx": "data.conversion.from_networkx",
+    "from_pyg": "data.conversion.from_pyg",
+    "from_scipy": "data.conversion.from_scipy",
     "make_task": "data.make",
     "study": "experiments.studies.catalogue",
     "task_from_graph": "data.make",
@@ -61,6 +69,10 @@ __all__ = [
     "__version__",
     "compare",
     "dgl",
+    "from_arrays",
+    "from_networkx",
+    "from_pyg",
+    "from_scipy",
     "make_task",
     "study",
     "task_from_graph",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dgl_rbm.arguments import checked_arguments
 from dgl_rbm.data.base import LabeledGraph, NormalizationKind
 from dgl_rbm.data.build import build_task
 from dgl_rbm.data.checks import graph_problems
@@ -16,6 +17,7 @@ from dgl_rbm.data.task import NodeTask, Setting
 __all__ = ["labeled_graph", "make_task", "task_from_graph"]
 
 
+@checked_arguments("make_task")
 def make_task(
     graph: Any,
     *,
@@ -114,6 +116,7 @@ def make_task(
     )
 
 
+@checked_arguments("task_from_graph")
 def task_from_graph(
     graph: Any,
     *,

@@ -64,7 +64,7 @@ class ObservedGraph(GraphView):
     num_classes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NodeTask:
     """Node classification task; `dgl_rbm.data.make_task` builds one and checks it.
 
@@ -107,6 +107,15 @@ class NodeTask:
     ids: NodeIds = field(repr=False)
     classes: tuple[int | str, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = "/".join(f"{len(part):,}" for part in (self.train_idx, self.val_idx, self.test_idx))
+        unseen = f", {len(self.unseen_idx):,} of them unseen" if len(self.unseen_idx) else ""
+        return (
+            f"NodeTask({self.name}: {self.graph.num_nodes():,} nodes, {self.graph.num_edges():,} edges, "
+            f"{self.features.shape[1]:,} features, {self.num_classes} classes, train/val/test {sizes}{unseen}, "
+            f"{self.setting})"
+        )
 
     def observed(self) -> ObservedGraph:
         """Return the part that is available to training: without the unseen nodes of the inductive setting."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from dgl_rbm.arguments import checked_arguments
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
@@ -82,6 +83,7 @@ class Distiller:
     'mlp'
     """
 
+    @checked_arguments("Distiller")
     def __init__(
         self,
         teacher: Any = "sage",
@@ -182,6 +184,7 @@ class Distiller:
             return CustomConfig.of(spec)
         return spec
 
+    @checked_arguments("Distiller.fit")
     def fit(
         self,
         graph: Any = None,

@@ -38,6 +38,7 @@ BELOW_THE_BORDER = (
     "specs",
     "registry",
     "config",
+    "arguments",
     "objectives",
     "norms",
     "precision",

@@ -1,0 +1,1 @@
+"""Tasks from the graphs of other libraries, and from arrays."""
