@@ -127,6 +127,7 @@ def recognize(path: Path) -> tuple[str | None, str]:
 
     The first part is None for a file of `dgl.save_graphs` and for unknown content.
     """
+    what: str | None
     if path.is_dir():
         what, hint = _folder(path)
     else:
