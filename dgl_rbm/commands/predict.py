@@ -17,27 +17,33 @@ __all__ = ["predict"]
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .parquet; or a graph: .bin.")
+        Path, typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .parquet; or a graph: .bin, a CSV folder.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write: .csv, .parquet or .npy; else the screen.")
     ] = None,
-    features: Annotated[str, typer.Option(help="Feature field of a graph.")] = "feat",
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature field or pattern of a graph; several separated by commas; that of the run by default."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows."""
     from dgl_rbm.data.requests import predictions_table, read_request, write_predictions
     from dgl_rbm.run.run import Run
 
-    predictor = Run.load(run).predictor
-    request = read_request(source, predictor, features=features)
+    saved = Run.load(run)
+    predictor = saved.predictor
+    request = read_request(source, predictor, features=features.split(",") if features else None, run=saved)
     if predictor.encodings.dim and not request.has_structure:
         stderr().print(
             "Note: this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every "
             "row is taken for a node without known neighbours.",
             soft_wrap=True,
         )
-    frame = predictions_table(predictor.student.predict_proba(request.inputs(predictor)))
+    frame = predictions_table(predictor.student.predict_proba(request.inputs(predictor)), predictor, request.ids)
     if out is not None:
         write_predictions(frame, out)
         stderr().print(f"{len(frame)} predictions written to {out}.", soft_wrap=True)

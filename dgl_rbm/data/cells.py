@@ -13,7 +13,15 @@ from dgl_rbm.data.tables import Table
 from dgl_rbm.errors import DataError
 from dgl_rbm.rows.checked import id_array, is_missing
 
-__all__ = ["read_features", "read_ids", "read_labels", "read_mask", "read_weights", "split_list"]
+__all__ = [
+    "read_features",
+    "read_ids",
+    "read_labels",
+    "read_mask",
+    "read_weights",
+    "split_list",
+    "whole_number",
+]
 
 # Whole numbers as programs write them, also from columns with gaps ("7.0"). "007" is text, so that it stays as it is.
 _INTEGER = re.compile(r"(0|-?[1-9][0-9]*)(\.0*)?")
@@ -22,6 +30,8 @@ _MISSING = ("", "nan", "<na>")
 _MISSING_NUMBERS = (*_MISSING, "na", "n/a", "none", "null")
 _TRUTH = {"true": True, "t": True, "yes": True, "1": True, "1.0": True}
 _TRUTH |= {"false": False, "f": False, "no": False, "0": False, "0.0": False}
+# Beyond it, float64 does not represent every integer.
+_LARGEST_WHOLE_FLOAT = 2**53
 _BETWEEN_NUMBERS = str.maketrans("[](),;", "      ")
 
 
@@ -142,6 +152,16 @@ def read_weights(table: Table, name: str) -> np.ndarray:
 def split_list(cell: str) -> list[str]:
     """Return the parts of a packed list, separated by spaces, commas or semicolons."""
     return cell.translate(_BETWEEN_NUMBERS).split()
+
+
+def whole_number(value: Any) -> int | None:
+    """Return an integer of 64 bits, given as text too; None for anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    if isinstance(value, (float, np.floating)):
+        return int(value) if np.isfinite(value) and value == int(value) and abs(value) <= _LARGEST_WHOLE_FLOAT else None
+    text = str(value).strip() if isinstance(value, (str, int, np.integer)) else ""
+    return int(text.partition(".")[0]) if _fits(text) else None
 
 
 def _typed_ids(table: Table, name: str, cells: np.ndarray, as_text: bool | None) -> np.ndarray:

@@ -75,8 +75,9 @@ class CsvConfig(FieldsConfig):
         label: str | None = None,
         masks: tuple[str, str, str] | None = None,
         reads_features: bool = True,
+        ascending: bool = True,
     ) -> TableGraph:
-        """Return the content of the tables in `folder`; nodes with integer ids are in ascending order.
+        """Return the content of the tables in `folder`.
 
         Parameters
         ----------
@@ -88,6 +89,8 @@ class CsvConfig(FieldsConfig):
             Columns of the masks; not read by default.
         reads_features : bool
             Whether to read the features.
+        ascending : bool
+            Whether nodes with integer ids are put in ascending order; otherwise nodes have the order of the table.
 
         Raises
         ------
@@ -112,7 +115,7 @@ class CsvConfig(FieldsConfig):
         )
         problems: list[str] = []
         tables = self._one_graph(folder, meta, problems)
-        found = read_graph_tables(*tables, columns, problems, ascending=True) if tables else None
+        found = read_graph_tables(*tables, columns, problems, ascending=ascending) if tables else None
         raise_problems(problems, DataError, f"The graph '{self.graph_name}' in '{folder}'", hint=FORMAT_HINT)
         assert found is not None, "problems were raised above"
         return replace(found, notes=(*meta.notes, *found.notes))

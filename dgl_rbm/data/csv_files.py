@@ -17,7 +17,7 @@ import pandas as pd
 
 from dgl_rbm.errors import DataError
 
-__all__ = ["CsvFile"]
+__all__ = ["CsvFile", "is_number"]
 
 _ROWS_AT_ONCE = 200_000
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -61,7 +61,7 @@ class CsvFile:
         if first is None or not first.shape[1]:
             raise DataError(f"'{path}' is not a CSV table: the file is empty; expected a line of column names.")
         cells = [str(cell).strip() for cell in _texts(first.iloc[0])]
-        self._has_header = not (may_lack_header and all(map(_is_number, cells)) and not _counts_up(cells))
+        self._has_header = not (may_lack_header and all(map(is_number, cells)) and not _counts_up(cells))
         # The parser removes the byte-order mark, but not in front of a quoted name of every version.
         cells[0] = cells[0].removeprefix("\ufeff")
         self.names = cells if self._has_header else [f"column {i}" for i in range(len(cells))]
@@ -184,7 +184,8 @@ def _counts_up(cells: list[str]) -> bool:
     return len(cells) > 1 and sorted(cells) == sorted(str(i) for i in range(len(cells)))
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether Python reads a text as a number, infinity and NaN included."""
     try:
         float(text)
     except ValueError:

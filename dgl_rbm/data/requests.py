@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +14,22 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import DataError, MissingDependencyError, raise_problems
+from dgl_rbm.data.parquet import write_parquet
+from dgl_rbm.data.request_tables import ID_COLUMN, TableRequest
+from dgl_rbm.data.tables import Table
+from dgl_rbm.errors import DataError, raise_problems
 from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
+from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.serving.predictor import Predictor
 
+if TYPE_CHECKING:
+    from dgl_rbm.run.run import Run
+
 __all__ = ["Request", "predictions_table", "read_request", "write_predictions"]
 
-ID_COLUMN, NEIGHBORS_COLUMN = "node_id", "neighbors"
-# pandas reads a column with missing values as float64, which represents every integer up to here.
-_LARGEST_ID = 2**53
+_FORMATS = (".npy", ".npz", ".csv", ".parquet", ".bin")
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,21 @@ class Request:
     ----------
     features : array
         Raw features ``[B, F]``.
-    node_ids : Tensor or None
-        Ids of observed nodes, int64 ``[B]``.
-    neighbors : list of list of int or None
-        Ids of the neighbours of each unseen node.
+    node_ids : list or None
+        Own ids of observed nodes ``[B]``; None for a row that is encoded from its neighbours.
+    neighbors : list of list or None
+        Own ids of the neighbours of each unseen node.
     encodings : Tensor or None
         Precomputed encodings, float32 ``[B, P]``.
+    ids : ndarray or None
+        Ids of the rows ``[B]``, which predictions carry.
     """
 
     features: Any
-    node_ids: Tensor | None = None
-    neighbors: list[list[int]] | None = None
+    node_ids: list[Any] | None = None
+    neighbors: list[list[Any]] | None = None
     encodings: Tensor | None = None
+    ids: np.ndarray | None = None
 
     @property
     def has_structure(self) -> bool:
@@ -54,42 +63,59 @@ class Request:
 
     def inputs(self, predictor: Predictor) -> Rows:
         """Return student inputs."""
+        if not predictor.encodings.dim:
+            return predictor.inputs(self.features)
         return predictor.inputs(
             self.features, node_ids=self.node_ids, neighbors=self.neighbors, encodings=self.encodings
         )
 
 
-def read_request(path: Path, predictor: Predictor, *, features: str = "feat") -> Request:
+def read_request(
+    path: Path, predictor: Predictor, *, features: Sequence[str] | None = None, run: Run | None = None
+) -> Request:
     """Read rows to predict.
 
     Parameters
     ----------
     path : Path
-        ``.npy`` (features), ``.npz`` (a SciPy sparse matrix), ``.csv`` or ``.parquet`` (feature columns in
-        training order; an optional column ``node_id`` of observed nodes, or ``neighbors`` with the ids of an unseen
-        node's neighbours, separated by spaces), or ``.bin`` (a graph saved by ``dgl.save_graphs``).
+        ``.npy`` (features), ``.npz`` (a SciPy sparse matrix), ``.csv`` or ``.parquet`` (a table, see below), ``.bin``
+        (a graph saved by ``dgl.save_graphs``), or a folder in DGL's CSV format.
     predictor : Predictor
         Its encodings contain the ids of the observed nodes.
-    features : str
-        Node field of the features of a graph.
+    features : sequence of str, optional
+        Node fields of the features of a graph, or patterns; those of the run by default.
+    run : Run, optional
+        Its dataset's options tell how graphs are read.
+
+    Notes
+    -----
+    All columns of a table but ``node_id`` and ``neighbors`` are features, in the order of training. ``node_id`` holds
+    own ids of nodes of the training graph, whose stored encodings are used. ``neighbors`` lists the ids of the
+    neighbours of a new node, separated by spaces or as a JSON list. With both columns, a row whose id is empty or was
+    not observed in training is encoded from its neighbours.
 
     Raises
     ------
     DataError
-        If the file is missing, has another format, or contains a value that is not a number; names column and row.
+        If the file is missing, has another format, or contains a wrong value; names column, row and line.
     """
+    if path.is_dir():
+        return _from_folder(path, predictor, features, run)
     if not path.is_file():
-        raise DataError(f"There is no file '{path}' to predict.", hint="Formats: .npy, .npz, .csv, .parquet, .bin.")
-    readers = {
-        ".npy": lambda: Request(_load_numpy(path)),
-        ".npz": lambda: Request(_load_sparse(path)),
-        ".csv": lambda: _from_frame(_load_csv(path), path),
-        ".parquet": lambda: _from_frame(_load_parquet(path), path),
-        ".bin": lambda: _from_graph(path, predictor, features),
-    }
-    if path.suffix.lower() not in readers:
-        raise DataError(f"'{path}' has the unsupported suffix '{path.suffix}'.", hint=f"Formats: {', '.join(readers)}.")
-    return readers[path.suffix.lower()]()
+        raise DataError(
+            f"There is no file '{path}' to predict.", hint=f"Formats: {', '.join(_FORMATS)}, or a CSV folder."
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return Request(_load_numpy(path))
+    if suffix == ".npz":
+        return Request(_load_sparse(path))
+    if suffix == ".bin":
+        return _from_graph(path, predictor, features, run)
+    if suffix in (".csv", ".parquet"):
+        found = TableRequest(Table.from_file(path, may_lack_header=True), predictor)
+        return Request(found.features, node_ids=found.node_ids, neighbors=found.neighbors, ids=found.ids)
+    raise DataError(f"'{path}' has the unsupported suffix '{path.suffix}'.", hint=f"Formats: {', '.join(_FORMATS)}.")
 
 
 def _load_numpy(path: Path) -> np.ndarray:
@@ -108,122 +134,82 @@ def _load_sparse(path: Path) -> Any:
         raise DataError(f"'{path}' is not a matrix written by scipy.sparse.save_npz: {error}") from None
 
 
-def _load_csv(path: Path) -> pd.DataFrame:
-    try:
-        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
-        if not all(_is_number(cell) for cell in first) or _counts_up(first):
-            return pd.read_csv(path)
-        # A first line of numbers is a row, not a header.
-        frame = pd.read_csv(path, header=None)
-    except (ValueError, OSError) as error:
-        raise DataError(f"'{path}' is not a CSV table: {error}") from None
-    frame.columns = [f"column {i}" for i in range(frame.shape[1])]
-    return frame
+def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | None, run: Run | None) -> Request:
+    """Read a CSV folder, whose ids are those of training; nodes that were not observed then are new."""
+    from dgl_rbm.data.csv import CsvConfig
+
+    dataset = None if run is None else run.config.dataset
+    config = dataset if isinstance(dataset, CsvConfig) else CsvConfig(path=str(path))
+    update: dict[str, Any] = {"path": str(path), **({} if features is None else {"features": list(features)})}
+    found = config.model_copy(update=update).read_tables(path, ascending=False)
+    assert found.features is not None, "they are read"
+    encodings = _encoded(predictor, found.ids, found.source, found.target, getattr(dataset, "symmetrize", False))
+    return Request(found.features, encodings=encodings, ids=found.ids.values)
 
 
-def _counts_up(cells: list[str]) -> bool:
-    """Whether the cells are 0, 1, 2, ... in any order, the names that pandas gives to unnamed columns."""
-    return len(cells) > 1 and sorted(cells) == sorted(str(i) for i in range(len(cells)))
-
-
-def _is_number(text: object) -> bool:
-    try:
-        float(str(text))
-    except ValueError:
-        return False
-    return True
-
-
-def _load_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError:
-        raise MissingDependencyError(
-            "Reading Parquet files needs pyarrow.", hint="Install it with `pip install 'dgl-rbm[parquet]'`."
-        ) from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"'{path}' is not a Parquet file: {error}") from None
-
-
-def _from_frame(frame: pd.DataFrame, path: Path) -> Request:
-    columns = [name for name in frame.columns if name not in (ID_COLUMN, NEIGHBORS_COLUMN)]
-    numbers = frame[columns].apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna() & frame[columns].notna()
-    for name in columns:
-        if wrong[name].any():
-            row = int(np.flatnonzero(wrong[name])[0])
-            raise DataError(
-                f"'{path}', column '{name}', row {row}: {frame[name].iloc[row]!r} is not a number.",
-                hint=f"All columns but '{ID_COLUMN}' and '{NEIGHBORS_COLUMN}' are features and must be numbers.",
-            )
-    values = numbers.to_numpy(dtype=np.float32)
-    if NEIGHBORS_COLUMN in frame and ID_COLUMN in frame:
-        raise DataError(
-            f"'{path}' has both a column '{ID_COLUMN}' and a column '{NEIGHBORS_COLUMN}'.",
-            hint=f"Use '{ID_COLUMN}' for observed nodes, or '{NEIGHBORS_COLUMN}' for unseen ones.",
-        )
-    if NEIGHBORS_COLUMN in frame:
-        return Request(values, neighbors=[_ids(cell, path, row) for row, cell in enumerate(frame[NEIGHBORS_COLUMN])])
-    if ID_COLUMN in frame:
-        return Request(values, node_ids=_node_ids(frame[ID_COLUMN], path))
-    return Request(values)
-
-
-def _node_ids(column: pd.Series, path: Path) -> Tensor:
-    ids = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    wrong = np.flatnonzero(~np.isfinite(ids) | (ids != np.floor(ids)) | (np.abs(ids) > _LARGEST_ID))
-    if len(wrong):
-        raise DataError(
-            f"'{path}', column '{ID_COLUMN}', row {wrong[0]}: {column.iloc[wrong[0]]} is not a node id.",
-            hint="Ids are whole numbers; omit the column for unseen nodes.",
-        )
-    return torch.from_numpy(ids.astype(np.int64))
-
-
-def _ids(cell: object, path: Path, row: int) -> list[int]:
-    if cell is None or (isinstance(cell, float) and np.isnan(cell)):
-        return []
-    parts = list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else str(cell).replace(",", " ").split()
-    numbers = [float(part) if _is_number(part) else np.nan for part in parts]
-    if any(not np.isfinite(number) or abs(number) > _LARGEST_ID for number in numbers):
-        raise DataError(
-            f"'{path}', column '{NEIGHBORS_COLUMN}', row {row}: {cell!r} is not a list of node ids.",
-            hint="Separate ids by spaces; leave the cell empty for a node without neighbours.",
-        )
-    return [int(number) for number in numbers]
-
-
-def _from_graph(path: Path, predictor: Predictor, features: str) -> Request:
-    """Read a graph with the node ids of training; nodes that were not observed then are unseen."""
+def _from_graph(path: Path, predictor: Predictor, features: Sequence[str] | None, run: Run | None) -> Request:
+    """Read a saved graph, whose ids are those of training; nodes that were not observed then are new."""
     from dgl_rbm.data.checks import graph_problems
+    from dgl_rbm.data.fields import find_features, find_field
     from dgl_rbm.data.file import FileConfig
 
-    graph = FileConfig(path=str(path)).read_graph(path)
-    raise_problems(graph_problems(graph), DataError, f"The graph in '{path}'")
-    if features not in graph.ndata:
+    dataset = None if run is None else run.config.dataset
+    config = dataset if isinstance(dataset, FileConfig) else FileConfig(path=str(path))
+    graph = config.read_graph(path)
+    problems = graph_problems(graph)
+    raise_problems(problems, DataError, f"The graph in '{path}'")
+    rows = find_features(graph, config.features if features is None else _single(features), problems)
+    own = None if config.node_ids is None else find_field(graph, config.node_ids, "node ids", problems)
+    raise_problems(problems, DataError, f"The graph in '{path}'", hint="Set the field with --features.")
+    if own is None and predictor.encodings.dim and not predictor.training_ids.are_positions:
         raise DataError(
-            f"The graph in '{path}' has no node field '{features}'; it has {sorted(graph.ndata) or 'none'}.",
-            hint="Set the field with --features.",
+            f"The graph in '{path}' has no node ids; this run was trained on a graph whose nodes have their own, such "
+            f"as {predictor.training_ids.values[:3].tolist()}.",
+            hint="Predict a table with a column 'node_id', or a CSV folder.",
         )
+    ids = NodeIds.of(own, graph.num_nodes())
+    source, target = (end.numpy() for end in graph.edges())
+    encodings = _encoded(predictor, ids, source, target, getattr(dataset, "symmetrize", False))
+    return Request(rows, encodings=encodings, ids=ids.values)
+
+
+def _single(fields: Sequence[str]) -> str | list[str]:
+    """Return a single field as text, which keeps a field of more than two dimensions or another layout as it is."""
+    return fields[0] if len(fields) == 1 else list(fields)
+
+
+def _encoded(
+    predictor: Predictor, ids: NodeIds, source: np.ndarray, target: np.ndarray, symmetrize: bool
+) -> Tensor | None:
+    """Return stored encodings of observed nodes, and those of new ones from their neighbours; None without encoder."""
     store = predictor.encodings
-    count = graph.num_nodes()
     if not store.dim:
-        return Request(graph.ndata[features])
-    ids = torch.arange(count)
-    is_known = torch.isin(ids, store.node_ids)
-    encoded = torch.zeros(count, store.dim)
-    encoded[is_known] = store.known(ids[is_known])
-    source, destination = graph.edges()
-    of_unseen = ~is_known[destination]
-    fresh = store.unseen(count, destination[of_unseen], source[of_unseen])
-    encoded[~is_known] = fresh[~is_known]
-    return Request(graph.ndata[features], encodings=encoded)
+        return None
+    count = len(ids)
+    if symmetrize:
+        keys = np.unique(np.concatenate([source * count + target, target * count + source]))
+        source, target = keys // count, keys % count
+    positions = predictor.training_ids.positions(ids.values, missing="mark")
+    is_known = store.are_known(positions)
+    ends = torch.from_numpy(target), torch.from_numpy(source)
+    of_unseen = ~is_known[ends[0]]
+    encoded = store.unseen(count, ends[0][of_unseen], positions[ends[1][of_unseen]])
+    encoded[is_known] = store.known(positions[is_known])
+    return encoded
 
 
-def predictions_table(probabilities: Tensor) -> pd.DataFrame:
-    """Return a table with one row per node and the columns ``label``, ``p0`` to ``p{C-1}``."""
-    frame = pd.DataFrame(probabilities.numpy(), columns=[f"p{c}" for c in range(probabilities.shape[1])])
-    frame.insert(0, "label", probabilities.argmax(dim=1).numpy())
+def predictions_table(probabilities: Tensor, predictor: Predictor, ids: np.ndarray | None = None) -> pd.DataFrame:
+    """Return a table with one row per node.
+
+    Its columns are ``node_id``, if ids are given, the most probable ``label``, and one probability per class: ``p0``,
+    ``p1`` and so on, or ``p_NAME`` for classes with text as names.
+    """
+    classes = predictor.classes or range(probabilities.shape[1])
+    names = [f"p_{name}" if isinstance(name, str) else f"p{name}" for name in classes]
+    frame = pd.DataFrame(probabilities.numpy(), columns=names)
+    frame.insert(0, "label", np.asarray(predictor.labels_of(probabilities.argmax(dim=1))))
+    if ids is not None:
+        frame.insert(0, ID_COLUMN, ids)
     return frame
 
 
@@ -234,14 +220,9 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     if suffix == ".csv":
         buffer.write(frame.to_csv(index=False).encode())
     elif suffix == ".npy":
-        np.save(buffer, frame.drop(columns="label").to_numpy(), allow_pickle=False)
+        np.save(buffer, frame.drop(columns=["label", ID_COLUMN], errors="ignore").to_numpy(), allow_pickle=False)
     elif suffix == ".parquet":
-        try:
-            frame.to_parquet(buffer, index=False)
-        except ImportError:
-            raise MissingDependencyError(
-                "Writing Parquet files needs pyarrow.", hint="Install it with `pip install 'dgl-rbm[parquet]'`."
-            ) from None
+        write_parquet(frame, buffer)
     else:
         raise DataError(f"Predictions cannot be written to '{path}'.", hint="Formats: .csv, .parquet, .npy.")
     write_atomic(path, buffer.getvalue())

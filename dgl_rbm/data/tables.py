@@ -148,7 +148,7 @@ class Table:
         cell = self.column(name)[row]
         shown = repr(cell.item() if isinstance(cell, np.generic) else cell)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-        return DataError(f"{self.source}, column '{name}', {self.place(row)}: {shown} {problem}", hint=hint)
+        return DataError(f"{self.source}, column '{name}', {self.place(row)}: {shown} {problem}.", hint=hint)
 
     def place(self, row: int) -> str:
         """Return the row's number from 0, and its line if the table is a text file: ``"row 0 (line 2)"``."""

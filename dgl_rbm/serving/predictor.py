@@ -144,8 +144,8 @@ class Predictor:
         return names
 
     @cached_property
-    def _ids(self) -> NodeIds:
-        """Own ids; those of runs of former versions are the positions up to the last observed node."""
+    def training_ids(self) -> NodeIds:
+        """Own ids of the training graph; for runs of former versions, the positions up to the last observed node."""
         observed = self.encodings.node_ids
         return self.ids or NodeIds.of(None, int(observed[-1]) + 1 if len(observed) else 0)
 
@@ -161,7 +161,7 @@ class Predictor:
     def _known(self, node_ids: Any, count: int) -> Tensor:
         ids = id_array(node_ids)
         _check_length(ids, count)
-        positions = self._ids.positions(ids)
+        positions = self.training_ids.positions(ids)
         hidden = np.flatnonzero(~self.encodings.are_known(positions).numpy())
         if len(hidden):
             raise DataError(
@@ -175,13 +175,13 @@ class Predictor:
         """Return which rows are of observed nodes, int64, and the positions of these nodes, int64."""
         given, ids = optional_ids(node_ids)
         _check_length(given, count)
-        positions = self._ids.positions(ids, missing="mark")
+        positions = self.training_ids.positions(ids, missing="mark")
         known = self.encodings.are_known(positions)
         return torch.from_numpy(np.flatnonzero(given))[known], positions[known]
 
     def _from_neighbors(self, neighbors: Any, count: int) -> Tensor:
         lengths, ids = neighbor_lists(neighbors, count)
-        positions = self._ids.positions(ids, what="neighbors", missing="mark")
+        positions = self.training_ids.positions(ids, what="neighbors", missing="mark")
         foreign = ids[(positions < 0).numpy()]
         if len(foreign):
             warnings.warn(

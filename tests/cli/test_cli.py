@@ -317,7 +317,7 @@ def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
     expected = torch.softmax(student_logits(saved.student, saved.predictor.encodings, task), dim=1)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected.numpy(), rtol=1e-4, atol=1e-6)
     output = invoke("predict", str(run), str(tmp_path / "graph.bin"), "--features", "x", code=2)
-    assert "no node field 'x'; it has ['feat']" in " ".join(output.split())
+    assert "no node field 'x' for the features. The graph has: feat" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
@@ -327,12 +327,12 @@ def test_predict_reads_a_graph(run: Path, tmp_path: Path) -> None:
         ("a,b\n1,x\n", ["column 'b', row 0", "'x' is not a number"]),
         (",".join(["nan"] * DIM) + "\n" + ",".join(["1"] * DIM) + "\n" + "," * (DIM - 1) + "\n", ["NaN"]),
         ("", ["not a CSV table"]),
-        ("a,node_id\n1,2.5\n", ["column 'node_id', row 0", "2.5 is not a node id"]),
+        ("a,node_id\n1,2.5\n", ["column 'node_id', row 0 (line 2)", "'2.5' is not a whole number"]),
         ("a,neighbors\n1,x y\n", ["column 'neighbors', row 0", "not a list of node ids"]),
         ("a,neighbors\n1,inf\n", ["column 'neighbors', row 0", "not a list of node ids"]),
-        ("a,neighbors,node_id\n1,2,3\n", ["both a column 'node_id' and a column 'neighbors'"]),
+        ("a,node_id\n1,9999\n", ["column 'node_id', row 0 (line 2): '9999'", "training graph", "column 'neighbors'"]),
     ],
-    ids=["columns", "text", "empty cells", "empty", "ids", "neighbours", "infinite", "both"],
+    ids=["columns", "text", "empty cells", "empty", "ids", "neighbours", "infinite", "unknown"],
 )
 def test_wrong_rows_are_explained(run: Path, tmp_path: Path, content: str, parts: list[str]) -> None:
     path = tmp_path / "rows.csv"
