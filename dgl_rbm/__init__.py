@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dgl_rbm.data.conversion.from_pyg import from_pyg
     from dgl_rbm.data.conversion.from_scipy import from_scipy
     from dgl_rbm.data.dgl_compat import dgl
+    from dgl_rbm.data.frames import from_csv, from_pandas
     from dgl_rbm.data.make import make_task, task_from_graph
     from dgl_rbm.data.task import NodeTask
     from dgl_rbm.errors import DglRbmError
@@ -46,7 +47,9 @@ _MODULES = {
     "Run": "run.run",
     "RunContext": "runtime.context",
     "from_arrays": "data.conversion.from_arrays",
+    "from_csv": "data.frames",
     "from_networkx": "data.conversion.from_networkx",
+    "from_pandas": "data.frames",
     "from_pyg": "data.conversion.from_pyg",
     "from_scipy": "data.conversion.from_scipy",
     "make_task": "data.make",
@@ -70,7 +73,9 @@ __all__ = [
     "compare",
     "dgl",
     "from_arrays",
+    "from_csv",
     "from_networkx",
+    "from_pandas",
     "from_pyg",
     "from_scipy",
     "make_task",

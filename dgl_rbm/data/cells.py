@@ -30,6 +30,7 @@ _MISSING = ("", "nan", "<na>")
 _MISSING_NUMBERS = (*_MISSING, "na", "n/a", "none", "null")
 _TRUTH = {"true": True, "t": True, "yes": True, "1": True, "1.0": True}
 _TRUTH |= {"false": False, "f": False, "no": False, "0": False, "0.0": False}
+_FEATURES_HINT = "Name the columns of the features: `features=[...]` (`dataset.features` of a file)."
 # Beyond it, float64 does not represent every integer.
 _LARGEST_WHOLE_FLOAT = 2**53
 _BETWEEN_NUMBERS = str.maketrans("[](),;", "      ")
@@ -166,7 +167,7 @@ def whole_number(value: Any) -> int | None:
 
 def _typed_ids(table: Table, name: str, cells: np.ndarray, as_text: bool | None) -> np.ndarray:
     for row, cell in enumerate(cells) if cells.dtype.kind in "fO" else ():
-        if is_missing(cell):
+        if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             raise table.error(name, row, "is not an id", "Every row needs an id, integers or text.")
     ids = id_array(cells, f"{table.source}, column '{name}'")
     is_text = ids.dtype.kind == "O"
@@ -210,7 +211,10 @@ def _packed(table: Table, name: str, cells: np.ndarray) -> np.ndarray:
                 raise table.error(name, row, f"is NaN, infinite or empty; expected {expected}")
         if numbers is None:
             raise table.error(
-                name, row, f"is not a number; expected {expected}", "Choose the columns with `dataset.features`."
+                name,
+                row,
+                f"is not a number; expected {expected}",
+                _FEATURES_HINT,
             )
         if len(parts) != width:
             raise table.error(name, row, f"has {len(parts)} numbers; expected {expected}")

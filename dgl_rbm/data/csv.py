@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,7 @@ class CsvConfig(FieldsConfig):
 
     def load(self, seed: int) -> LabeledGraph:
         """Read the graph; the masks are ignored if the option `split` is set."""
-        masks = None if self.split else (self.train_mask, self.val_mask, self.test_mask)
+        masks = {} if self.split else {"train": self.train_mask, "val": self.val_mask, "test": self.test_mask}
         features = None if self.features_path is None else map_features(Path(self.features_path).expanduser())
         found = self.read_tables(
             Path(self.path).expanduser(), label=self.labels, masks=masks, reads_features=features is None
@@ -59,7 +60,7 @@ class CsvConfig(FieldsConfig):
             features=found.features if features is None else features,
             labels=found.labels,
             num_classes=self.num_classes,
-            **dict(zip(("train_idx", "val_idx", "test_idx"), found.masks, strict=False)),
+            **{f"{part}_idx": mask for part, mask in zip(masks, found.masks, strict=True)},
             node_ids=found.ids.values,
             split_index=None if self.split else self.split_index,
             allow_missing_classes=self.allow_missing_classes,
@@ -73,7 +74,7 @@ class CsvConfig(FieldsConfig):
         folder: Path,
         *,
         label: str | None = None,
-        masks: tuple[str, str, str] | None = None,
+        masks: Mapping[str, str] | None = None,
         reads_features: bool = True,
         ascending: bool = True,
     ) -> TableGraph:
@@ -85,8 +86,8 @@ class CsvConfig(FieldsConfig):
             Contains `meta.yaml`.
         label : str, optional
             Column of the labels; not read by default.
-        masks : tuple of str, optional
-            Columns of the masks; not read by default.
+        masks : mapping of str to str, optional
+            Columns of the masks by part; not read by default.
         reads_features : bool
             Whether to read the features.
         ascending : bool
@@ -109,7 +110,7 @@ class CsvConfig(FieldsConfig):
             target=edge_data.dst_id_field,
             features=self.features if reads_features else None,
             label=label,
-            masks=masks,
+            masks=masks or {},
             weight=self.edge_weight,
             others=(node_data.graph_id_field, edge_data.graph_id_field),
         )

@@ -80,7 +80,7 @@ class TableRequest:
         wanted: list[Any] = []
         for row, cell in enumerate(cells.tolist()):
             text = cell.strip() if isinstance(cell, str) else cell
-            if is_missing(text) or (isinstance(text, str) and text.lower() in ("nan", "<na>")):
+            if is_missing(text) or (isinstance(text, str) and text.lower() in ("", "nan", "<na>")):
                 shown.append(None)
                 wanted.append(None)
                 continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,8 +33,8 @@ class Columns:
         Columns of the features, or patterns such as ``feat_*``; None if they are given otherwise.
     label : str or None
         Column of the labels; None if they are not needed.
-    masks : sequence of str or None
-        Columns of the training, validation and test masks.
+    masks : mapping of str to str
+        Columns of the masks by part: ``"train"``, ``"val"`` and ``"test"``; empty if they are not needed.
     weight : str or None
         Column of the edge weights; None for the column ``weight`` if there is one, empty text for none.
     others : sequence of str
@@ -46,7 +46,7 @@ class Columns:
     target: str = "dst_id"
     features: str | Sequence[str] | None = "feat"
     label: str | None = "label"
-    masks: Sequence[str] | None = None
+    masks: Mapping[str, str] = field(default_factory=dict)
     weight: str | None = None
     others: Sequence[str] = ()
 
@@ -67,8 +67,8 @@ class TableGraph:
         Columns of the features.
     labels : ndarray or None
         Integers or text ``[N]``.
-    masks : list of ndarray or None
-        Training, validation and test masks ``[N]``; None for those that the table lacks.
+    masks : list of ndarray
+        Masks ``[N]`` or ``[N, K]``, in the order of `Columns.masks`.
     weight : ndarray or None
         float32 ``[E]``.
     notes : tuple of str
@@ -103,17 +103,17 @@ def read_graph_tables(
         Whether nodes with integer ids are put in ascending order; otherwise nodes have the order of the table.
     """
     before = len(problems)
-    wanted = [columns.node_id, *columns.others, *filter(None, [columns.label, *(columns.masks or ())])]
+    label = columns.label
+    wanted = [columns.node_id, *columns.others, *([] if label is None else [label]), *columns.masks.values()]
     features = _attempt(problems, lambda: _feature_names(nodes, columns, wanted)) or []
     _attempt(problems, lambda: nodes.load([*wanted, *features]))
     if len(problems) > before:
         return None
     ids = _attempt(problems, lambda: _node_ids(nodes, columns.node_id))
     rows = _attempt(problems, lambda: read_features(nodes, features)) if features else None
-    label = columns.label
     labels = None if label is None else _attempt(problems, lambda: read_labels(nodes, label))
-    masks = [_mask(nodes, *named, problems) for named in zip(columns.masks or (), _PARTS, strict=False)]
-    if columns.masks and not any(name in nodes.names for name in columns.masks):
+    masks = [_mask(nodes, name, f"the {_PARTS[part]} mask", problems) for part, name in columns.masks.items()]
+    if columns.masks and not any(name in nodes.names for name in columns.masks.values()):
         problems.append("without masks, give a split such as '20/30' or '0.6/0.2/0.2'.")
     ends = None if ids is None else _attempt(problems, lambda: _edges(edges, columns, ids, nodes))
     weight = _attempt(problems, lambda: _weights(edges, columns))
@@ -138,7 +138,7 @@ def read_graph_tables(
     )
 
 
-_PARTS = ("the training mask", "the validation mask", "the test mask")
+_PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def _attempt(problems: list[str], read: Callable[[], T]) -> T | None:
