@@ -36,7 +36,9 @@ def predict(
 
     saved = Run.load(run)
     predictor = saved.predictor
-    request = read_request(source, predictor, features=features.split(",") if features else None, run=saved)
+    # Only graphs need the dataset's options, which import DGL.
+    dataset = saved.config.dataset if source.is_dir() or source.suffix.lower() == ".bin" else None
+    request = read_request(source, predictor, features=features.split(",") if features else None, dataset=dataset)
     if predictor.encodings.dim and not request.has_structure:
         stderr().print(
             "Note: this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every "

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,6 @@ from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.runtime.checkpoint import write_atomic
 from dgl_rbm.serving.predictor import Predictor
-
-if TYPE_CHECKING:
-    from dgl_rbm.run.run import Run
 
 __all__ = ["Request", "predictions_table", "read_request", "write_predictions"]
 
@@ -71,7 +68,7 @@ class Request:
 
 
 def read_request(
-    path: Path, predictor: Predictor, *, features: Sequence[str] | None = None, run: Run | None = None
+    path: Path, predictor: Predictor, *, features: Sequence[str] | None = None, dataset: Any = None
 ) -> Request:
     """Read rows to predict.
 
@@ -84,8 +81,8 @@ def read_request(
         Its encodings contain the ids of the observed nodes.
     features : sequence of str, optional
         Node fields of the features of a graph, or patterns; those of the run by default.
-    run : Run, optional
-        Its dataset's options tell how graphs are read.
+    dataset : DatasetConfig, optional
+        The run's dataset, whose options tell how graphs are read.
 
     Notes
     -----
@@ -100,7 +97,7 @@ def read_request(
         If the file is missing, has another format, or contains a wrong value; names column, row and line.
     """
     if path.is_dir():
-        return _from_folder(path, predictor, features, run)
+        return _from_folder(path, predictor, features, dataset)
     if not path.is_file():
         raise DataError(
             f"There is no file '{path}' to predict.", hint=f"Formats: {', '.join(_FORMATS)}, or a CSV folder."
@@ -111,7 +108,7 @@ def read_request(
     if suffix == ".npz":
         return Request(_load_sparse(path))
     if suffix == ".bin":
-        return _from_graph(path, predictor, features, run)
+        return _from_graph(path, predictor, features, dataset)
     if suffix in (".csv", ".parquet"):
         found = TableRequest(Table.from_file(path, may_lack_header=True), predictor)
         return Request(found.features, node_ids=found.node_ids, neighbors=found.neighbors, ids=found.ids)
@@ -134,11 +131,10 @@ def _load_sparse(path: Path) -> Any:
         raise DataError(f"'{path}' is not a matrix written by scipy.sparse.save_npz: {error}") from None
 
 
-def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | None, run: Run | None) -> Request:
+def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | None, dataset: Any) -> Request:
     """Read a CSV folder, whose ids are those of training; nodes that were not observed then are new."""
     from dgl_rbm.data.csv import CsvConfig
 
-    dataset = None if run is None else run.config.dataset
     config = dataset if isinstance(dataset, CsvConfig) else CsvConfig(path=str(path))
     update: dict[str, Any] = {"path": str(path), **({} if features is None else {"features": list(features)})}
     found = config.model_copy(update=update).read_tables(path, ascending=False)
@@ -147,13 +143,12 @@ def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | Non
     return Request(found.features, encodings=encodings, ids=found.ids.values)
 
 
-def _from_graph(path: Path, predictor: Predictor, features: Sequence[str] | None, run: Run | None) -> Request:
+def _from_graph(path: Path, predictor: Predictor, features: Sequence[str] | None, dataset: Any) -> Request:
     """Read a saved graph, whose ids are those of training; nodes that were not observed then are new."""
     from dgl_rbm.data.checks import graph_problems
     from dgl_rbm.data.fields import find_features, find_field
     from dgl_rbm.data.file import FileConfig
 
-    dataset = None if run is None else run.config.dataset
     config = dataset if isinstance(dataset, FileConfig) else FileConfig(path=str(path))
     graph = config.read_graph(path)
     problems = graph_problems(graph)

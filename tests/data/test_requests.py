@@ -67,7 +67,7 @@ def logits(run: Run) -> np.ndarray:
 
 def test_a_folder_gives_the_rows_of_the_run(fitted: tuple[Run, Path, list[Any]]) -> None:
     run, folder, ids = fitted
-    request = read_request(folder, run.predictor, run=run)
+    request = read_request(folder, run.predictor, dataset=run.config.dataset)
     assert request.ids is not None
     assert request.ids.tolist() == ids
     found = run.student.predict_proba(request.inputs(run.predictor))
