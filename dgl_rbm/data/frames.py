@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
-import torch
 
-from dgl_rbm.data.base import LabeledGraph
-from dgl_rbm.data.build import build_task
-from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.conversion.common import OPTIONS, TaskArguments, graph_of, task_of
 from dgl_rbm.data.table_graph import Columns, read_graph_tables
 from dgl_rbm.data.tables import Table
 from dgl_rbm.data.task import NodeTask
@@ -24,9 +21,6 @@ _NODE_IDS = ("node_id", "id")
 _ENDS = (("src_id", "dst_id"), ("source", "target"), ("src", "dst"), ("from", "to"))
 _MASKS = {"train": "train_mask", "val": "val_mask", "test": "test_mask"}
 _FEATURES = "feat"
-
-_OF_THE_GRAPH = ("name", "num_classes", "normalize", "classes", "split_index", "allow_missing_classes")
-_OF_THE_TASK = ("setting", "seed", "split", "unseen_fraction", "rescale", "symmetrize")
 
 
 def from_pandas(
@@ -172,7 +166,7 @@ class _Wanted:
 
 
 def _task(nodes: Table, edges: Table, wanted: _Wanted, options: dict[str, Any]) -> NodeTask:
-    known = (*_OF_THE_GRAPH, *_OF_THE_TASK)
+    known = [name for name in OPTIONS if name not in _MASKS]
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -184,20 +178,15 @@ def _task(nodes: Table, edges: Table, wanted: _Wanted, options: dict[str, Any]) 
     assert found is not None, "problems were raised above"
     parts = {part: value for part, value in wanted.parts.items() if not isinstance(value, str)}
     parts |= dict(zip(masks, found.masks, strict=True))
-    ends = torch.from_numpy(found.source), torch.from_numpy(found.target)
-    source = LabeledGraph(
-        graph=dgl.graph(ends, num_nodes=len(found.ids)),
+    return task_of(
+        cast(TaskArguments, options),
+        graph=graph_of(found.source, found.target, len(found.ids)),
         features=found.features,
         labels=found.labels,
         **{f"{part}_idx": value for part, value in parts.items()},
         node_ids=found.ids.values,
         edge_weight=found.weight,
         notes=found.notes,
-        **{"name": name, **{option: options[option] for option in _OF_THE_GRAPH if option in options}},
-    )
-    defaults = {"setting": "transductive", "seed": 0}
-    return build_task(
-        source, **{**defaults, **{option: options[option] for option in _OF_THE_TASK if option in options}}
     )
 
 
