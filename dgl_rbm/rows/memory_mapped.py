@@ -8,6 +8,7 @@ segmentation fault.
 from __future__ import annotations
 
 import mmap
+import struct
 import sys
 import tokenize
 import zipfile
@@ -31,6 +32,9 @@ NPY_DAMAGE = (
     SyntaxError,
     ArithmeticError,
     RuntimeError,
+    # A damaged shape.
+    MemoryError,
+    struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,

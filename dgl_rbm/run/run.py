@@ -323,7 +323,7 @@ class Run:
         folder = as_path(folder, "folder")
         _check_given(student, task)
         metrics = read_metrics(folder)
-        state, header = read_state(folder / "student.safetensors")
+        state, header = read_state(folder / "student.safetensors", verified=True)
         if student is None:
             student = build_student(folder, header)
         try:
@@ -333,7 +333,7 @@ class Run:
                 f"The weights in '{folder}/student.safetensors' do not fit the student: {error}"
             ) from None
         record = TaskRecord.read(folder)
-        parts, _ = read_state(folder / "encodings.safetensors")
+        parts, _ = read_state(folder / "encodings.safetensors", verified=True)
         try:
             encodings = Encodings.from_state(parts["encodings"])
             normalization = FeatureNormalization.from_state(parts["normalization"])

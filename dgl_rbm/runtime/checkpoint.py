@@ -226,8 +226,14 @@ def _is_undamaged(path: Path) -> bool:
     return digest.hexdigest().encode() == header[place : place + 64]
 
 
-def read_state(path: Path) -> tuple[Any, dict[str, str]]:
+def read_state(path: Path, *, verified: bool = False) -> tuple[Any, dict[str, str]]:
     """Read a file of `write_state`; tensors may be mapped from it, and writing to them does not change it.
+
+    Parameters
+    ----------
+    path : Path
+    verified : bool
+        Whether its content was compared with a checksum already.
 
     Returns
     -------
@@ -241,7 +247,7 @@ def read_state(path: Path) -> tuple[Any, dict[str, str]]:
     """
     try:
         # For a missing file, `safe_open` raises an error without a reason.
-        undamaged = _is_undamaged(path)
+        undamaged = path.stat().st_size > 0 if verified else _is_undamaged(path)
     except OSError as error:
         raise ArtifactError(f"'{path}' cannot be read: {error.strerror}.") from None
     try:
