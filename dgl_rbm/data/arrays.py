@@ -8,8 +8,10 @@ processes may write the same folder at once: each writes its own copy, and the f
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import shutil
 import tempfile
 import time
 import zlib
@@ -21,12 +23,15 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from dgl_rbm.rows.memory_mapped import NPY_DAMAGE, map_npy
+from dgl_rbm.runtime.locks import locked
 
 __all__ = ["MemoryMap", "kept_arrays", "maps", "read_arrays"]
 
 MemoryMap = Literal["auto", "always", "never"]
 
 _KEY = "key.json"
+_LOCK = ".lock"
+_SECONDS_TO_LOCK = 60.0
 # With memory_map: auto, features of at least this many bytes are kept in a file.
 _MAPPED_FROM = 256 * 2**20
 # Each checksum covers a part of this many bytes. Files up to 4 GiB are compared in full, longer ones in as many evenly
@@ -69,10 +74,14 @@ def kept_arrays(
     if arrays is not None:
         return arrays
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     # A folder that is moved aside is removed with the temporary one.
-    with tempfile.TemporaryDirectory(
-        prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
-    ) as temporary:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True
+        ) as temporary,
+        locked(Path(temporary) / _LOCK),
+    ):
         finished = Path(temporary) / folder.name
         finished.mkdir()
         make(finished)
@@ -81,6 +90,17 @@ def kept_arrays(
         for path in (*finished.iterdir(), finished):
             _flush_to_disk(path)
         return _publish(finished, folder, key, names)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary folders of killed processes that computed the arrays of `folder`."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.????????"):
+        # A living process locks its folder as soon as it has created it.
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _SECONDS_TO_LOCK:
+                with locked(path / _LOCK, wait=False) as held:
+                    if held:
+                        shutil.rmtree(path)
 
 
 def read_arrays(folder: Path, key: Mapping[str, Any], names: Collection[str]) -> dict[str, np.ndarray] | None:

@@ -16,6 +16,7 @@ import pytest
 
 from dgl_rbm.data import arrays as module
 from dgl_rbm.data.arrays import kept_arrays, read_arrays
+from dgl_rbm.runtime.locks import locked
 
 KEY = {"recipe": 1, "sizes": (2, 3)}
 NAMES = ("features", "labels")
@@ -248,3 +249,17 @@ def test_a_file_in_place_of_the_folder_is_not_removed(folder):
         kept_arrays(folder, KEY, NAMES, make)
     assert folder.read_text() == "mine"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    left, young, held = (tmp_path / f".kept.abcd{name}" for name in ("left", "soon", "held"))
+    for path in (left, young, held):
+        path.mkdir()
+        (path / "x.npy").write_bytes(b"half")
+    with locked(held / ".lock"):
+        for path in (left, held):
+            os.utime(path, (0, 0))
+        kept_arrays(tmp_path / "kept", {}, ["x"], lambda folder: np.save(folder / "x.npy", np.ones(3)))
+    assert not left.exists()
+    assert young.exists()
+    assert held.exists()
