@@ -154,7 +154,7 @@ def map_features(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise DatasetNotFoundError(
-            f"There is no features file '{path}'.", hint=f"`numpy.save('{path}', x)` writes one."
+            f"There is no features file '{path}'.", hint="`numpy.save(path, features)` writes one."
         )
     try:
         with path.open("rb") as file:
@@ -165,7 +165,7 @@ def map_features(path: Path) -> np.ndarray:
     except DAMAGE as error:
         raise DataError(
             f"The file '{path}' is truncated or not written by `numpy.save`: {error}",
-            hint=f"`numpy.save('{path}', x)` writes such a file.",
+            hint="`numpy.save` writes such a file; choose a new name for it.",
         ) from None
     raise DataError(
         f"The features file '{path}' is an archive, as `numpy.savez` writes; expected a single array.",
