@@ -28,7 +28,7 @@ class LabeledGraph:
     name : str
         The dataset's name.
     graph : dgl.DGLGraph
-        Homogeneous; its node and edge data are ignored.
+        Homogeneous; its node and edge fields are not read.
     features : array-like
         Numbers ``[N, F]``: a tensor, a NumPy array, a SciPy sparse matrix or `SparseRows`.
     labels : array-like
@@ -54,7 +54,7 @@ class LabeledGraph:
     classes : sequence of int or str, or None
         Names of the class numbers 0 to C − 1; None for the labels themselves.
     edge_weight : array-like or None
-        ``[E]``, in the order of ``graph.edges()``; None for an unweighted graph.
+        Numbers from 0 on, ``[E]``, in the order of ``graph.edges()``; None for an unweighted graph.
     notes : tuple of str
         What is not used or was read in another form, one sentence each.
     """

@@ -12,6 +12,7 @@ from torch import Tensor
 from dgl_rbm.config import validated
 from dgl_rbm.data.base import DEFAULT_UNSEEN_FRACTION, LabeledGraph, NormalizationKind
 from dgl_rbm.data.checks import check_features, check_split, graph_problems
+from dgl_rbm.data.edge_weights import check_weights
 from dgl_rbm.data.labels import ReadLabels, read_labels
 from dgl_rbm.data.masks import read_parts
 from dgl_rbm.data.options import TaskOptions
@@ -87,11 +88,14 @@ def _build(source: LabeledGraph, options: TaskOptions, known_split: SavedSplit |
     problems = list(source.problems)
     # A reader has already reported missing parts; parts that a caller passes as None are reported here.
     report_missing = not problems
-    features = labels = ids = num_nodes = None
+    features = labels = ids = num_nodes = weights = None
+    of_weights: list[str] = []
     if source.graph is not None or report_missing:
         found = graph_problems(source.graph)
         problems += found
         num_nodes = None if found else source.graph.num_nodes()
+        if num_nodes is not None and source.edge_weight is not None:
+            weights = check_weights(source.edge_weight, source.graph.num_edges(), problems, of_weights)
         ids = None if num_nodes is None else _read_ids(source.node_ids, num_nodes, problems)
     if source.features is not None or report_missing:
         features = check_features(source.features, num_nodes, problems, ids)
@@ -128,12 +132,16 @@ def _build(source: LabeledGraph, options: TaskOptions, known_split: SavedSplit |
     elif options.setting == "inductive":
         unseen = choose_unseen(nodes.test_idx, unseen_fraction, seed)
     normalization, rows = _normalized(options.normalize, options.rescale, features, unseen)
-    notes = (*source.notes, *labels.notes)
+    notes = (*source.notes, *of_weights, *labels.notes)
     for note in notes:
         warnings.warn(f"The graph '{source.name}': {note}", DataWarning, stacklevel=4)
+    if options.symmetrize:
+        graph = symmetrized(source.graph, weights)
+    else:
+        graph = structure(source.graph, weights, share=source._owns_graph)
     return NodeTask(
         name=source.name,
-        graph=symmetrized(source.graph) if options.symmetrize else structure(source.graph, share=source._owns_graph),
+        graph=graph,
         features=rows,
         train_idx=nodes.train_idx,
         val_idx=nodes.val_idx,

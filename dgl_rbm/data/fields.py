@@ -1,21 +1,19 @@
-"""Node and edge fields of DGL graphs by name, list or pattern."""
+"""Node fields of DGL graphs by name, list or pattern."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgl_rbm.data.tables import listed, matching_names
+from dgl_rbm.data.tables import matching_names
 from dgl_rbm.errors import DataError, closest
 
-__all__ = ["find_features", "find_field", "find_weight"]
-
-# Edge field of the weights that is used if none is named.
-_DEFAULT_WEIGHT = "weight"
+__all__ = ["find_features", "find_field", "unused_fields"]
 
 
 def find_field(graph: Any, field: str, what: str, problems: list[str]) -> Tensor | None:
@@ -63,17 +61,19 @@ def find_features(graph: Any, fields: Any, problems: list[str], *, excluded: Col
     return torch.cat([part.reshape(len(part), -1).float() for part in parts], dim=1)
 
 
-def find_weight(graph: Any, field: str | None, problems: list[str]) -> Tensor | None:
-    """Return the edge weights; None without any, and a problem if there is no such field.
-
-    `field` is the name of an edge field, None for ``weight`` if there is one, or empty text for no weights.
-    """
-    if field is None:
-        return graph.edata.get(_DEFAULT_WEIGHT)
-    if not field or field in graph.edata:
-        return graph.edata[field] if field else None
-    problems.append(f"there is no edge field '{field}' for the weights. The graph has: {listed(sorted(graph.edata))}.")
-    return None
+def unused_fields(graph: Any, features: Any, others: Collection[Any]) -> list[str]:
+    """Return a note that names the node fields that are neither features nor of the names `others`, if any."""
+    names = [features] if isinstance(features, str) else features if isinstance(features, (list, tuple)) else []
+    patterns = [name for name in names if isinstance(name, str)]
+    # Arrays take no part in a comparison of names.
+    used = {name for name in (*patterns, *others) if isinstance(name, str)}
+    unused = [
+        name
+        for name in sorted(graph.ndata, key=_natural)
+        # Names with an underscore are DGL's own.
+        if not (name in used or name.startswith("_") or any(fnmatchcase(name, pattern) for pattern in patterns))
+    ]
+    return [f"these node fields are not used: {', '.join(unused)}."] if unused else []
 
 
 def _all_text(fields: Collection[Any]) -> bool:

@@ -10,9 +10,11 @@ from dgl_rbm.arguments import checked_arguments
 from dgl_rbm.data.base import LabeledGraph, NormalizationKind
 from dgl_rbm.data.build import build_task
 from dgl_rbm.data.checks import graph_problems
-from dgl_rbm.data.fields import find_features, find_field, find_weight
+from dgl_rbm.data.edge_weights import find_weights
+from dgl_rbm.data.fields import find_features, find_field, unused_fields
 from dgl_rbm.data.files import map_features
 from dgl_rbm.data.task import NodeTask, Setting
+from dgl_rbm.errors import DataError, raise_problems
 
 __all__ = ["labeled_graph", "make_task", "task_from_graph"]
 
@@ -36,6 +38,7 @@ def make_task(
     seed: int = 0,
     num_classes: int | None = None,
     node_ids: Any = None,
+    edge_weight: Any = None,
     classes: Sequence[int | str] | None = None,
     split_index: int | None = None,
     allow_missing_classes: bool = False,
@@ -77,6 +80,9 @@ def make_task(
         C; the number of distinct labels by default.
     node_ids : array-like, optional
         The nodes' own ids, integers or text ``[N]``, which predictions accept and return; 0 to N − 1 by default.
+    edge_weight : array-like, str or False, optional
+        Edge weights from 0 on, ``[E]`` in the order of ``graph.edges()``, or the edge field that contains them; the
+        field ``"weight"`` by default if there is one, empty text or False for none. Edges of weight 0 are left out.
     classes : sequence of int or str, optional
         Names of the class numbers 0 to C − 1; the labels themselves by default.
     split_index : int, optional
@@ -91,6 +97,10 @@ def make_task(
     ConfigError
         If an option has an invalid value.
     """
+    problems: list[str] = []
+    notes: list[str] = []
+    weight = None if graph_problems(graph) else find_weights(graph, edge_weight, problems, notes)
+    raise_problems(problems, DataError, f"The graph '{name}'")
     return build_task(
         LabeledGraph(
             name=name,
@@ -103,6 +113,8 @@ def make_task(
             test_idx=test,
             normalize=normalize,
             node_ids=node_ids,
+            edge_weight=weight,
+            notes=tuple(notes),
             classes=classes,
             split_index=split_index,
             allow_missing_classes=allow_missing_classes,
@@ -135,7 +147,7 @@ def task_from_graph(
     symmetrize: bool = False,
     num_classes: int | None = None,
     node_ids: Any = None,
-    edge_weight: str | None = None,
+    edge_weight: Any = None,
     classes: Sequence[int | str] | None = None,
     split_index: int | None = None,
     allow_missing_classes: bool = False,
@@ -154,8 +166,8 @@ def task_from_graph(
         As for `make_task`.
     node_ids : array-like or str, optional
         The nodes' own ids, or the node field that holds them.
-    edge_weight : str, optional
-        Edge field of the weights; the field ``"weight"`` by default if there is one, empty text for none.
+    edge_weight : str, array-like or False, optional
+        As for `make_task`.
 
     Raises
     ------
@@ -197,7 +209,7 @@ def labeled_graph(
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
     node_ids: Any = None,
-    edge_weight: str | None = None,
+    edge_weight: Any = None,
     classes: Sequence[int | str] | None = None,
     split_index: int | None = None,
     allow_missing_classes: bool = False,
@@ -205,15 +217,18 @@ def labeled_graph(
     """Return a graph with its node fields as features, labels and masks; missing ones are added to `problems`.
 
     `features` is the name of a node field, several names or patterns, or an array ``[N, F]``; `node_ids` the name of a
-    node field or an array ``[N]``. `edge_weight` is the name of an edge field, by default ``"weight"`` if there is
-    such a field; empty text ignores it.
+    node field or an array ``[N]``. `edge_weight` is as for `make_task`. Fields that are not used are named in
+    `notes`.
     """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5
+    notes: list[str] = []
     weight = None
     if not problems:
-        weight = find_weight(graph, edge_weight, problems)
-        features = find_features(graph, features, problems, excluded=(labels, *(masks or ()), node_ids))
+        weight = find_weights(graph, edge_weight, problems, notes)
+        others = (labels, *(masks or ()), node_ids)
+        notes += unused_fields(graph, features, others)
+        features = find_features(graph, features, problems, excluded=others)
         fields = [(features, "features"), (labels, "labels")]
         fields += zip(masks, ("training mask", "validation mask", "test mask"), strict=True) if masks else []
         found[: len(fields)] = [
@@ -236,6 +251,7 @@ def labeled_graph(
         test_idx=found[4],
         normalize=normalize,
         problems=tuple(problems),
+        notes=tuple(notes),
         node_ids=node_ids,
         edge_weight=weight,
         classes=classes,

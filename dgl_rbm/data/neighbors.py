@@ -9,8 +9,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.data.structure import compressed, row_windows
-from dgl_rbm.rows.sparse import SparseRows, matmul, take, transpose_matmul
+from dgl_rbm.data.structure import compressed_with_weights, row_windows
+from dgl_rbm.rows.sparse import SparseRows, as_divisor, matmul, take, transpose_matmul
 
 __all__ = ["NeighborMean", "gather_in_neighbors", "in_neighbors"]
 
@@ -26,10 +26,10 @@ def in_neighbors(graph: Any) -> SparseRows:
     Returns
     -------
     SparseRows
-        ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v.
+        ``[N, N]`` on the CPU: entry ``[v, u]`` counts the edges u → v, or is the sum of their weights.
     """
     count = graph.num_nodes()
-    indptr, sources = compressed(graph)
+    indptr, sources, weights = compressed_with_weights(graph)
     degrees = np.diff(indptr)
     looped = []
     for first, last in row_windows(indptr):
@@ -40,12 +40,15 @@ def in_neighbors(graph: Any) -> SparseRows:
     if len(loops):
         degrees -= np.bincount(np.searchsorted(indptr, loops, side="right") - 1, minlength=count)
         sources = np.delete(sources, loops)
+        weights = None if weights is None else np.delete(weights, loops)
         indptr = np.concatenate([[0], degrees.cumsum()])
-    ones = np.ones(len(sources), dtype=np.float32)
-    return SparseRows.from_scipy(sp.csr_matrix((ones, sources, indptr), shape=(count, count)))
+    values = np.ones(len(sources), dtype=np.float32) if weights is None else weights
+    return SparseRows.from_scipy(sp.csr_matrix((values, sources, indptr), shape=(count, count)))
 
 
-def gather_in_neighbors(indptr: Tensor, sources: Tensor, node_ids: Tensor) -> tuple[Tensor, Tensor]:
+def gather_in_neighbors(
+    indptr: Tensor, sources: Tensor, node_ids: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the in-neighbours of some nodes as a flat list.
 
     Parameters
@@ -54,21 +57,26 @@ def gather_in_neighbors(indptr: Tensor, sources: Tensor, node_ids: Tensor) -> tu
         Edges compressed by destination, int64 ``[N + 1]`` and ``[E]``.
     node_ids : Tensor
         int64 ``[B]``.
+    weights : Tensor, optional
+        Weights of the edges, float32 ``[E]``.
 
     Returns
     -------
     rows, neighbor_ids : Tensor
         For each in-edge, self-loops included, the position of its destination in `node_ids`, ascending, and its
         source; int64 ``[M]``.
+    neighbor_weights : Tensor or None
+        The weights of these edges, float32 ``[M]``.
     """
     starts, degrees = indptr[node_ids], indptr[node_ids + 1] - indptr[node_ids]
     rows = torch.repeat_interleave(torch.arange(len(node_ids)), degrees)
     within = torch.arange(len(rows)) - torch.repeat_interleave(degrees.cumsum(0) - degrees, degrees)
-    return rows, sources[torch.repeat_interleave(starts, degrees) + within]
+    edges = torch.repeat_interleave(starts, degrees) + within
+    return rows, sources[edges], None if weights is None else weights[edges]
 
 
 class NeighborMean:
-    """Mean over the in-neighbours of every node, computed as one sparse product.
+    """Mean over the in-neighbours of every node, by edge weight, computed as one sparse product.
 
     Parallel edges count separately; self-loops are ignored.
 
@@ -82,7 +90,7 @@ class NeighborMean:
         self.neighbors = in_neighbors(graph)
         counts = matmul(self.neighbors, torch.ones(graph.num_nodes(), 1))
         # The sum over no neighbours is 0, and stays 0 if divided by 1.
-        self._divisor = counts.clamp(min=1)
+        self._divisor = as_divisor(counts)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Return ``M @ vectors``, where M is the row-normalised adjacency matrix.
@@ -117,7 +125,7 @@ class NeighborMean:
             float32 ``[B, P]``; zeros for nodes without a present neighbour.
         """
         neighbors = take(self.neighbors, ids)
-        return matmul(neighbors, vectors).div_(matmul(neighbors, present[:, None].float()).clamp(min=1))
+        return matmul(neighbors, vectors).div_(as_divisor(matmul(neighbors, present[:, None].float())))
 
     def transposed(self, vectors: Tensor) -> Tensor:
         """Return ``M.T @ vectors``, float32 ``[N, P]``."""

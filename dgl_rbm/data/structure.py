@@ -3,6 +3,8 @@
 DGL creates other sparse formats of a graph on demand and caches them: COO takes another 16 bytes per edge, and as many
 again for edge ids. The functions here use CSC alone (offsets of each node's in-edges, and their sources), which takes
 8 bytes per edge in DGL and 4 elsewhere, and needs no edge ids.
+
+Edge weights are the edge field `WEIGHT`, float32 ``[E]`` in CSC order; an unweighted graph has no such field.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import scipy.sparse as sp
 import torch
 
 __all__ = [
+    "WEIGHT",
     "both_directions",
     "compressed",
+    "compressed_with_weights",
     "from_compressed",
     "induced",
     "row_windows",
@@ -24,15 +28,23 @@ __all__ = [
     "symmetrized",
 ]
 
+# Edge field of a task's graph that contains its weights.
+WEIGHT = "weight"
 _EDGES_AT_ONCE = 2**23
 
 
-def structure(graph: Any, *, share: bool = False) -> Any:
+def structure(graph: Any, weights: np.ndarray | None = None, *, share: bool = False) -> Any:
     """Return a new graph with only the nodes and edges of `graph`, in CSC format, on the CPU with int64 ids.
 
-    Repeated edges and self-loops are kept; the order of the edges is not. With `share`, a graph that already has this
-    format shares its arrays with the result, which is safe if nothing else refers to it.
+    Repeated edges and self-loops are kept; the order of the edges is not. `weights`, float32 ``[E]`` in the order of
+    ``graph.edges()``, become the weights of the result; edges of weight 0 are left out. With `share`, a graph that
+    already has this format shares its arrays with the result, which is safe if nothing else refers to it.
     """
+    if weights is not None:
+        indptr, sources, ordered = _weighted(graph, weights)
+        kept = ordered != 0
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return from_compressed(before[indptr], sources[kept], ordered[kept])
     if graph.formats()["created"] == ["csc"] and graph.idtype == torch.int64 and graph.device.type == "cpu":
         pointers, sources, _ = (part.numpy() for part in graph.adj_tensors("csc"))
         if all(_ascends(pointers, sources, *window) for window in row_windows(pointers)):
@@ -65,15 +77,25 @@ def compressed(graph: Any) -> tuple[np.ndarray, np.ndarray]:
     return indptr, _sources_of(keys, count)
 
 
-def from_compressed(indptr: np.ndarray, sources: np.ndarray) -> Any:
-    """Return the graph with these in-edges, int64, in CSC format only."""
+def compressed_with_weights(graph: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the arrays of `compressed`, and the weight of each edge, float32 ``[E]``; None if `graph` has none."""
+    if WEIGHT not in graph.edata:
+        return (*compressed(graph), None)
+    return _weighted(graph, graph.edata[WEIGHT].cpu().numpy())
+
+
+def from_compressed(indptr: np.ndarray, sources: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    """Return the graph with these in-edges, int64, and their weights, float32, in CSC format only."""
     # Here and not above: the configs' base classes, which annotate with the task, must import without DGL.
     from dgl_rbm.data.dgl_compat import dgl
 
     parts = [np.asarray(part, dtype=np.int64) for part in (indptr, sources)]
     # torch does not accept read-only arrays.
     tensors = [torch.from_numpy(part if part.flags.writeable else part.copy()) for part in parts]
-    return dgl.graph(("csc", (*tensors, torch.empty(0, dtype=torch.int64))), num_nodes=len(indptr) - 1)
+    graph = dgl.graph(("csc", (*tensors, torch.empty(0, dtype=torch.int64))), num_nodes=len(indptr) - 1)
+    if weights is not None:
+        graph.edata[WEIGHT] = torch.from_numpy(weights)
+    return graph
 
 
 def both_directions(keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +133,14 @@ def row_windows(indptr: np.ndarray, edges_at_once: int = _EDGES_AT_ONCE) -> Iter
         first = last
 
 
-def symmetrized(graph: Any) -> Any:
-    """Return `graph` with the reverse of every edge and without repeated edges."""
+def symmetrized(graph: Any, weights: np.ndarray | None = None) -> Any:
+    """Return `graph` with the reverse of every edge and without repeated edges.
+
+    Of `weights`, as for `structure`, each pair of nodes keeps the largest among its edges in both directions: a graph
+    that is symmetric already keeps its weights.
+    """
+    if weights is not None:
+        return _symmetric_maximum(structure(graph, weights))
     indptr, sources = compressed(graph)
     count = len(indptr) - 1
     # SciPy needs values; one byte per edge.
@@ -126,8 +154,12 @@ def symmetrized(graph: Any) -> Any:
 
 
 def induced(graph: Any, seen: np.ndarray) -> Any:
-    """Return the subgraph induced by the mask `seen`, bool ``[N]``, with nodes renumbered from 0 in order."""
-    indptr, sources = compressed(graph)
+    """Return the subgraph induced by the mask `seen`, bool ``[N]``, with nodes renumbered from 0 in order.
+
+    Edges keep their weights.
+    """
+    indptr, sources, weights = compressed_with_weights(graph)
+    kept_weights = []
     local = np.cumsum(seen, dtype=sources.dtype) - 1
     degrees = np.zeros(len(seen), dtype=np.int64)
     parts = [sources[:0]]
@@ -136,8 +168,44 @@ def induced(graph: Any, seen: np.ndarray) -> Any:
         rows = np.repeat(np.arange(first, last), np.diff(indptr[first : last + 1]))
         kept = seen[near] & seen[rows]
         parts.append(local[near[kept]])
+        if weights is not None:
+            kept_weights.append(weights[indptr[first] : indptr[last]][kept])
         degrees[first:last] = np.bincount(rows[kept] - first, minlength=last - first)
-    return from_compressed(np.concatenate([[0], np.cumsum(degrees[seen])]), np.concatenate(parts))
+    return from_compressed(
+        np.concatenate([[0], np.cumsum(degrees[seen])]),
+        np.concatenate(parts),
+        None if weights is None else np.concatenate([weights[:0], *kept_weights]),
+    )
+
+
+def _weighted(graph: Any, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the arrays of `compressed`, and the weights, given by edge id, in their order."""
+    count, created = graph.num_nodes(), graph.formats()["created"]
+    if "coo" in created:
+        source, destination = (part.cpu().numpy() for part in graph.edges())
+    else:
+        form = "csc" if "csc" in created else "csr"
+        pointers, others, edge_ids = (part.cpu().numpy() for part in graph.adj_tensors(form))
+        owners = np.repeat(np.arange(count), np.diff(pointers))
+        source, destination = (others, owners) if form == "csc" else (owners, others)
+        # DGL returns no ids if they are 0 to E − 1.
+        weights = weights[edge_ids] if len(edge_ids) else weights
+    # Stable, so that parallel edges stay in the order of their ids.
+    order = np.argsort(destination.astype(np.int64) * count + source, kind="stable")
+    indptr = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(destination, minlength=count), out=indptr[1:])
+    return indptr, source[order].astype(_index_dtype(count)), weights[order]
+
+
+def _symmetric_maximum(graph: Any) -> Any:
+    indptr, sources, weights = _weighted(graph, graph.edata[WEIGHT].numpy())
+    count = len(indptr) - 1
+    rows, columns = np.repeat(np.arange(count), np.diff(indptr)), sources.astype(np.int64)
+    keys, first = np.unique(np.concatenate([rows * count + columns, columns * count + rows]), return_inverse=True)
+    largest = np.zeros(len(keys), dtype=np.float32)
+    np.maximum.at(largest, first, np.concatenate([weights, weights]))
+    pointers = np.searchsorted(keys, np.arange(count + 1, dtype=np.int64) * count)
+    return from_compressed(pointers, keys % count, largest)
 
 
 def _ascends(indptr: np.ndarray, sources: np.ndarray, first: int, last: int) -> bool:

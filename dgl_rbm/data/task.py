@@ -29,7 +29,8 @@ class GraphView:
     Attributes
     ----------
     graph : dgl.DGLGraph
-        Homogeneous, structure only; messages flow along its edges, source to destination.
+        Homogeneous, in CSC format; messages flow along its edges, source to destination. Its only field, absent if it
+        is unweighted, is ``edata["weight"]``, float32 ``[E]``.
     features : Tensor or SparseRows
         float32 ``[N, F]``.
     node_ids : Tensor
@@ -73,7 +74,7 @@ class NodeTask:
     name : str
         The dataset's name.
     graph : dgl.DGLGraph
-        All nodes and edges, structure only.
+        All nodes and edges, with the edges' weights as ``edata["weight"]`` if it is weighted.
     features : Tensor or SparseRows
         float32 ``[N, F]``, normalised.
     train_idx, val_idx, test_idx : Tensor

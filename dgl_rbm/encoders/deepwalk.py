@@ -12,12 +12,12 @@ from pydantic import Field
 from torch import Tensor
 
 from dgl_rbm.data.neighbors import NeighborMean
-from dgl_rbm.data.structure import compressed
+from dgl_rbm.data.structure import compressed_with_weights
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight, encoder_output
 from dgl_rbm.encoders.skipgram import SkipGram
 from dgl_rbm.registry import encoders
-from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.rows.sparse import SparseRows, as_divisor, matmul
 from dgl_rbm.runtime.context import RunContext, Stage
 
 __all__ = ["DeepWalkConfig", "DeepWalkEncoder", "Walks", "expected_visits"]
@@ -29,7 +29,7 @@ _FIRST_RATE, _LAST_RATE = 0.025, 0.0001
 
 
 class Walks:
-    """Random walks in batches, reproducible by seed instead of stored.
+    """Random walks in batches, reproducible by seed instead of stored; edges are drawn in proportion to their weights.
 
     All walks of a batch advance together. On a graph larger than the CPU caches this is far faster than one walk at a
     time, since many memory reads overlap.
@@ -54,17 +54,24 @@ class Walks:
 
     def __init__(self, graph: Any, walk_length: int, walks_per_node: int, device: torch.device | str = "cpu") -> None:
         # Edges by source, converted here because DGL would cache a second format of the graph.
-        indptr, sources = compressed(graph)
+        indptr, sources, weights = compressed_with_weights(graph)
         count = graph.num_nodes()
         by_source = sp.csr_matrix(
-            (np.ones(len(sources), dtype=np.int8), sources, indptr), shape=(count, count)
+            (np.ones(len(sources), dtype=np.int8) if weights is None else weights, sources, indptr),
+            shape=(count, count),
         ).T.tocsr()
         source = np.repeat(np.arange(count, dtype=by_source.indices.dtype), np.diff(by_source.indptr))
-        neighbors = by_source.indices[source != by_source.indices]
-        exits = torch.from_numpy(np.bincount(source[source != by_source.indices], minlength=count))
+        leaving = source != by_source.indices
+        neighbors = by_source.indices[leaving]
+        exits = torch.from_numpy(np.bincount(source[leaving], minlength=count))
         self.device = torch.device(device)
         self._neighbors = torch.from_numpy(neighbors).to(self.device)
         self._exits, self._pointers = exits.to(self.device), (exits.cumsum(0) - exits).to(self.device)
+        self._running: Tensor | None = None
+        if weights is not None:
+            # With a cumulative sum over all edges, every draw is one binary search.
+            running = np.concatenate([[0.0], by_source.data[leaving].astype(np.float64).cumsum()])
+            self._running = torch.from_numpy(running).to(self.device)
         self._has_ends = bool((exits.numpy()[neighbors] == 0).any())
         self.starts = exits.nonzero().squeeze(1).to(self.device)
         self.walk_length, self.walks_per_node = walk_length, walks_per_node
@@ -88,8 +95,7 @@ class Walks:
             draws = torch.rand(len(nodes), generator=generator, dtype=torch.float64, device=self.device)
             at = nodes.clamp(min=0) if self._has_ends else nodes
             exits = self._exits.index_select(0, at)
-            # The product is less than the number of exits under any rounding.
-            edge = self._pointers.index_select(0, at) + (draws * exits).to(torch.int64)
+            edge = self._edges(self._pointers.index_select(0, at), exits, draws)
             if self._has_ends:
                 going = (nodes >= 0) & (exits > 0)
                 nodes = torch.where(going, self._neighbors[torch.where(going, edge, 0)], -1).to(torch.int64)
@@ -98,6 +104,16 @@ class Walks:
             walks[step] = nodes
         return walks.t().contiguous()
 
+    def _edges(self, first: Tensor, exits: Tensor, draws: Tensor) -> Tensor:
+        """Return one of the `exits` edges from `first` on for each draw from [0, 1)."""
+        if self._running is None:
+            # The product is less than the number of exits under any rounding.
+            return first + (draws * exits).to(torch.int64)
+        low, high = self._running[first], self._running[first + exits]
+        edge = torch.searchsorted(self._running[1:], low + draws * (high - low), right=True)
+        # Rounding may put a point on the upper bound, which belongs to the next node.
+        return torch.minimum(edge, first + exits - 1).clamp(min=0)
+
 
 def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> Tensor:
     """Return the expected number of visits of each node by one walk from each start.
@@ -105,7 +121,7 @@ def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> 
     Parameters
     ----------
     neighbors : SparseRows
-        ``[N, N]``: entry ``[v, u]`` counts the edges u → v; see `in_neighbors`.
+        ``[N, N]``: entry ``[v, u]`` counts the edges u → v, by weight; see `in_neighbors`.
     starts : Tensor
         Node ids, int64 ``[S]``.
     walk_length : int
@@ -117,11 +133,11 @@ def expected_visits(neighbors: SparseRows, starts: Tensor, walk_length: int) -> 
         float32 ``[N]``.
     """
     counts = neighbors.csr
-    exits = torch.bincount(counts.col_indices(), weights=counts.values(), minlength=len(neighbors)).clamp(min=1)
+    exits = torch.bincount(counts.col_indices(), weights=counts.values(), minlength=len(neighbors))
     present = torch.zeros(len(neighbors), 1).index_fill_(0, starts, 1.0)
     visits = present
     for _ in range(walk_length - 1):
-        present = matmul(neighbors, present / exits[:, None])
+        present = matmul(neighbors, present / as_divisor(exits)[:, None])
         visits = visits + present
     return visits.squeeze(1)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.neighbors import gather_in_neighbors
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import NodeTask, ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig
 from dgl_rbm.rows.sparse import Rows, norms
@@ -129,8 +130,9 @@ def encode_nodes(encodings: Encodings, task: NodeTask, node_ids: Tensor) -> Tens
     if not encodings.dim:
         return torch.empty(len(node_ids), 0)
     pointers, sources, _ = task.graph.adj_tensors("csc")
+    weights = task.graph.edata.get(WEIGHT)
     parts = [torch.empty(0, encodings.dim)]
     # One vector per edge is gathered; small batches bound the memory even if they contain hubs.
     for ids in node_ids.split(_NODES_AT_ONCE):
-        parts.append(encodings.unseen(len(ids), *gather_in_neighbors(pointers, sources, ids)))
+        parts.append(encodings.unseen(len(ids), *gather_in_neighbors(pointers, sources, ids, weights)))
     return torch.cat(parts)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.neighbors import gather_in_neighbors
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.evaluation.timing import single_thread
 from dgl_rbm.rows.sparse import Rows, take
@@ -58,12 +59,13 @@ def unseen_inputs(encodings: Encodings, view: GraphView) -> Callable[[Tensor], R
     The encoding of an unseen node is the mean of its neighbours' vectors.
     """
     indptr, sources, _ = (torch.as_tensor(part).long() for part in view.graph.adj_tensors("csc"))
+    weights = view.graph.edata.get(WEIGHT)
 
     def inputs(ids: Tensor) -> Rows:
         rows = take(view.features, ids)
         if not encodings.dim:
             return rows
-        return hstack(rows, encodings.unseen(len(ids), *gather_in_neighbors(indptr, sources, ids)))
+        return hstack(rows, encodings.unseen(len(ids), *gather_in_neighbors(indptr, sources, ids, weights)))
 
     return inputs
 

@@ -1,6 +1,7 @@
 r"""Edge consistency: a node is predicted as its neighbours are, as in CoHOp, without a teacher.
 
-With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, the loss of a node is
+With :math:`w_{vu} = 1/\deg(v)` for each edge u → v, or its share in the weights of the edges into v, the loss of a
+node is
 
 .. math::
     -\sum_u w_{vu} \, \hat y_v \cdot \log \hat y_u = -\hat y_v \cdot \ell_v, \quad
@@ -25,7 +26,7 @@ from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.rows.sparse import SparseRows, as_divisor, matmul
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.base import Student
 from dgl_rbm.tasks.multiclass import soft_cross_entropy
@@ -50,7 +51,7 @@ class EdgeConsistencyTerm(SoftTargetTerm):
     Parameters
     ----------
     neighbors : SparseRows
-        ``[N, N]``; entry ``[v, u]`` counts the edges u → v, u ≠ v.
+        ``[N, N]``; entry ``[v, u]`` counts the edges u → v, u ≠ v, by weight.
     num_classes : int
         C.
     weight : float
@@ -81,7 +82,7 @@ class EdgeConsistencyTerm(SoftTargetTerm):
             self._predicted[rows, :-1] = log_probs
             self._predicted[rows, -1] = 1.0
         sums, counts = self._sums(log_probs, rows).tensor_split([-1], dim=1)
-        return self.weight * soft_cross_entropy(sums / counts.clamp(min=1), log_probs.exp())
+        return self.weight * soft_cross_entropy(sums / as_divisor(counts), log_probs.exp())
 
     def _sums(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """Return sums over the rows' neighbours: log-probabilities, and the count of predictions, ``[B, C + 1]``."""

@@ -14,7 +14,7 @@ from dgl_rbm.data.neighbors import in_neighbors
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.registry import regularizers
 from dgl_rbm.regularizers.base import Regularizer, RegularizerConfig
-from dgl_rbm.rows.sparse import SparseRows, matmul
+from dgl_rbm.rows.sparse import SparseRows, as_divisor, matmul
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.students.base import Student, StudentOutput
 from dgl_rbm.tasks.multiclass import hard_label_loss, probabilities
@@ -121,7 +121,7 @@ def smooth_over_neighbors(probs: Tensor, table: DistillationTable, neighbors: Sp
     train, val = table.train_idx, table.val_idx
     probs[train] = nn.functional.one_hot(table.labels[train], table.num_classes).to(probs)
     counts = matmul(neighbors, probs.new_ones(len(table), 1))
-    means = matmul(neighbors, probs).div_(counts.clamp(min=1))
+    means = matmul(neighbors, probs).div_(as_divisor(counts))
     alone = (counts == 0).squeeze(1)
     means[alone] = probs[alone]
     truth, own, around = table.labels[val], probs[val], means[val]

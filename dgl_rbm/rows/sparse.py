@@ -18,6 +18,7 @@ __all__ = [
     "Rows",
     "SparseRows",
     "StructuredRows",
+    "as_divisor",
     "linear",
     "matmul",
     "norms",
@@ -252,6 +253,11 @@ class _SparseMatmul(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         with torch.autocast(gradient.device.type, enabled=False):
             return (ctx.rows.transposed() @ gradient.float()).to(ctx.dtype), None
+
+
+def as_divisor(sums: Tensor) -> Tensor:
+    """Return `sums` with 1 in place of 0: the mean of nothing, whose sum is 0, is then 0."""
+    return sums.masked_fill(sums == 0, 1)
 
 
 def matmul(rows: Rows, dense: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dgl_rbm._version import __version__
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.data.base import DatasetConfig
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import DglRbmError
 from dgl_rbm.rows.digest import digest
@@ -79,10 +80,11 @@ def file_digest(path: Path) -> bytes:
 
 
 def graph_digest(observed: ObservedGraph) -> str:
-    """Return a digest of the observed graph: node ids in the whole graph, edges, features, known labels and split."""
+    """Return a digest of the observed graph: node ids, weighted edges, features, known labels and split."""
     features = observed.features
     # The in-edges as they are stored: a list of edges would have to be made, and would stay in the graph.
     structure = [torch.as_tensor(part) for part in observed.graph.adj_tensors("csc")[:2]]
+    structure += [observed.graph.edata[WEIGHT]] if WEIGHT in observed.graph.edata else []
     parts: list[Tensor] = [observed.node_ids, *structure, observed.labels, observed.train_idx, observed.val_idx]
     if isinstance(features, Tensor):
         parts.append(features)

@@ -33,7 +33,8 @@ class Encodings:
     values : Tensor
         The observed nodes' own encodings, on which the student was trained, float32 ``[N, P]``.
     shift, scale : Tensor
-        float32 ``[P]``; an unseen node's encoding is ``(mean of neighbours' vectors - shift) * scale``.
+        float32 ``[P]``; an unseen node's encoding is ``(mean of neighbours' vectors - shift) * scale``, with the mean
+        by edge weight.
     """
 
     node_ids: Tensor
@@ -79,7 +80,7 @@ class Encodings:
             )
         return self.values[position]
 
-    def unseen(self, count: int, rows: Tensor, neighbor_ids: Tensor) -> Tensor:
+    def unseen(self, count: int, rows: Tensor, neighbor_ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the encodings of unseen nodes, computed from their observed neighbours.
 
         Parameters
@@ -90,23 +91,34 @@ class Encodings:
             For each neighbour, the index in ``[0, B)`` of the node to encode; int64 ``[M]``.
         neighbor_ids : Tensor
             The neighbours' node ids, int64 ``[M]``; unobserved ones are ignored.
+        weights : Tensor, optional
+            Weights of the neighbours in the mean, float32 ``[M]``, from 0 on; equal by default.
 
         Returns
         -------
         Tensor
-            float32 ``[B, P]``; zeros for a node without observed neighbours.
+            float32 ``[B, P]``; zeros for a node without observed neighbours, or with neighbours of weight 0 alone.
         """
         position, found = self._find(neighbor_ids)
+        if weights is not None:
+            found &= weights > 0
         if not bool(found.all()):
             rows, position = rows[found], position[found]
+            weights = None if weights is None else weights[found]
         if not len(rows):
             return torch.zeros(count, self.dim)
         if bool((rows.diff() < 0).any()):
             order = rows.argsort(stable=True)
             rows, position = rows[order], position[order]
+            weights = None if weights is None else weights[order]
         degree = torch.bincount(rows, minlength=count)
         # Averages without gathering the vectors first; empty bags are zeros.
-        mean = embedding_bag(position, self.vectors, degree.cumsum(0) - degree, mode="mean")
+        starts = degree.cumsum(0) - degree
+        if weights is None:
+            mean = embedding_bag(position, self.vectors, starts, mode="mean")
+        else:
+            shares = (weights / torch.bincount(rows, weights.double(), minlength=count)[rows]).to(self.vectors)
+            mean = embedding_bag(position, self.vectors, starts, mode="sum", per_sample_weights=shares)
         encoded = (mean - self.shift) * self.scale
         return encoded.masked_fill_((degree == 0).unsqueeze(1), 0.0)
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.precision import in_float32
+from dgl_rbm.rows.sparse import as_divisor
 
-__all__ = ["CSCGraph"]
+__all__ = ["CSCGraph", "edges_of"]
 
 # Maximum number of values, one per edge and column, that a maximum gathers at a time (128 MiB).
 _MESSAGES_AT_ONCE = 2**25
@@ -23,7 +25,7 @@ class CSCGraph:
     """Edges of a graph or a block by destination node, as torch tensors for aggregation.
 
     Parallel edges are merged into one entry with a count, since kernels for sparse products require distinct pairs of
-    row and column. Built by `from_dgl` or `from_edges`.
+    row and column; their weights are added up. Built by `from_dgl` or `from_edges`.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ class CSCGraph:
         Number of parallel edges of each entry, int64 ``[M]``.
     num_src : int
         S. The sources of a graph are its nodes; the first D sources of a block are its destinations.
+    weights : Tensor, optional
+        Weight of each entry in sums and means, float32 ``[M]``; its count by default.
 
     Attributes
     ----------
@@ -42,26 +46,36 @@ class CSCGraph:
         Values per source and per destination, such as those that `LayeredGNN.annotate` writes.
     """
 
-    def __init__(self, indptr: Tensor, indices: Tensor, counts: Tensor, num_src: int) -> None:
-        self.indptr, self.indices, self.counts = indptr, indices, counts
+    def __init__(
+        self, indptr: Tensor, indices: Tensor, counts: Tensor, num_src: int, weights: Tensor | None = None
+    ) -> None:
+        self.indptr, self.indices, self.counts, self.weights = indptr, indices, counts, weights
         self._num_src = num_src
         self.srcdata: dict[str, Tensor] = {}
         self.dstdata: dict[str, Tensor] = {}
         self._matrix: Tensor | None = None
         self._in_degrees: Tensor | None = None
+        self._in_weights: Tensor | None = None
         self._by_source: tuple[Tensor, Tensor] | None = None
         self._transposed: Tensor | None = None
 
     @classmethod
-    def from_edges(cls, source: Tensor, destination: Tensor, num_src: int, num_dst: int) -> CSCGraph:
-        """Build one from edges in any order, two int ``[E]``, on their device."""
+    def from_edges(
+        cls, source: Tensor, destination: Tensor, num_src: int, num_dst: int, weights: Tensor | None = None
+    ) -> CSCGraph:
+        """Build one from edges in any order, two int ``[E]``, and their weights, float32 ``[E]``, on their device."""
         keys = destination.long() * num_src + source.long()
+        if weights is not None:
+            keys, order = keys.sort(stable=True)
+            weights = weights[order]
         keys, counts = torch.unique(keys, sorted=True, return_counts=True)
+        if weights is not None and len(keys):
+            weights = torch.segment_reduce(weights, "sum", lengths=counts)
         rows = torch.div(keys, max(1, num_src), rounding_mode="floor")
         # int32 halves the memory and is faster.
         small = max(len(keys), num_src, num_dst) < 2**31
         kind = torch.int32 if small else torch.int64
-        return cls(_pointers(rows, num_dst).to(kind), (keys - rows * num_src).to(kind), counts, num_src)
+        return cls(_pointers(rows, num_dst).to(kind), (keys - rows * num_src).to(kind), counts, num_src, weights)
 
     @classmethod
     def from_dgl(
@@ -71,7 +85,7 @@ class CSCGraph:
         annotate: Callable[[Any, Any], None] | None = None,
         device: torch.device | str | None = None,
     ) -> CSCGraph:
-        """Build one from a DGL graph or block with one edge type, node data included.
+        """Build one from a DGL graph or block with one edge type, node data and edge weights included.
 
         Parameters
         ----------
@@ -86,8 +100,8 @@ class CSCGraph:
             annotate(graph, local)
             graph = local
         device = graph.device if device is None else device
-        source, destination = _edges(graph, device)
-        made = cls.from_edges(source, destination, graph.num_src_nodes(), graph.num_dst_nodes())
+        ends = edges_of(graph, device)
+        made = cls.from_edges(ends[0], ends[1], graph.num_src_nodes(), graph.num_dst_nodes(), ends[2])
         for name, column in graph.srcdata.items():
             if name != dgl.NID:
                 made.srcdata[name] = column.to(device)
@@ -106,7 +120,8 @@ class CSCGraph:
         if torch.device(device) == self.device:
             return self
         indptr, indices, counts = (part.to(device) for part in (self.indptr, self.indices, self.counts))
-        moved = CSCGraph(indptr, indices, counts, self._num_src)
+        weights = None if self.weights is None else self.weights.to(device)
+        moved = CSCGraph(indptr, indices, counts, self._num_src, weights)
         moved.srcdata = {name: column.to(device) for name, column in self.srcdata.items()}
         moved.dstdata = {name: column.to(device) for name, column in self.dstdata.items()}
         return moved
@@ -133,13 +148,21 @@ class CSCGraph:
             self._in_degrees = _sums_between(self.counts, self.indptr)
         return self._in_degrees
 
+    def in_weights(self) -> Tensor:
+        """Return the sum of the weights of the edges into each destination, float32 ``[D]``; its degree by default."""
+        if self.weights is None:
+            return self.in_degrees().float()
+        if self._in_weights is None:
+            self._in_weights = _sums_between(self.weights.double(), self.indptr).clamp(min=0).float()
+        return self._in_weights
+
     def out_degrees(self) -> Tensor:
         """Return the number of edges out of each source, int64 ``[S]``."""
         pointers, order = self._entries_by_source()
         return _sums_between(self.counts[order], pointers)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum of the source rows of each destination; zeros if it has no source.
+        """Return the sum of the source rows of each destination, by weight; zeros if it has no source.
 
         Parameters
         ----------
@@ -154,21 +177,24 @@ class CSCGraph:
         return _Sum.apply(x, self)
 
     def mean(self, x: Tensor) -> Tensor:
-        """Return the mean in place of the sum; see `sum`."""
-        return self.sum(x) / self.in_degrees().clamp(min=1).to(x).unsqueeze(1)
+        """Return the mean in place of the sum, by weight; see `sum`."""
+        return self.sum(x) / as_divisor(self.in_weights()).to(x).unsqueeze(1)
 
     def max(self, x: Tensor) -> Tensor:
-        """Return the maximum of each column in place of the sum; see `sum`.
+        """Return the maximum of each column, without weights, in place of the sum; see `sum`.
 
         Tied sources share the gradient equally; DGL passes it to one of them.
         """
         return _Max.apply(x, self)
 
+    def _values(self) -> Tensor:
+        return self.counts if self.weights is None else self.weights
+
     def _adjacency(self) -> Tensor:
-        """Return the numbers of edges as a CSR matrix, float32 ``[D, S]``."""
+        """Return the entries' weights as a CSR matrix, float32 ``[D, S]``."""
         if self._matrix is None:
             shape = (self.num_dst_nodes(), self._num_src)
-            self._matrix = _csr(self.indptr, self.indices, self.counts, shape)
+            self._matrix = _csr(self.indptr, self.indices, self._values(), shape)
         return self._matrix
 
     def _adjacency_transposed(self) -> Tensor:
@@ -178,7 +204,7 @@ class CSCGraph:
             pointers, order = self._entries_by_source()
             rows = self._destinations()[order].to(self.indices.dtype)
             shape = (self._num_src, self.num_dst_nodes())
-            self._transposed = _csr(pointers.to(self.indptr.dtype), rows, self.counts[order], shape)
+            self._transposed = _csr(pointers.to(self.indptr.dtype), rows, self._values()[order], shape)
         return self._transposed
 
     def _entries_by_source(self) -> tuple[Tensor, Tensor]:
@@ -250,15 +276,22 @@ def _column_blocks(columns: int, entries: int) -> Iterator[slice]:
         yield slice(start, start + width)
 
 
-def _edges(graph: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Return source and destination of every edge from the stored format; DGL would cache any other one."""
+def edges_of(graph: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return source, destination and weight of every edge of a DGL graph or block; None if it has no weights.
+
+    They come from the stored format; DGL would cache any other one.
+    """
+    weights = graph.edata.get(WEIGHT)
+    weights = None if weights is None else weights.to(device)
     created = graph.formats()["created"]
     if "coo" in created:
         source, destination = graph.edges()
-        return source.to(device), destination.to(device)
-    pointers, others, _ = (part.to(device) for part in graph.adj_tensors("csc" if "csc" in created else "csr"))
+        return source.to(device), destination.to(device), weights
+    pointers, others, edge_ids = (part.to(device) for part in graph.adj_tensors("csc" if "csc" in created else "csr"))
     owners = torch.repeat_interleave(torch.arange(len(pointers) - 1, device=device), pointers.diff())
-    return (others, owners) if "csc" in created else (owners, others)
+    if weights is not None and len(edge_ids):
+        weights = weights[edge_ids]
+    return (others, owners, weights) if "csc" in created else (owners, others, weights)
 
 
 def _pointers(ascending: Tensor, count: int) -> Tensor:
@@ -271,9 +304,9 @@ def _sums_between(values: Tensor, pointers: Tensor) -> Tensor:
     return running[pointers[1:].long()] - running[pointers[:-1].long()]
 
 
-def _csr(pointers: Tensor, columns: Tensor, counts: Tensor, shape: tuple[int, int]) -> Tensor:
+def _csr(pointers: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     with warnings.catch_warnings():
         # torch warns once per process that its CSR support is in beta; the parts used here are tested.
         warnings.simplefilter("ignore", UserWarning)
-        values = counts.to(torch.float32)
+        values = values.to(torch.float32)
         return torch.sparse_csr_tensor(pointers, columns, values, size=shape, device=values.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import Field
@@ -12,8 +13,9 @@ from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
 from dgl_rbm.rows.sparse import Rows, matmul
+from dgl_rbm.teachers.csc import edges_of
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
-from dgl_rbm.teachers.message_passing import aggregate
+from dgl_rbm.teachers.message_passing import aggregate, has_weights
 from dgl_rbm.teachers.training import GNNConfig
 
 __all__ = ["GCN", "GCNLayer", "GcnConfig", "normalized_sum"]
@@ -38,14 +40,21 @@ def normalized_sum(graph: Any, h: Tensor) -> Tensor:
     """
     h = h * graph.srcdata[_SOURCE_SCALE]
     own = h[: graph.num_dst_nodes()] * graph.dstdata[_MISSING_LOOP]
-    return (aggregate(graph, h, "mean") * graph.dstdata[_DEGREE] + own) * graph.dstdata[_SCALE]
+    if has_weights(graph):
+        # As below, a mean over the sampled edges times the number of all edges, here of the weighted rows.
+        sampled = graph.in_degrees().clamp(min=1).unsqueeze(1)
+        around = aggregate(graph, h, "sum") * (graph.dstdata[_DEGREE] / sampled)
+    else:
+        around = aggregate(graph, h, "mean") * graph.dstdata[_DEGREE]
+    return (around + own) * graph.dstdata[_SCALE]
 
 
 class GCNLayer(nn.Module):
     """Symmetrically normalised convolution with self-loops.
 
     ``h_v = Σ_{u ∈ N(v) ∪ {v}} W x_u / √(d_u d_v) + b``, where degrees count the self-loop. A self-loop that
-    the graph lacks is added in this sum, not in the graph.
+    the graph lacks is added in this sum, not in the graph. With edge weights w, the terms are
+    ``w_uv W x_u / √(d_u d_v)`` and degrees are sums of weights; an added self-loop has the weight 1.
 
     On blocks that `GCN.annotate` has annotated, the degrees are those of the whole graph and the sum over sampled
     neighbours is scaled up to the whole neighbourhood: unbiased, and exact if all neighbours are sampled. On other
@@ -101,14 +110,37 @@ class GCN(LayeredGNN):
         nodes = destinations if graph.is_block else sources
         lacking[: len(nodes), 0] = (~graph.has_edges_between(nodes, nodes)).float()
 
-        def scale(degrees: Tensor) -> Tensor:
-            return (degrees + lacking[: len(degrees)]).rsqrt()
+        def scale(sums: Tensor) -> Tensor:
+            return (sums + lacking[: len(sums)]).rsqrt()
 
         degrees = graph.in_degrees(destinations).float()[:, None]
-        columns = {_SCALE: scale(degrees), _DEGREE: degrees, _MISSING_LOOP: lacking[: len(degrees)]}
-        target.srcdata[_SOURCE_SCALE] = scale(graph.out_degrees(sources).float()[:, None]).to(target.device)
+        if has_weights(graph):
+            into, out_of = _weight_sums(graph)
+            into, out_of = into[destinations.long()], out_of[sources.long()]
+        else:
+            into, out_of = degrees, graph.out_degrees(sources).float()[:, None]
+        columns = {_SCALE: scale(into), _DEGREE: degrees, _MISSING_LOOP: lacking[: len(degrees)]}
+        target.srcdata[_SOURCE_SCALE] = scale(out_of).to(target.device)
         for name, values in columns.items():
             target.dstdata[name] = values.to(target.device)
+
+
+# Sums over all edges, computed once per graph and not once per block.
+_sums_of: WeakKeyDictionary[Any, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+
+
+def _weight_sums(graph: Any) -> tuple[Tensor, Tensor]:
+    """Return the sums of the weights into each destination and out of each source, float32 ``[D, 1]``, ``[S, 1]``."""
+    if graph not in _sums_of:
+        source, destination, weights = edges_of(graph, "cpu")
+        assert weights is not None, "the graph has weights"
+        counts = (graph.num_dst_nodes(), graph.num_src_nodes())
+        sums = [
+            torch.bincount(ends.long(), weights.double(), minlength=count).float()[:, None].to(graph.device)
+            for ends, count in zip((destination, source), counts, strict=True)
+        ]
+        _sums_of[graph] = (sums[0], sums[1])
+    return _sums_of[graph]
 
 
 @teachers.register

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
-from dgl_rbm.data.structure import row_windows
+from dgl_rbm.data.structure import WEIGHT, row_windows
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.teachers.base import TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN
@@ -113,7 +113,10 @@ def full_neighborhoods(
         The block's source nodes, int64: first its destination nodes, then their other neighbours, ascending.
     block : dgl.DGLGraph
     """
-    pointers, sources, _ = (part.numpy() for part in graph.adj_tensors("csc"))
+    pointers, sources, edge_ids = (part.numpy() for part in graph.adj_tensors("csc"))
+    weights = graph.edata.get(WEIGHT)
+    if weights is not None and len(edge_ids):
+        weights = weights[torch.from_numpy(edge_ids)]
     place = np.empty(graph.num_nodes(), dtype=sources.dtype)
     for start, stop in row_windows(pointers, edges_at_once):
         for first in range(start, stop, nodes_at_once):
@@ -132,6 +135,8 @@ def full_neighborhoods(
             )
             ids = torch.from_numpy(inputs)
             block.srcdata[dgl.NID], block.dstdata[dgl.NID] = ids, ids[: len(seeds)]
+            if weights is not None:
+                block.edata[WEIGHT] = weights[pointers[first] : pointers[last]]
             if annotate is not None:
                 annotate(graph, block)
             yield ids.long(), block

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.precision import in_float32
+from dgl_rbm.rows.sparse import as_divisor
 from dgl_rbm.teachers.csc import CSCGraph
 
-__all__ = ["Aggregation", "Reduction", "aggregate", "laid_out"]
+__all__ = ["Aggregation", "Reduction", "aggregate", "has_weights", "in_weights", "laid_out"]
 
 Reduction = Literal["sum", "mean", "max"]
 Aggregation = Literal["dgl", "torch"]
@@ -25,6 +27,7 @@ Aggregation = Literal["dgl", "torch"]
 def aggregate(graph: Any, x: Tensor, reduction: Reduction) -> Tensor:
     """Return the sum, mean or maximum of the source rows of each destination node.
 
+    Sums and means are by edge weight if the graph has weights; maxima ignore them.
     Computed in float32 under autocast too: bfloat16 sums over many neighbours lose small terms.
 
     Parameters
@@ -48,7 +51,24 @@ def aggregate(graph: Any, x: Tensor, reduction: Reduction) -> Tensor:
             # DGL returns minus infinity for destinations without sources.
             found = dgl.ops.copy_u_max(graph, x)
             return found.masked_fill(graph.in_degrees().eq(0).unsqueeze(1), 0.0)
+        if WEIGHT in graph.edata:
+            summed = dgl.ops.u_mul_e_sum(graph, x, graph.edata[WEIGHT].unsqueeze(1))
+            return summed if reduction == "sum" else summed / as_divisor(in_weights(graph)).unsqueeze(1)
         return (dgl.ops.copy_u_sum if reduction == "sum" else dgl.ops.copy_u_mean)(graph, x)
+
+
+def has_weights(graph: Any) -> bool:
+    """Whether a DGL graph, a block or a `CSCGraph` has edge weights."""
+    return graph.weights is not None if isinstance(graph, CSCGraph) else WEIGHT in graph.edata
+
+
+def in_weights(graph: Any) -> Tensor:
+    """Return the sum of the weights of the edges into each destination, float32 ``[D]``; its degree by default."""
+    if isinstance(graph, CSCGraph):
+        return graph.in_weights()
+    if WEIGHT not in graph.edata:
+        return graph.in_degrees().to(torch.float32)
+    return dgl.ops.copy_e_sum(graph, graph.edata[WEIGHT].unsqueeze(1)).squeeze(1)
 
 
 def laid_out(

@@ -13,7 +13,7 @@ from dgl_rbm.norms import NormName
 from dgl_rbm.registry import teachers
 from dgl_rbm.rows.sparse import Rows, linear
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
-from dgl_rbm.teachers.message_passing import aggregate
+from dgl_rbm.teachers.message_passing import aggregate, in_weights
 from dgl_rbm.teachers.training import GNNConfig
 
 __all__ = ["SAGE", "Aggregator", "SAGELayer", "SageConfig"]
@@ -28,7 +28,8 @@ class SAGELayer(nn.Module):
     of its neighbours' mean; "pool" replaces that mean by the maximum of a learned function over the neighbours. By
     linearity, rows may be projected before they are aggregated; this is done if it makes them narrower, and always if
     they are sparse. "pool" is not linear and makes sparse rows dense. On sampled blocks the aggregates are over the
-    sampled neighbours.
+    sampled neighbours. Edge weights make the means weighted, with the weight 1 for the node itself; the maximum ignores
+    them.
     """
 
     reads_csc = True
@@ -60,7 +61,7 @@ class SAGELayer(nn.Module):
             return own + linear(aggregate(graph, x, "mean"), weight)
         project_first = not isinstance(x, Tensor) or self.in_dim > self.out_dim
         h = linear(x, weight) if project_first else cast(Tensor, x)
-        degrees = graph.in_degrees().to(torch.float32).unsqueeze(1)
+        degrees = in_weights(graph).unsqueeze(1)
         h = (aggregate(graph, h, "sum") + h[:count]) / (degrees + 1)
         return (h if project_first else linear(h, weight)) + self.conv.bias
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dgl_rbm.data.dgl_compat import describe_build, dgl
+from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.rows.sparse import Rows, SparseRows, take
@@ -172,7 +173,8 @@ class OrderedNeighborSampler(dgl.dataloading.NeighborSampler):
     """`dgl.dataloading.NeighborSampler` whose blocks are reproducible.
 
     DGL numbers the source nodes of a block in several threads, in an order that differs from run to run and that the
-    next layer's random choices depend on. Here the seed nodes come first and the others ascend.
+    next layer's random choices depend on. Here the seed nodes come first and the others ascend. Neighbours are sampled
+    uniformly; blocks contain the weights of their edges.
 
     Parameters
     ----------
@@ -214,6 +216,8 @@ def _ordered_block(frontier: Any, seeds: Tensor) -> Any:
     ordered.srcdata[dgl.NID] = nodes[order]
     ordered.dstdata[dgl.NID] = seeds
     ordered.edata[dgl.EID] = frontier.edata[dgl.EID]
+    if WEIGHT in frontier.edata:
+        ordered.edata[WEIGHT] = frontier.edata[WEIGHT]
     return ordered
 
 

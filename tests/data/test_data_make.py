@@ -116,7 +116,7 @@ def test_other_field_names():
 
 def test_the_structure_is_kept():
     g = dgl.graph(([0, 0, 1, 2, 2], [1, 1, 0, 2, 3]), num_nodes=N).int()
-    g.edata["weight"] = torch.rand(5)
+    g.edata["distance"] = torch.rand(5)
     kept = make(g).graph
     assert kept.idtype == torch.int64
     assert sorted(zip(*(ends.tolist() for ends in kept.edges()), strict=True)) == [

@@ -74,6 +74,6 @@ def test_gathered_in_neighbors_are_the_sources_of_each_nodes_edges(
     edges: list[tuple[int, int]], node_ids: list[int]
 ) -> None:
     indptr, sources = (torch.from_numpy(part).long() for part in compressed(graph_of(edges)))
-    rows, neighbor_ids = gather_in_neighbors(indptr, sources, torch.tensor(node_ids, dtype=torch.int64))
+    rows, neighbor_ids, _ = gather_in_neighbors(indptr, sources, torch.tensor(node_ids, dtype=torch.int64))
     expected = [(i, u) for i, node in enumerate(node_ids) for u, v in sorted(edges) if v == node]
     assert list(zip(rows.tolist(), neighbor_ids.tolist(), strict=True)) == expected
