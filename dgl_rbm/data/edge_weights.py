@@ -10,13 +10,12 @@ import numpy as np
 from dgl_rbm.data.tables import listed
 from dgl_rbm.errors import DataError, closest
 from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.neighbor_weights import LARGEST_WEIGHT
 
 __all__ = ["check_weights", "find_weights"]
 
 # Edge field of the weights that is used if none is named.
 _DEFAULT_FIELD = "weight"
-# Sums over 10^8 edges stay within the range of float32.
-_LARGEST_WEIGHT = 1e30
 
 
 def find_weights(graph: Any, given: Any, problems: list[str], notes: list[str]) -> Any:
@@ -90,7 +89,7 @@ def check_weights(values: Any, num_edges: int, problems: list[str], notes: list[
     for wrong, what, hint in (
         (~np.isfinite(weights), "not a finite number (as float32)", "remove the edge or give it a weight"),
         (weights < 0, "negative", "a weighted mean needs weights from 0 on; shift or scale them first"),
-        (weights > _LARGEST_WEIGHT, f"above {_LARGEST_WEIGHT:g}", "divide all weights by a constant"),
+        (weights > LARGEST_WEIGHT, f"above {LARGEST_WEIGHT:g}", "divide all weights by a constant"),
     ):
         found = np.flatnonzero(wrong)
         if len(found):

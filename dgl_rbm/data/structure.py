@@ -92,7 +92,9 @@ def from_compressed(indptr: np.ndarray, sources: np.ndarray, weights: np.ndarray
     parts = [np.asarray(part, dtype=np.int64) for part in (indptr, sources)]
     # torch does not accept read-only arrays.
     tensors = [torch.from_numpy(part if part.flags.writeable else part.copy()) for part in parts]
-    graph = dgl.graph(("csc", (*tensors, torch.empty(0, dtype=torch.int64))), num_nodes=len(indptr) - 1)
+    # DGL's kernels that read edge fields (`copy_e`, and `u_mul_e` of one column) fail without explicit ids.
+    ids = torch.arange(0 if weights is None else len(sources))
+    graph = dgl.graph(("csc", (*tensors, ids)), num_nodes=len(indptr) - 1)
     if weights is not None:
         graph.edata[WEIGHT] = torch.from_numpy(weights)
     return graph

@@ -14,6 +14,7 @@ from torch import Tensor
 from dgl_rbm.errors import DataError, DataWarning
 from dgl_rbm.rows.checked import id_array, neighbor_lists, optional_ids
 from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.neighbor_weights import weight_lists
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
@@ -61,6 +62,7 @@ class Predictor:
         *,
         node_ids: Any | None = None,
         neighbors: Any | None = None,
+        neighbor_weights: Any | None = None,
         encodings: Any | None = None,
     ) -> Rows:
         """Return student inputs, float32 ``[B, F + P]``.
@@ -78,6 +80,8 @@ class Predictor:
         neighbors : sequence of sequences of int or str, optional
             Own ids of the observed neighbours of each unseen node; an empty list for a node without any. Nodes that
             were hidden from training are ignored.
+        neighbor_weights : sequence of sequences of float, optional
+            Weights from 0 on of the edges to these neighbours, for a graph with edge weights; equal by default.
         encodings : array_like, optional
             Precomputed encodings, float32 ``[B, P]``, instead of both.
 
@@ -101,6 +105,8 @@ class Predictor:
                 else None,
             )
         count = rows.shape[0]
+        if neighbor_weights is not None and neighbors is None:
+            raise DataError("neighbor_weights belong to neighbors, which are missing.", hint="Pass both.")
         if encodings is not None:
             if node_ids is not None or neighbors is not None:
                 raise DataError("encodings replace node_ids and neighbors: pass one or the other.")
@@ -108,7 +114,7 @@ class Predictor:
         elif neighbors is None:
             found = torch.zeros(count, self.encodings.dim) if node_ids is None else self._known(node_ids, count)
         else:
-            found = self._from_neighbors(neighbors, count)
+            found = self._from_neighbors(neighbors, neighbor_weights, count)
             if node_ids is not None:
                 of_known, positions = self._known_among(node_ids, count)
                 found[of_known] = self.encodings.known(positions)
@@ -179,8 +185,9 @@ class Predictor:
         known = self.encodings.are_known(positions)
         return torch.from_numpy(np.flatnonzero(given))[known], positions[known]
 
-    def _from_neighbors(self, neighbors: Any, count: int) -> Tensor:
+    def _from_neighbors(self, neighbors: Any, weights: Any, count: int) -> Tensor:
         lengths, ids = neighbor_lists(neighbors, count)
+        shares = None if weights is None else weight_lists(weights, lengths)
         positions = self.training_ids.positions(ids, what="neighbors", missing="mark")
         foreign = ids[(positions < 0).numpy()]
         if len(foreign):
@@ -190,7 +197,7 @@ class Predictor:
                 DataWarning,
                 stacklevel=4,
             )
-        return self.encodings.unseen(count, torch.repeat_interleave(torch.arange(count), lengths), positions)
+        return self.encodings.unseen(count, torch.repeat_interleave(torch.arange(count), lengths), positions, shares)
 
 
 def _check_length(ids: np.ndarray, count: int) -> None:

@@ -129,7 +129,9 @@ def full_neighborhoods(
             seeds = np.arange(first, last, dtype=near.dtype)
             inputs = np.concatenate([seeds, distinct[:low], distinct[high:]])
             place[inputs] = np.arange(len(inputs), dtype=near.dtype)
-            edges = (pointers[first : last + 1] - pointers[first], place[near], near[:0])
+            # As in `from_compressed`, explicit edge ids are for the kernels that read weights.
+            ids_of_edges = near[:0] if weights is None else np.arange(len(near), dtype=near.dtype)
+            edges = (pointers[first : last + 1] - pointers[first], place[near], ids_of_edges)
             block = dgl.create_block(
                 ("csc", tuple(map(torch.from_numpy, edges))), num_src_nodes=len(inputs), num_dst_nodes=len(seeds)
             )

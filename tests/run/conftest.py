@@ -39,6 +39,7 @@ def community_task(setting: str = "transductive", **changes: Any) -> NodeTask:
         train=torch.arange(0, 18),
         val=torch.arange(18, 36),
         test=torch.arange(36, NODES),
+        edge_weight=parts.get("edge_weight"),
         setting=setting,  # type: ignore[arg-type]
         unseen_fraction=0.5,
         seed=0,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dgl_rbm import NodeTask, Run
+from dgl_rbm.encoders.fit import encode_nodes
 from dgl_rbm.registry import encoders, students
 from dgl_rbm.run.metrics import RunMetrics
 
@@ -101,6 +102,50 @@ def with_garbage_test_labels(clean: NodeTask) -> NodeTask:
 def test_a_garbage_unseen_part_gives_a_bit_identical_student(student: str, encoder: str, regularizer: str) -> None:
     first = clean_run("inductive", student, encoder, regularizer)
     assert_identical(first, run(with_garbage_unseen_part(first.task), student, encoder, regularizer))
+
+
+def hashed_weights(source: Tensor, destination: Tensor) -> Tensor:
+    """Return a weight for each edge that depends on its ends alone."""
+    return 0.1 + ((source * 31 + destination * 17) % 23).float() / 5
+
+
+def weighted_task(hidden_weight: float | None = None) -> NodeTask:
+    """Return the inductive communities with edge weights, those of the unseen nodes' edges replaced."""
+    source, destination = community_arrays()["edges"]
+    weights = hashed_weights(source, destination)
+    clean = community_task("inductive", edge_weight=weights)
+    if hidden_weight is None:
+        return clean
+    hidden = torch.isin(source, clean.unseen_idx) | torch.isin(destination, clean.unseen_idx)
+    return community_task("inductive", edge_weight=torch.where(hidden, hidden_weight, weights))
+
+
+WEIGHTED = [("mlp", encoder, "krd") for encoder in ("diffusion", "deepwalk", "spectral", "label_propagation")]
+WEIGHTED += [("mlp", "soft_labels", "edge_consistency")]
+
+
+@pytest.mark.parametrize(("student", "encoder", "regularizer"), WEIGHTED)
+def test_weights_of_hidden_edges_change_nothing_in_training(student: str, encoder: str, regularizer: str) -> None:
+    first = run(weighted_task(), student, encoder, regularizer)
+    second = run(weighted_task(hidden_weight=50.0), student, encoder, regularizer)
+    assert_identical(first, second)
+
+
+@pytest.mark.parametrize("teacher", ["sage", "gcn", "appnp"])
+def test_observed_weights_change_training_and_unseen_nodes_are_encoded_by_theirs(teacher: str) -> None:
+    options = {"teacher": {"kind": teacher, "hidden_dim": 8, "training": {"epochs": 5}}, "encoder": QUICK["diffusion"]}
+    task = weighted_task()
+    weighted, plain = (quick_distiller(**options).fit(part) for part in (task, community_task("inductive")))
+    assert not torch.equal(weighted.teacher_logits, plain.teacher_logits)
+    observed, unseen = weighted.encodings.node_ids.tolist(), task.unseen_idx[:5]
+    sums = torch.zeros(len(unseen), len(observed))
+    for source, destination in zip(*(ends.tolist() for ends in community_arrays()["edges"]), strict=True):
+        if destination in unseen.tolist() and source in observed:
+            row, column = unseen.tolist().index(destination), observed.index(source)
+            sums[row, column] += hashed_weights(torch.tensor(source), torch.tensor(destination))
+    store = weighted.encodings
+    expected = ((sums / sums.sum(dim=1, keepdim=True)) @ store.vectors - store.shift) * store.scale
+    torch.testing.assert_close(encode_nodes(store, task, unseen), expected)
 
 
 def test_test_labels_are_read_once_and_after_all_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,3 +307,32 @@ def test_labels_are_those_of_the_graph() -> None:
     assert list(made(classes=names).predict(ROWS)) == [names[number] for number in numbers.tolist()]
     tens = made(classes=(10, 20, 30, 40)).predict(ROWS)
     assert torch.equal(torch.as_tensor(tens), numbers * 10 + 10)
+
+
+def test_neighbors_are_averaged_by_weight() -> None:
+    vectors = PREDICTOR.encodings.vectors
+    lists, weights = [[0, 1], [], [2, 5, 3]], [[1.0, 3.0], [], np.array([0.0, 2.0, 4.0])]
+    expected = torch.stack([(vectors[0] + 3 * vectors[1]) / 4, torch.zeros(COLUMNS), vectors[3]])
+    torch.testing.assert_close(encoded(PREDICTOR, neighbors=lists, neighbor_weights=weights), expected)
+    equal = encoded(PREDICTOR, neighbors=lists, neighbor_weights=[[7, 7], [], [7, 7, 7]])
+    torch.testing.assert_close(equal, encoded(PREDICTOR, neighbors=lists))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([[1.0], [], [1, 1]], "row 0: 1 weights for 2 neighbours"),
+        ([[1.0, 1.0], []], "2 lists for 3"),
+        ([[1.0, -1.0], [], [1, 1]], "row 0, position 1: the weight -1"),
+        ([[1.0, 1.0], None, [1, float("nan")]], "row 2, position 1: the weight nan"),
+        ([["a", "b"], [], [1, 1]], "row 0: .* is not a list of numbers"),
+        ([[1j, 1], [], [1, 1]], "row 0: .* is not a list of numbers"),
+        ([torch.ones(2, 1), [], [1, 1]], "row 0: .* is not a list of numbers"),
+        (3.0, "is a float"),
+    ],
+)
+def test_other_weights_of_neighbors_are_refused(weights: Any, message: str) -> None:
+    with pytest.raises(DataError, match=f"neighbor_weights.*{message}"):
+        PREDICTOR.predict(ROWS, neighbors=[[0, 1], [], [2, 3]], neighbor_weights=weights)
+    with pytest.raises(DataError, match="neighbors, which are missing"):
+        PREDICTOR.predict(ROWS, neighbor_weights=weights)
