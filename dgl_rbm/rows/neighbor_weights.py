@@ -44,7 +44,7 @@ def weight_lists(values: Any, lengths: Tensor, what: str = "neighbor_weights") -
     for row, (weights, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
         part = _numbers([] if weights is None else weights)
         if part is None:
-            raise DataError(f"{what}, row {row}: {weights!r} is not a list of numbers.", hint=hint)
+            raise DataError(f"{what}, row {row}: expected a list of numbers.", hint=hint)
         if len(part) != length:
             raise DataError(f"{what}, row {row}: {len(part)} weights for {length} neighbours.", hint=hint)
         wrong = np.flatnonzero(~((part >= 0) & (part <= LARGEST_WEIGHT)))
