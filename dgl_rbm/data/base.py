@@ -57,6 +57,8 @@ class LabeledGraph:
         Numbers from 0 on, ``[E]``, in the order of ``graph.edges()``; None for an unweighted graph.
     notes : tuple of str
         What is not used or was read in another form, one sentence each.
+    feature_names : tuple of str
+        Names of the columns of `features`; empty for those of a table, or none.
     """
 
     name: str
@@ -77,6 +79,7 @@ class LabeledGraph:
     classes: Sequence[int | str] | None = None
     edge_weight: Any = None
     notes: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
     # Whether nothing else refers to the graph's arrays, so that a task may keep them without a copy.
     _owns_graph: bool = field(default=False, repr=False)
 

@@ -20,6 +20,7 @@ from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.errors import DataError, DataWarning, raise_problems
+from dgl_rbm.rows.convert import column_names
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import SPARSE_BELOW_DENSITY, Rows, SparseRows, norms, take
@@ -154,6 +155,7 @@ def _build(source: LabeledGraph, options: TaskOptions, known_split: SavedSplit |
         ids=ids,
         classes=labels.classes,
         notes=notes,
+        feature_names=source.feature_names or column_names(source.features),
     )
 
 

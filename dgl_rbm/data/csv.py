@@ -66,6 +66,7 @@ class CsvConfig(FieldsConfig):
             allow_missing_classes=self.allow_missing_classes,
             edge_weight=found.weight,
             notes=found.notes,
+            feature_names=found.feature_names if features is None else (),
             _owns_graph=True,
         )
 

@@ -187,6 +187,7 @@ def _task(nodes: Table, edges: Table, wanted: _Wanted, options: dict[str, Any]) 
         node_ids=found.ids.values,
         edge_weight=found.weight,
         notes=found.notes,
+        feature_names=found.feature_names,
     )
 
 

@@ -45,6 +45,7 @@ class TableRequest:
         columns = [name for name in table.names if name not in special]
         if not columns:
             raise DataError(f"{table.source} has no columns of features.")
+        columns = predictor.columns_among(columns)
         table.load([*columns, *special])
         self._table, self._known = table, predictor.training_ids
         self.features = read_features(table, columns)

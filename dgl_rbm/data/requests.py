@@ -86,7 +86,8 @@ def read_request(
 
     Notes
     -----
-    All columns of a table but ``node_id`` and ``neighbors`` are features, in the order of training. ``node_id`` holds
+    The features of a table are found by their names, if the run's features had names; otherwise all columns but
+    ``node_id`` and ``neighbors`` are features, in the order of training. ``node_id`` holds
     own ids of nodes of the training graph, whose stored encodings are used. ``neighbors`` lists the ids of the
     neighbours of a new node, separated by spaces or as a JSON list. With both columns, a row whose id is empty or was
     not observed in training is encoded from its neighbours.
@@ -136,7 +137,8 @@ def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | Non
     from dgl_rbm.data.csv import CsvConfig
 
     config = dataset if isinstance(dataset, CsvConfig) else CsvConfig(path=str(path))
-    update: dict[str, Any] = {"path": str(path), **({} if features is None else {"features": list(features)})}
+    names = features or predictor.feature_names
+    update: dict[str, Any] = {"path": str(path), **({"features": list(names)} if names else {})}
     found = config.model_copy(update=update).read_tables(path, ascending=False)
     assert found.features is not None, "they are read"
     encodings = _encoded(predictor, found.ids, found.source, found.target, getattr(dataset, "symmetrize", False))

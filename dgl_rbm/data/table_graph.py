@@ -64,7 +64,7 @@ class TableGraph:
     features : ndarray or None
         float32 ``[N, F]``.
     feature_names : tuple of str
-        Columns of the features.
+        Columns of the features; empty if a cell contains several.
     labels : ndarray or None
         Integers or text ``[N]``.
     masks : list of ndarray
@@ -130,7 +130,8 @@ def read_graph_tables(
         source=position[ends[0]],
         target=position[ends[1]],
         features=None if rows is None else rows[order],
-        feature_names=tuple(features),
+        # A column of several numbers per cell gives them no names.
+        feature_names=tuple(features) if rows is not None and rows.shape[1] == len(features) else (),
         labels=None if labels is None else labels[order],
         masks=[None if mask is None else mask[order] for mask in masks],
         weight=weight,

@@ -92,6 +92,8 @@ class NodeTask:
         The label that each class number stands for, length C.
     notes : tuple of str
         What of the source is not used or was read in another form.
+    feature_names : tuple of str
+        Names of the columns of the raw features; empty if they have none.
     """
 
     name: str
@@ -108,6 +110,7 @@ class NodeTask:
     ids: NodeIds = field(repr=False)
     classes: tuple[int | str, ...]
     notes: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         sizes = "/".join(f"{len(part):,}" for part in (self.train_idx, self.val_idx, self.test_idx))

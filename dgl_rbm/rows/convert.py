@@ -15,7 +15,7 @@ from dgl_rbm.errors import DataError
 from dgl_rbm.rows.checked import is_missing, without_mask
 from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows
 
-__all__ = ["as_rows"]
+__all__ = ["as_rows", "column_names"]
 
 
 def _torch_compatible(array: np.ndarray) -> np.ndarray:
@@ -33,13 +33,32 @@ def _can_be_shared(values: Any) -> bool:
     return values.mode == "c" and values.flags.writeable and supported
 
 
-def as_rows(values: Any, *, what: str = "features") -> Rows:
+def column_names(values: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a table; empty for arrays, and for tables whose columns are numbered."""
+    try:
+        names = tuple(values.columns) if _is_table(values) else ()
+    # Other packages' tables raise anything; reading them reports it.
+    except Exception:
+        return ()
+    return names if all(isinstance(name, str) for name in names) else ()
+
+
+def as_rows(values: Any, *, what: str = "features", columns: Sequence[str] = ()) -> Rows:
     """Convert NumPy, SciPy or torch features of any number type to float32 rows; the layout is kept.
 
     `values` are never changed. These share their memory with the result: float32 tensors, float32 CSR matrices
     without repeated or unsorted entries, and float32 arrays that are mapped from a file copy-on-write
     (`numpy.memmap` of mode ``"c"``, `map_npy`), which stay on disk. Other NumPy arrays are copied into memory,
     among them those mapped in another mode: a write would fail or change the file.
+
+    Parameters
+    ----------
+    values : array-like
+        ``[N, F]``.
+    what : str
+        Name of the values in errors.
+    columns : sequence of str
+        Which columns of a table to read, in this order; empty for all.
 
     Raises
     ------
@@ -61,7 +80,7 @@ def as_rows(values: Any, *, what: str = "features") -> Rows:
     if isinstance(values, Tensor):
         dense = values.detach()
     elif _is_table(values):
-        dense = torch.from_numpy(_from_columns(values, what))
+        dense = torch.from_numpy(_from_columns(values, what, columns))
     else:
         dense = torch.from_numpy(_from_array(values, what))
     _check_form(dense.shape, "c" if dense.is_complex() else "f", what)
@@ -126,11 +145,11 @@ def _is_table(values: Any) -> bool:
     return hasattr(values, "columns") and hasattr(values, "__getitem__") and getattr(values, "ndim", 2) == 2
 
 
-def _from_columns(table: Any, what: str) -> np.ndarray:
+def _from_columns(table: Any, what: str, wanted: Sequence[str]) -> np.ndarray:
     try:
         names = list(table.columns)
         repeated = {str(name) for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-        columns = [] if repeated else [(name, np.asarray(table[name])) for name in names]
+        columns = [] if repeated else [(name, np.asarray(table[name])) for name in wanted or names]
         rows = len(table)
     # Other packages' tables raise anything.
     except Exception as error:

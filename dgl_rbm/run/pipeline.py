@@ -114,7 +114,12 @@ class Pipeline:
             }
         return Run(
             predictor=Predictor(
-                student.cpu().serve(), encodings, self.task.normalization, self.task.ids, self.task.classes
+                student.cpu().serve(),
+                encodings,
+                self.task.normalization,
+                self.task.ids,
+                self.task.classes,
+                self.task.feature_names,
             ),
             metrics=metrics.completed(latency, encoded.candidates, trained.candidates, self.context.seconds),
             history=self.context.history,

@@ -339,7 +339,7 @@ class Run:
             normalization = FeatureNormalization.from_state(parts["normalization"])
         except DAMAGED_JSON as error:
             raise ArtifactError(f"'{folder}/encodings.safetensors' contains no encodings: {error!r}.") from None
-        known = (record.ids, record.classes) if record is not None else ()
+        known = (record.ids, record.classes, record.feature_names) if record is not None else ()
         predictor = Predictor(student.serve(), encodings, normalization, *known)
         run = cls(predictor, metrics, folder=folder)
         run.task_record = record

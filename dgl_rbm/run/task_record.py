@@ -42,6 +42,8 @@ class TaskRecord:
         Number of edges.
     digests : dict of str to str
         Of `NodeTask.digests`.
+    feature_names : tuple of str
+        Names of the columns of the raw features; empty if they have none.
     """
 
     ids: NodeIds
@@ -49,12 +51,20 @@ class TaskRecord:
     split: SavedSplit
     edges: int
     digests: dict[str, str]
+    feature_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: NodeTask) -> TaskRecord:
         """Describe a task; reads its features once."""
         nodes = NodeSplit(task.train_idx, task.val_idx, task.test_idx)
-        return cls(task.ids, task.classes, SavedSplit(nodes, task.unseen_idx), task.graph.num_edges(), task.digests())
+        return cls(
+            task.ids,
+            task.classes,
+            SavedSplit(nodes, task.unseen_idx),
+            task.graph.num_edges(),
+            task.digests(),
+            task.feature_names,
+        )
 
     def write(self, folder: Path) -> None:
         """Write the record to a run's folder."""
@@ -66,7 +76,12 @@ class TaskRecord:
             "unseen_idx": self.split.unseen_idx,
             "ids": self.ids.state_dict(),
         }
-        about = {"classes": list(self.classes), "edges": self.edges, "digests": self.digests}
+        about = {
+            "classes": list(self.classes),
+            "edges": self.edges,
+            "digests": self.digests,
+            "feature_names": list(self.feature_names),
+        }
         write_state(folder / TASK_FILE, state, task=json.dumps(about))
 
     @classmethod
@@ -91,6 +106,7 @@ class TaskRecord:
                 SavedSplit(nodes, state["unseen_idx"]),
                 about["edges"],
                 about["digests"],
+                tuple(about["feature_names"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"'{path}' contains no task: {error!r}.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dgl_rbm.errors import DataError, DataWarning
 from dgl_rbm.rows.checked import id_array, neighbor_lists, optional_ids
-from dgl_rbm.rows.convert import as_rows
+from dgl_rbm.rows.convert import as_rows, column_names
 from dgl_rbm.rows.neighbor_weights import weight_lists
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
@@ -43,6 +44,8 @@ class Predictor:
         given; None for the positions in that graph.
     classes : tuple of int or str
         The label that each class number stands for, length C; empty for the numbers themselves.
+    feature_names : tuple of str
+        Names of the columns of the raw features, by which tables are read; empty if they have none.
     """
 
     student: Student
@@ -50,6 +53,7 @@ class Predictor:
     normalization: FeatureNormalization
     ids: NodeIds | None = None
     classes: tuple[int | str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     @property
     def num_features(self) -> int:
@@ -73,7 +77,8 @@ class Predictor:
         Parameters
         ----------
         features : array_like
-            Raw features, shape ``[B, F]``: an array, a tensor, a sparse matrix, or a table of named columns.
+            Raw features, shape ``[B, F]``: an array, a tensor, a sparse matrix, or a table, whose columns are found by
+            the names of the training features, if these had names.
         node_ids : array_like of int or str, optional
             Own ids of observed nodes, shape ``[B]``; their stored encodings are used. Beside `neighbors`, rows whose id
             is None, or not that of an observed node, are encoded from their neighbours.
@@ -95,7 +100,8 @@ class Predictor:
         DataWarning
             If `neighbors` contains ids that are not of the training graph; these are ignored.
         """
-        rows = as_rows(features)
+        names = column_names(features) if self.feature_names else ()
+        rows = as_rows(features, columns=self.columns_among(names) if names else ())
         if rows.shape[1] != self.num_features:
             raise DataError(
                 f"The features have {rows.shape[1]} columns; this run was trained on {self.num_features}.",
@@ -125,6 +131,48 @@ class Predictor:
         if self.encodings.dim:
             parts.append(f"{self.encodings.dim} encodings of {len(self.encodings.node_ids):,} nodes")
         return f"Predictor({', '.join(parts)})"
+
+    def columns_among(self, names: Sequence[str]) -> list[str]:
+        """Return which of a table's columns are the features, in the order of training.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of the table's columns.
+
+        Returns
+        -------
+        list of str
+            The names of the training features; all `names`, in their order, if the table has none of those.
+
+        Raises
+        ------
+        DataError
+            If the table has some of the training features, but not all.
+
+        Warns
+        -----
+        DataWarning
+            If the table has other columns beside the features.
+        """
+        missing = [name for name in self.feature_names if name not in names]
+        if len(missing) == len(self.feature_names):
+            return list(names)
+        if missing:
+            raise DataError(
+                f"The table lacks the features {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}.",
+                hint=f"The run was trained on {len(self.feature_names)} features: {', '.join(self.feature_names[:10])}"
+                f"{', …' if len(self.feature_names) > 10 else ''}.",
+            )
+        others = [name for name in names if name not in self.feature_names]
+        if others:
+            warnings.warn(
+                f"The columns {', '.join(others[:5])}{' and others' if len(others) > 5 else ''} of the table are no "
+                "features of this run and are not used.",
+                DataWarning,
+                stacklevel=3,
+            )
+        return list(self.feature_names)
 
     def predict_proba(self, features: Any, **structure: Any) -> Tensor:
         """Return class probabilities, float32 ``[B, C]``; arguments as for `inputs`."""
