@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from dgl_rbm.data.conversion.common import OPTIONS, TaskArguments, graph_of, tas
 from dgl_rbm.data.table_graph import Columns, read_graph_tables
 from dgl_rbm.data.tables import Table
 from dgl_rbm.data.task import NodeTask
-from dgl_rbm.errors import DataError, UnknownNameError, raise_problems
+from dgl_rbm.errors import ConfigError, DataError, UnknownNameError, raise_problems, shown
 
 __all__ = ["from_csv", "from_pandas"]
 
@@ -138,6 +138,22 @@ class _Wanted:
     target: str | None
     weight: str | None
     parts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for option in ("label", "node_id", "source", "target", "weight"):
+            name = getattr(self, option)
+            if not isinstance(name, str) and (name is not None or option == "label"):
+                raise ConfigError(f"{option} is {shown(name)}; expected the name of a column.")
+        if self.features is None or isinstance(self.features, str):
+            return
+        is_list = isinstance(self.features, Iterable) and getattr(self.features, "ndim", 1) == 1
+        names = tuple(self.features) if is_list else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ConfigError(
+                f"features is {shown(self.features)}; expected names of columns.",
+                hint="Example: features=['days', 'views'], or 'feat_*' for a pattern.",
+            )
+        object.__setattr__(self, "features", names)
 
     def columns(self, nodes: Table, edges: Table, masks: dict[str, str]) -> Columns:
         """Return the names of all columns, with the defaults that the tables have."""

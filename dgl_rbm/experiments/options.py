@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.errors import ConfigError, UnknownNameError
+from dgl_rbm.errors import ConfigError, UnknownNameError, shown
 from dgl_rbm.experiments.executors import load_executor
 from dgl_rbm.experiments.listener import Listener
+from dgl_rbm.runtime.folders import as_path
 from dgl_rbm.specs import resolve_teacher
 
 __all__ = ["DEFAULT_METHODS", "SETTINGS", "ExperimentOptions", "as_names", "as_seeds", "seeds_text"]
@@ -83,11 +85,11 @@ class ExperimentOptions:
         from dgl_rbm.methods.apply import checked_recipe
 
         normalized = {
-            "out": Path(self.out),
-            "datasets": as_names(self.datasets),
-            "settings": as_names(self.settings),
+            "out": as_path(self.out, "out"),
+            "datasets": as_names(self.datasets, "datasets"),
+            "settings": as_names(self.settings, "settings"),
             "seeds": as_seeds(self.seeds),
-            "overrides": tuple(self.overrides),
+            "overrides": _texts(self.overrides, "overrides"),
         }
         for name, value in normalized.items():
             object.__setattr__(self, name, value)
@@ -101,10 +103,19 @@ class ExperimentOptions:
         if self.teacher is not None:
             # Even if no method has a teacher that it would replace.
             resolve_teacher(self.teacher)
-        if self.jobs < 0 or self.threads < 1:
-            raise ConfigError(f"jobs is {self.jobs} and threads is {self.threads}; expected jobs ≥ 0 and threads ≥ 1.")
-        if self.max_hours is not None and not self.max_hours > 0:
-            raise ConfigError(f"max_hours is {self.max_hours}; expected a number above 0, such as 11.5.")
+        for name, least in (("jobs", 0), ("threads", 1)):
+            number = getattr(self, name)
+            if not _is_whole(number) or number < least:
+                raise ConfigError(f"{name} is {shown(number)}; expected a whole number ≥ {least}.")
+        if self.max_hours is not None:
+            hours = self.max_hours
+            if isinstance(hours, bool) or not isinstance(hours, Real) or not hours > 0:
+                raise ConfigError(f"max_hours is {shown(hours)}; expected a number above 0, such as 11.5.")
+        for name, text in (("split", "" if self.split is None else self.split), ("device", self.device)):
+            if not isinstance(text, str):
+                raise ConfigError(f"{name} is {shown(text)}; expected text.")
+        if not (self.executor is None or isinstance(self.executor, str) or callable(self.executor)):
+            raise ConfigError(f"executor is {shown(self.executor)}; expected a name or a function.")
         load_executor(self.executor_name)
 
     @property
@@ -113,9 +124,29 @@ class ExperimentOptions:
         return self.executor or ("processes" if self.jobs else "inline")
 
 
-def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Return distinct names in their order; those in a text are joined by commas."""
-    parts = [part.strip() for part in names.split(",")] if isinstance(names, str) else map(str, names)
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _texts(values: Any, option: str) -> tuple[str, ...]:
+    """Return a collection of texts or paths as texts."""
+    listed = list(values) if isinstance(values, Iterable) and getattr(values, "ndim", 1) == 1 else [None]
+    if not all(isinstance(value, (str, Path)) for value in listed):
+        raise ConfigError(f"{option} is {shown(values)}; expected a list of texts.")
+    return tuple(map(str, listed))
+
+
+def as_names(names: str | Path | Iterable[str], option: str = "names") -> tuple[str, ...]:
+    """Return distinct names in their order; those in a text are joined by commas.
+
+    Raises
+    ------
+    ConfigError
+        If `names` is neither text, a path nor a collection of these; the message contains `option`.
+    """
+    if isinstance(names, Path):
+        names = [str(names)]
+    parts = [part.strip() for part in names.split(",")] if isinstance(names, str) else _texts(names, option)
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
@@ -134,7 +165,12 @@ def as_seeds(seeds: int | str | Iterable[int]) -> tuple[int, ...]:
         If `seeds` is none of these, contains a negative seed or stands for more than 10,000.
     """
     if not isinstance(seeds, (str, int)):
-        seeds = tuple(dict.fromkeys(seeds))
+        if not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) != 1:
+            raise ConfigError(f"seeds is {shown(seeds)}; expected a number or a list of them.")
+        listed = list(seeds)
+        if not all(map(_is_whole, listed)):
+            raise ConfigError(f"seeds is {shown(seeds)}; expected whole numbers.", hint="Example: seeds=[0, 1, 2].")
+        seeds = tuple(dict.fromkeys(map(int, listed)))
         if any(seed < 0 for seed in seeds):
             raise ConfigError(f"seeds: {min(seeds)} is negative.", hint="Expected seeds from 0 on.")
         return seeds
