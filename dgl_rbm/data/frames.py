@@ -148,7 +148,7 @@ class _Wanted:
             return
         is_list = isinstance(self.features, Iterable) and getattr(self.features, "ndim", 1) == 1
         names = tuple(self.features) if is_list else ()
-        if not names or not all(isinstance(name, str) for name in names):
+        if not is_list or not all(isinstance(name, str) for name in names):
             raise ConfigError(
                 f"features is {shown(self.features)}; expected names of columns.",
                 hint="Example: features=['days', 'views'], or 'feat_*' for a pattern.",

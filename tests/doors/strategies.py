@@ -303,7 +303,7 @@ def check_nodes(task: Any, content: bytes) -> None:
     values = {int(node): i for i, node in enumerate(task.ids.values)}
     for row in rows:
         place = values[int(float(row["node_id"]))]
-        wanted = [float(number) for number in re.findall(r"[^\s,\[\]]+", row["feat"])]
+        wanted = [float(number) for number in re.findall(r"[^\s,;\[\]]+", row["feat"])]
         assert np.allclose(task.features[place].numpy(), wanted), "features are those of another row"
 
 
