@@ -33,6 +33,8 @@ class CandidateRecord(_Frozen):
         Of the component.
     val_accuracy : float or None
         On the validation nodes, in ``[0, 1]``; None if the candidate cannot be trained.
+    val_score : float or None
+        The score by which candidates are compared, if it is not the accuracy: balanced accuracy or macro F1.
     val_loss : float or None
         Mean cross-entropy there, in nats.
     best_epoch : int or None
@@ -45,10 +47,23 @@ class CandidateRecord(_Frozen):
 
     kind: str
     val_accuracy: float | None
+    val_score: float | None = None
     val_loss: float | None = None
     best_epoch: int | None = None
     active_parameters: int | None = None
     error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The score by which candidates are compared; None if the candidate cannot be trained."""
+        return self.val_accuracy if self.val_score is None else self.val_score
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Score and negative loss of a trained candidate; the largest is the best."""
+        assert self.score is not None, "the candidate was trained"
+        assert self.val_loss is not None, "the candidate was trained"
+        return self.score, -self.val_loss
 
 
 class Scores(_Frozen):

@@ -26,7 +26,7 @@ from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.device import resolve_device
 from dgl_rbm.runtime.shared import NullSharedParts, SharedParts
 from dgl_rbm.serving.predictor import Predictor
-from dgl_rbm.tasks.multiclass import accuracy, predictions, validation_loss
+from dgl_rbm.tasks.multiclass import accuracy, predictions, validation_loss, validation_score
 
 __all__ = ["Pipeline", "run_context"]
 
@@ -145,12 +145,14 @@ class Pipeline:
         if held_out is None:
             return trained.record
         scores = trained.student.logits(student_inputs(encodings, self.task, self.task.test_idx))
-        return trained.record.model_copy(
-            update={
-                "val_accuracy": accuracy(predictions(scores), held_out),
-                "val_loss": validation_loss(scores, held_out),
-            }
-        )
+        select_by = self.config.training.select_by
+        compared = validation_score(scores, held_out, select_by)
+        update = {
+            "val_accuracy": accuracy(predictions(scores), held_out),
+            "val_score": compared if select_by in ("balanced_accuracy", "macro_f1") else None,
+            "val_loss": validation_loss(scores, held_out),
+        }
+        return trained.record.model_copy(update=update)
 
     def teacher(self) -> FittedTeacher:
         """Return the fitted teacher and its predictions for the observed graph."""

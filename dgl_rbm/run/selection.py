@@ -129,7 +129,7 @@ class Choice(Generic[T]):
 
 
 def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, CandidateRecord]]) -> Choice[T]:
-    """Return the candidate with the highest validation accuracy; ties go to the lowest loss.
+    """Return the candidate with the highest validation score; ties go to the lowest loss.
 
     The loss counts less here than in the choice of an epoch: between models it measures confidence rather than
     correctness. A model that reads the teacher's predictions can have the lower loss and the lower accuracy.
@@ -158,9 +158,7 @@ def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, Candidate
             records.append(CandidateRecord(kind=candidate.kind, val_accuracy=None, error=error.in_one_line))
             continue
         records.append(record)
-        assert record.val_accuracy is not None
-        assert record.val_loss is not None
-        rank = (record.val_accuracy, -record.val_loss)
+        rank = record.rank
         if best is None or rank > best[0]:
             best = (rank, i, outcome)
     assert best is not None
@@ -175,6 +173,7 @@ def validation_record(student: Student, fit: StudentFit, table: DistillationTabl
     return CandidateRecord(
         kind=student.kind,
         val_accuracy=fit.val_accuracy,
+        val_score=fit.val_score if fit.val_score != fit.val_accuracy else None,
         val_loss=validation_loss(logits, labels),
         best_epoch=fit.best_epoch,
         active_parameters=student.num_active_parameters(),

@@ -14,8 +14,11 @@ from torch.nn import functional
 from dgl_rbm.errors import DataError
 
 __all__ = [
+    "ClassWeight",
     "SelectBy",
     "accuracy",
+    "balanced_accuracy",
+    "class_weights",
     "distillation_loss",
     "hard_label_loss",
     "macro_f1",
@@ -25,14 +28,16 @@ __all__ = [
     "soft_cross_entropy",
     "validation_accuracy",
     "validation_loss",
+    "validation_score",
 ]
 
-SelectBy = Literal["accuracy", "loss", "both"]
+SelectBy = Literal["accuracy", "balanced_accuracy", "macro_f1", "loss", "both"]
+ClassWeight = Literal["balanced"]
 
 _ACCURACY_PER_NAT = 0.3
 
 
-def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
+def hard_label_loss(log_probs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     r"""Return the cross-entropy with known labels, :math:`-\sum_v \log \hat y_{v, y_v}` (paper, eq. 9, CE).
 
     Parameters
@@ -41,6 +46,8 @@ def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
         The student's log-probabilities, ``[B, C]``.
     labels : Tensor
         Classes in ``[0, C)``, int64 ``[B]``.
+    weights : Tensor, optional
+        Weight of each class, ``[C]``; see `class_weights`.
 
     Returns
     -------
@@ -48,7 +55,28 @@ def hard_label_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
         Scalar, summed over rows: equation 9 divides by the number of *all* labelled nodes, which a batch
         does not know. 0 for no rows.
     """
-    return functional.nll_loss(log_probs, labels, reduction="sum")
+    return functional.nll_loss(log_probs, labels, weight=weights, reduction="sum")
+
+
+def class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    r"""Return weights under which all classes count equally, :math:`n / (K n_c)` (King and Zeng, 2001).
+
+    Parameters
+    ----------
+    labels : Tensor
+        Classes of the n training rows, int64 ``[n]``; K different ones.
+    num_classes : int
+        C.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[C]``, of mean 1 over the rows; 0 for a class without a row.
+    """
+    sizes = torch.bincount(labels, minlength=num_classes).double()
+    present = sizes > 0
+    weights = len(labels) / (present.sum() * sizes.clamp(min=1))
+    return torch.where(present, weights, 0.0).float()
 
 
 def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -128,6 +156,13 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     return float((predicted == labels).double().mean())
 
 
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Return the mean recall over the classes in `labels`, in ``[0, 1]``; both int64 ``[B]``, B ≥ 1."""
+    sizes = torch.bincount(labels)
+    right = torch.bincount(labels[predicted == labels], minlength=len(sizes))
+    return float((right[sizes > 0] / sizes[sizes > 0].double()).mean())
+
+
 def macro_f1(predicted: Tensor, labels: Tensor) -> float:
     """Return the mean F1 over the classes in `labels` or `predicted`, in ``[0, 1]``; both int64 ``[B]``, B ≥ 1."""
     # Slow to import, and predictions do not need it.
@@ -142,12 +177,24 @@ def validation_accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((predictions(logits) == labels).float().mean())
 
 
+def validation_score(logits: Tensor, labels: Tensor, select_by: SelectBy) -> float:
+    """Return the score by which models are compared on validation nodes, in ``[0, 1]``; `labels` int64 ``[B]``.
+
+    The balanced accuracy or the macro F1 if `select_by` is one of them, otherwise the accuracy.
+    """
+    if select_by == "balanced_accuracy":
+        return balanced_accuracy(predictions(logits), labels)
+    if select_by == "macro_f1":
+        return macro_f1(predictions(logits).cpu(), labels.cpu())
+    return validation_accuracy(logits, labels)
+
+
 def validation_loss(logits: Tensor, labels: Tensor) -> float:
     """Return the mean cross-entropy in nats; `labels` int64 ``[B]``."""
     return float(functional.cross_entropy(logits, labels))
 
 
-def selection_score(accuracy: float, loss: float, select_by: SelectBy) -> float:
+def selection_score(score: float, loss: float, select_by: SelectBy) -> float:
     """Return the validation score of an epoch; the largest is the best.
 
     On a few hundred validation nodes many epochs have the same accuracy by chance, and the loss breaks the ties. The
@@ -156,14 +203,12 @@ def selection_score(accuracy: float, loss: float, select_by: SelectBy) -> float:
 
     Parameters
     ----------
-    accuracy : float
-        On the validation nodes, in ``[0, 1]``.
+    score : float
+        The `validation_score`, in ``[0, 1]``.
     loss : float
         Mean cross-entropy there, in nats.
-    select_by : {"accuracy", "loss", "both"}
+    select_by : {"accuracy", "balanced_accuracy", "macro_f1", "loss", "both"}
     """
-    if select_by == "accuracy":
-        return accuracy
     if select_by == "loss":
         return -loss
-    return accuracy - _ACCURACY_PER_NAT * loss
+    return score - _ACCURACY_PER_NAT * loss if select_by == "both" else score

@@ -16,7 +16,7 @@ from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, mixed_precision
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.runtime.context import RunContext
-from dgl_rbm.tasks.multiclass import selection_score
+from dgl_rbm.tasks.multiclass import class_weights, hard_label_loss, selection_score, validation_score
 from dgl_rbm.teachers.gnn import annotation
 from dgl_rbm.teachers.inference import readable
 from dgl_rbm.teachers.message_passing import laid_out
@@ -149,6 +149,8 @@ class TrainingRun(EpochLoop):
     num_classes : int
         C.
     context : RunContext
+    labels : Tensor
+        Of the training nodes, int64.
     """
 
     def __init__(
@@ -158,10 +160,12 @@ class TrainingRun(EpochLoop):
         options: TeacherTraining,
         num_classes: int,
         context: RunContext,
+        labels: Tensor,
     ) -> None:
         optimizer = make_adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
         super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=options.patience)
         self.steps, self.options, self.num_classes = of_epoch, options, num_classes
+        self.class_weights = None if options.class_weight is None else class_weights(labels, num_classes)
 
     def train_epoch(self) -> dict[str, float]:
         self.module.train()
@@ -172,7 +176,7 @@ class TrainingRun(EpochLoop):
                     f"The teacher {type(self.module).__name__} returned {logits.shape[1]} scores for each node; "
                     f"the graph has {self.num_classes} classes."
                 )
-            loss = nn.functional.cross_entropy(logits, labels)
+            loss = self._loss(logits, labels)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(
@@ -193,14 +197,29 @@ class TrainingRun(EpochLoop):
             return {}
         self.module.eval()
         right, loss, count = 0, 0.0, 0
+        predicted: list[tuple[Tensor, Tensor]] = []
+        compares = self.options.select_by in ("balanced_accuracy", "macro_f1")
         for logits, labels in self.steps.validation():
             right += int((logits.argmax(dim=1) == labels).sum())
+            if compares:
+                predicted.append((logits, labels))
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += len(labels)
             self._report(self.steps.num_training + count)
         metrics = {"val_accuracy": right / count, "val_loss": loss / count}
-        self.note(selection_score(metrics["val_accuracy"], metrics["val_loss"], self.options.select_by))
+        score = metrics["val_accuracy"]
+        if compares:
+            logits, labels = (torch.cat(parts) for parts in zip(*predicted, strict=True))
+            score = metrics[f"val_{self.options.select_by}"] = validation_score(logits, labels, self.options.select_by)
+        self.note(selection_score(score, metrics["val_loss"], self.options.select_by))
         return metrics
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return nn.functional.cross_entropy(logits, labels)
+        weights = self.class_weights.to(logits.device)
+        # Divided by the number of nodes: the weights' sum would differ from batch to batch.
+        return hard_label_loss(torch.log_softmax(logits, dim=1), labels, weights) / len(labels)
 
     def _report(self, nodes: int) -> None:
         """Report how many nodes of the epoch are done."""

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from dgl_rbm.config import StrictConfig
 from dgl_rbm.precision import Precision
-from dgl_rbm.tasks.multiclass import SelectBy
+from dgl_rbm.tasks.multiclass import ClassWeight, SelectBy
 from dgl_rbm.teachers.sampling import SamplingDevice
 
 __all__ = ["TeacherTraining"]
@@ -25,9 +25,15 @@ class TeacherTraining(StrictConfig):
     )
     select_by: SelectBy = Field(
         default="loss",
-        description="Validation score that selects the epoch to keep: 'accuracy', 'loss', or 'both'. The accuracy may "
+        description="Validation score that selects the epoch to keep: 'accuracy', 'balanced_accuracy', 'macro_f1', "
+        "'loss', or 'both', the accuracy minus 0.3 times the loss in nats. The accuracy may "
         "peak in an early epoch whose probabilities are still nearly uniform; a student learns little from such soft "
         "labels.",
+    )
+    class_weight: ClassWeight | None = Field(
+        default=None,
+        description="Weight of each class in the loss on training labels: 'balanced' for the inverse of its number of "
+        "training nodes, null for equal weights of all nodes.",
     )
     eval_every: int = Field(default=1, ge=1, description="Epochs between two validations.")
     sampler: Literal["auto", "full", "neighbor"] = Field(

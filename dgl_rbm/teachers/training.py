@@ -88,7 +88,8 @@ class GNNTeacher(Teacher):
         self._check_precision(placement)
         fanouts = self.fanouts(placement)
         with steps(self.module, observed, placement, self.training, fanouts) as of_epoch:
-            TrainingRun(self.module, of_epoch, self.training, self.num_classes, context).run()
+            labels = observed.labels[observed.train_idx]
+            TrainingRun(self.module, of_epoch, self.training, self.num_classes, context, labels).run()
 
     def predict(
         self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False

@@ -29,7 +29,11 @@ class ObjectiveConfig(StrictConfig):
 
 
 def distillation_parts(
-    heads: list[Tensor], table: DistillationTable, rows: Tensor, objective: ObjectiveConfig
+    heads: list[Tensor],
+    table: DistillationTable,
+    rows: Tensor,
+    objective: ObjectiveConfig,
+    class_weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the losses of one batch on labels and on the teacher's predictions (paper, equation 9).
 
@@ -45,6 +49,8 @@ def distillation_parts(
         int64 ``[B]``.
     objective : ObjectiveConfig
         Weights and temperature.
+    class_weights : Tensor, optional
+        Weight of each class in the loss on labels, ``[C]``, on the table's device.
 
     Returns
     -------
@@ -63,7 +69,7 @@ def distillation_parts(
 
     for logits in heads:
         log_probs = torch.log_softmax(logits[labelled], dim=1)
-        add("hard_label", hard_weight * label_scale * hard_label_loss(log_probs, labels[labelled]))
+        add("hard_label", hard_weight * label_scale * hard_label_loss(log_probs, labels[labelled], class_weights))
         if table.teacher_logits is not None:
             divergence = distillation_loss(logits, table.teacher_logits[rows], objective.temperature)
             add("distillation", soft_weight * divergence.mean())

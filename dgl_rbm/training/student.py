@@ -18,7 +18,14 @@ from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.base import Student, StudentOutput
-from dgl_rbm.tasks.multiclass import SelectBy, selection_score, validation_accuracy, validation_loss
+from dgl_rbm.tasks.multiclass import (
+    ClassWeight,
+    SelectBy,
+    selection_score,
+    validation_accuracy,
+    validation_loss,
+    validation_score,
+)
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.objective import ObjectiveConfig
@@ -65,8 +72,14 @@ class StudentTraining(StrictConfig):
     )
     select_by: SelectBy = Field(
         default="both",
-        description="Validation score that selects the epoch to keep: 'accuracy', 'loss', or 'both', the accuracy "
-        "minus 0.3 times the mean cross-entropy in nats.",
+        description="Validation score that selects the epoch to keep: 'accuracy', 'balanced_accuracy', 'macro_f1', "
+        "'loss', or 'both', the accuracy minus 0.3 times the mean cross-entropy in nats. `auto` and `tune` choose by "
+        "balanced accuracy or macro F1 if it is one of these, and by accuracy otherwise.",
+    )
+    class_weight: ClassWeight | None = Field(
+        default=None,
+        description="Weight of each class in the loss on training labels: 'balanced' for the inverse of its number of "
+        "training nodes, null for equal weights of all nodes. The loss on teacher targets is not weighted.",
     )
     precision: Precision = Field(
         default="float32",
@@ -97,12 +110,15 @@ class StudentFit:
         The epoch that was kept, counted from 1 and including pre-training.
     val_accuracy : float
         Its accuracy on the validation rows, in ``[0, 1]``.
+    val_score : float
+        Its `dgl_rbm.tasks.multiclass.validation_score` there, which compares it with other students.
     epochs : int
         Number of trained epochs, including pre-training.
     """
 
     best_epoch: int
     val_accuracy: float
+    val_score: float
     epochs: int
 
 
@@ -145,7 +161,7 @@ def fit_student(
             "The student's loss on the validation rows was not finite in any epoch.",
             hint=f"Try a lower learning rate, such as --set training.lr={training.lr / 10:g}.",
         )
-    return StudentFit(loop.best_epoch, loop.best_accuracy, loop.epoch)
+    return StudentFit(loop.best_epoch, loop.best_accuracy, loop.best_validation, loop.epoch)
 
 
 class _StudentRun(EpochLoop):
@@ -159,7 +175,7 @@ class _StudentRun(EpochLoop):
         terms: Sequence[LossTerm],
     ) -> None:
         with seeded(context.seed, "objective-weights"):
-            self.loss = StudentLoss(objective, terms, student, table)
+            self.loss = StudentLoss(objective, terms, student, table, training.class_weight)
         super().__init__(
             "student",
             student,
@@ -173,7 +189,7 @@ class _StudentRun(EpochLoop):
         self.val_inputs = take(table.inputs, table.val_idx)
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
         self.training = training
-        self.best_accuracy = 0.0
+        self.best_accuracy = self.best_validation = 0.0
         self.rows = table.distilled_rows
         count = len(self.rows)
         self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
@@ -227,9 +243,13 @@ class _StudentRun(EpochLoop):
         labels = table.labels[table.val_idx]
         metrics["val_accuracy"] = validation_accuracy(logits, labels)
         metrics["val_loss"] = validation_loss(logits, labels)
-        score = selection_score(metrics["val_accuracy"], metrics["val_loss"], self.training.select_by)
+        select_by = self.training.select_by
+        value = metrics["val_accuracy"]
+        if select_by in ("balanced_accuracy", "macro_f1"):
+            value = metrics[f"val_{select_by}"] = validation_score(logits, labels, select_by)
+        score = selection_score(value, metrics["val_loss"], select_by)
         if self.note(score, candidate=not self.student.pretraining):
-            self.best_accuracy = metrics["val_accuracy"]
+            self.best_accuracy, self.best_validation = metrics["val_accuracy"], value
         metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
@@ -251,6 +271,7 @@ class _StudentRun(EpochLoop):
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "routing": self.routing.state_dict(),
             "best_accuracy": self.best_accuracy,
+            "best_validation": self.best_validation,
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -258,7 +279,7 @@ class _StudentRun(EpochLoop):
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.routing.load_state_dict(state["routing"])
-        self.best_accuracy = state["best_accuracy"]
+        self.best_accuracy, self.best_validation = state["best_accuracy"], state["best_validation"]
 
     def _set_learning_rate(self) -> None:
         done = max(0, self.epoch - self.student.pretrain_epochs) / self.training.epochs

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.students.base import Student, StudentOutput
+from dgl_rbm.tasks.multiclass import ClassWeight, class_weights
 from dgl_rbm.training.objective import ObjectiveConfig, distillation_parts
 from dgl_rbm.training.table import DistillationTable
 
@@ -143,6 +144,8 @@ class StudentLoss:
         The student that is trained.
     table : DistillationTable
         What it is trained on.
+    class_weight : {"balanced"}, optional
+        Weights of the classes in the loss on labels.
 
     Raises
     ------
@@ -151,9 +154,18 @@ class StudentLoss:
     """
 
     def __init__(
-        self, objective: ObjectiveConfig, terms: Sequence[LossTerm], student: Student, table: DistillationTable
+        self,
+        objective: ObjectiveConfig,
+        terms: Sequence[LossTerm],
+        student: Student,
+        table: DistillationTable,
+        class_weight: ClassWeight | None = None,
     ) -> None:
         self.objective, self.terms, self.table = objective, list(terms), table
+        self.class_weights: Tensor | None = None
+        if class_weight is not None:
+            labels = table.labels[table.train_idx].cpu()
+            self.class_weights = class_weights(labels, student.num_classes).to(table.device)
         for term in self.terms:
             term.bind(student, table, objective)
 
@@ -169,7 +181,7 @@ class StudentLoss:
         """
         early = [term.loss_before_pass(batch) for term in self.terms]
         output = batch.forward(batch.inputs)
-        parts = distillation_parts(output.heads, self.table, batch.rows, self.objective)
+        parts = distillation_parts(output.heads, self.table, batch.rows, self.objective, self.class_weights)
         late = [term.loss(batch, output) for term in self.terms]
         for term, *values in zip(self.terms, early, late, strict=True):
             for value in values:

@@ -13,6 +13,8 @@ from torch import Tensor
 from dgl_rbm.errors import DataError
 from dgl_rbm.tasks.multiclass import (
     accuracy,
+    balanced_accuracy,
+    class_weights,
     distillation_loss,
     hard_label_loss,
     macro_f1,
@@ -22,6 +24,7 @@ from dgl_rbm.tasks.multiclass import (
     soft_cross_entropy,
     validation_accuracy,
     validation_loss,
+    validation_score,
 )
 
 sizes = st.integers(1, 6)
@@ -112,6 +115,32 @@ def test_macro_f1_is_the_mean_over_the_classes_that_occur(rows: int, classes: in
     assert macro_f1(torch.tensor(found), torch.tensor(true)) == pytest.approx(sum(of_classes) / len(of_classes))
 
 
+@given(sizes, sizes, seeds)
+def test_balanced_accuracy_is_the_mean_recall(rows: int, classes: int, seed: int) -> None:
+    found, true = torch.randint(classes, (2, rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    recalls = [sum(a == b == c for a, b in zip(found, true, strict=True)) / true.count(c) for c in sorted(set(true))]
+    assert balanced_accuracy(torch.tensor(found), torch.tensor(true)) == pytest.approx(sum(recalls) / len(recalls))
+
+
+@given(sizes, sizes, seeds)
+def test_class_weights_give_each_class_the_same_share(rows: int, classes: int, seed: int) -> None:
+    labels = torch.randint(classes, (rows,), generator=torch.Generator().manual_seed(seed))
+    weights = class_weights(labels, classes + 1)
+    shares = [float(weights[c]) * int((labels == c).sum()) for c in range(classes + 1)]
+    present = len(set(labels.tolist()))
+    assert shares == pytest.approx([rows / present if bool((labels == c).any()) else 0.0 for c in range(classes + 1)])
+    log_probs = torch.log_softmax(normal(seed, rows, classes + 1), dim=1).float()
+    expected = -sum(float(weights[c] * row[c]) for row, c in zip(log_probs, labels.tolist(), strict=True))
+    assert hard_label_loss(log_probs, labels, weights).item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_validation_scores() -> None:
+    logits, labels = torch.eye(3)[[0, 0, 0, 1, 0]], torch.tensor([0, 0, 0, 1, 1])
+    assert validation_score(logits, labels, "both") == pytest.approx(0.8)
+    assert validation_score(logits, labels, "balanced_accuracy") == pytest.approx(0.75)
+    assert validation_score(logits, labels, "macro_f1") == pytest.approx((6 / 7 + 2 / 3) / 2)
+
+
 def test_no_rows_have_no_accuracy() -> None:
     empty = torch.empty(0, dtype=torch.int64)
     with pytest.raises(DataError, match="no nodes to score"):
@@ -120,5 +149,6 @@ def test_no_rows_have_no_accuracy() -> None:
 
 def test_selection_scores() -> None:
     assert selection_score(0.8, 2.0, "accuracy") == 0.8
+    assert selection_score(0.8, 2.0, "macro_f1") == 0.8
     assert selection_score(0.8, 2.0, "loss") == -2.0
     assert selection_score(0.8, 2.0, "both") == pytest.approx(0.8 - 0.6)

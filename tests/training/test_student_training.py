@@ -154,7 +154,7 @@ def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: in
     best = next(entry for entry in context.history if entry["step"] == fit.best_epoch)
     assert best["val_accuracy"] == pytest.approx(fit.val_accuracy)
     assert best["val_loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-4)
-    weights = {"accuracy": (1, 0), "loss": (0, 1), "both": (1, 0.3)}[select_by]
+    weights = {"accuracy": (1, 0), "loss": (0, 1), "both": (1, 0.3)}[str(select_by)]
     routed = [entry for entry in context.history if entry["step"] > student.pretrain_epochs]
     scores = [weights[0] * entry["val_accuracy"] - weights[1] * entry["val_loss"] for entry in routed]
     assert scores[routed.index(best)] == max(scores)

@@ -178,7 +178,7 @@ class Search:
             if isinstance(error, ConfigError) and not params:
                 raise
             return Trial(params, None, None, [], time.perf_counter() - start, error.in_one_line)
-        accuracies = [record.val_accuracy for record in records if record.val_accuracy is not None]
+        accuracies = [record.score for record in records if record.score is not None]
         loss = statistics.fmean(record.val_loss for record in records if record.val_loss is not None)
         return Trial(params, statistics.fmean(accuracies), loss, accuracies, time.perf_counter() - start)
 
