@@ -130,7 +130,6 @@ def test_problems_name_what_is_wrong() -> None:
         (pd.to_datetime(["2020-01-01"] * 3), "neither numbers nor text"),
         ([0, -2, 1], "below −1"),
     ],
-    ids=str,
 )
 def test_what_is_no_label(values: Any, words: str) -> None:
     assert words in problem(values)

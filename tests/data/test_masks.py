@@ -116,7 +116,6 @@ def test_one_of_several_masks(splits: int, data: st.DataObject) -> None:
         ([[0, 1], [2]], "cannot be read as an array"),
         ({1, 4}, "expected a list"),
     ],
-    ids=str,
 )
 def test_problems(values: Any, words: str) -> None:
     assert words in problem(values)

@@ -127,7 +127,6 @@ def test_forms_of_ids(ids: Any) -> None:
         (torch.tensor([0, 1, 2]).to_sparse(), "tensor of layout"),
         ([object()] * 3, "position 0"),
     ],
-    ids=str,
 )
 def test_wrong_ids_are_refused(ids: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -156,7 +155,6 @@ def test_wrong_ids_are_refused(ids: Any, words: str) -> None:
         ([[0], {"a": 1}, [2]], "row 1 is {'a': 1}; expected a list"),
         ([[2**63], [], []], "row 0, position 0: 9223372036854775808 is beyond"),
     ],
-    ids=str,
 )
 def test_wrong_neighbors_are_refused(neighbors: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -263,7 +261,6 @@ def test_tables_of_several_types_are_read_by_column() -> None:
         (np.array([[np.datetime64("2020-01-01")] * 3]), "not numbers"),
         (torch.ones(1, 3, 1), "two dimensions"),
     ],
-    ids=str,
 )
 def test_wrong_features_are_refused(features: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
