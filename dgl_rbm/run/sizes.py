@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,19 +64,18 @@ def _counts(config: DistillConfig, in_dim: int, num_classes: int) -> Iterator[tu
     for i, member in enumerate(getattr(teacher, "members", [teacher])):
         name = f"teacher -> members {i}" if hasattr(teacher, "members") else "teacher"
         if hasattr(member, "hidden_dim"):
-            yield name, lambda member=member: _teacher_parameters(member, in_dim, num_classes)
+            yield name, partial(_teacher_parameters, member, in_dim, num_classes)
     width = getattr(teacher, "hidden_dim", None) or DEFAULT_WIDTH
     depth = getattr(teacher, "num_layers", None) or DEFAULT_DEPTH
     student = config.student
     for i, candidate in enumerate(getattr(student, "candidates", [student])):
         name = f"student -> candidates {i}" if hasattr(student, "candidates") else "student"
         if isinstance(candidate, StudentConfig):
-            yield (
-                name,
-                lambda candidate=candidate: skeleton(
-                    candidate, in_dim, num_classes, hidden_dim=width, num_layers=depth
-                ).num_parameters(),
-            )
+            yield name, partial(_student_parameters, candidate, in_dim, num_classes, width, depth)
+
+
+def _student_parameters(config: StudentConfig, in_dim: int, num_classes: int, width: int, depth: int) -> int:
+    return skeleton(config, in_dim, num_classes, hidden_dim=width, num_layers=depth).num_parameters()
 
 
 def _teacher_parameters(config: Any, in_dim: int, num_classes: int) -> int:
