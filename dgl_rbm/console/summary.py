@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dgl_rbm.errors import command
 from dgl_rbm.run.metrics import CandidateRecord, EvaluationMetrics, RunMetrics, Scores
-from dgl_rbm.run.report import COLUMNS, comparison_rows
+from dgl_rbm.run.report import COLUMNS, comparison_rows, one_class_notes, recall_rows
 
 __all__ = ["print_comparison", "print_scores", "title_of"]
 
@@ -36,6 +36,8 @@ def print_comparison(console: Console, metrics: RunMetrics, folder: Path) -> Non
     scored = "unseen" if metrics.setting == "inductive" else "test"
     if metrics.agreement is not None:
         console.print(f"Teacher and student agree on {100 * metrics.agreement:.2f} % of the {scored} nodes.")
+    for note in one_class_notes(metrics):
+        console.print(note, soft_wrap=True)
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
     console.print(f"  {command('evaluate', folder)}", soft_wrap=True, highlight=False)
     console.print(
@@ -68,8 +70,18 @@ def print_scores(console: Console, metrics: EvaluationMetrics) -> None:
         table.add_column(role, justify="right")
     for name in Scores.model_fields:
         values = [getattr(model, name) for model in models.values()]
-        if any(value is not None for value in values):
+        if any(isinstance(value, float) for value in values):
             table.add_row(name.replace("_", " "), *("–" if value is None else f"{value:.4f}" for value in values))
     if metrics.agreement is not None:
         table.add_row("agreement", "", f"{metrics.agreement:.4f}")
     console.print(table)
+    rows = recall_rows(metrics)
+    if rows:
+        by_class = Table(title="Recall of each class")
+        for i, title in enumerate(rows[0]):
+            by_class.add_column(title, justify="left" if i == 0 else "right")
+        for row in rows[1:]:
+            by_class.add_row(*row)
+        console.print(by_class)
+    for note in one_class_notes(metrics):
+        console.print(note, soft_wrap=True)

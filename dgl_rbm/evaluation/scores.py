@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
-from dgl_rbm.tasks.multiclass import accuracy, macro_f1, predictions
+from dgl_rbm.tasks.multiclass import accuracy, balanced_accuracy, macro_f1, predictions, recalls
 
 __all__ = ["agreement", "score", "student_inputs", "student_logits"]
 
@@ -86,10 +86,12 @@ def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, A
     Returns
     -------
     dict of str to dict
-        For each model ``val_accuracy``, and ``test_accuracy`` and ``test_macro_f1`` over all test nodes (transductive)
-        or over the unseen nodes (inductive). The inductive setting adds ``observed_test_accuracy`` (test nodes that
-        were in the graph during training) and ``production_accuracy`` (0.8 times the observed and 0.2 times the unseen
-        accuracy); both are None if all test nodes are unseen.
+        For each model the accuracy, balanced accuracy and recalls of the classes on validation nodes (``val_``) and on
+        all test nodes (transductive) or the unseen nodes (inductive; ``test_``), there also ``test_macro_f1`` and
+        ``only_prediction``, the class that is predicted for every node, if there is only one. The inductive setting
+        adds ``observed_test_accuracy`` (test nodes that were in the graph during training) and
+        ``production_accuracy`` (0.8 times the observed and 0.2 times the unseen accuracy); both are None if all test
+        nodes are unseen.
     """
     labels, val_labels = task.test_labels(), task.val_labels()
     unseen = torch.isin(task.test_idx, task.unseen_idx)
@@ -101,13 +103,23 @@ def score(task: NodeTask, logits: Mapping[str, Tensor]) -> dict[str, dict[str, A
         scores[name] = {
             "test_accuracy": accuracy(test_predictions[scored], labels[scored]),
             "test_macro_f1": macro_f1(test_predictions[scored], labels[scored]),
+            "test_balanced_accuracy": balanced_accuracy(test_predictions[scored], labels[scored]),
+            "test_recalls": recalls(test_predictions[scored], labels[scored], task.num_classes),
+            "only_prediction": _only(test_predictions[scored], task.classes),
             "val_accuracy": accuracy(predicted[task.val_idx], val_labels),
+            "val_balanced_accuracy": balanced_accuracy(predicted[task.val_idx], val_labels),
+            "val_recalls": recalls(predicted[task.val_idx], val_labels, task.num_classes),
         }
         if task.setting == "inductive":
             seen = None if bool(unseen.all()) else accuracy(test_predictions[~unseen], labels[~unseen])
             both = None if seen is None else (1 - UNSEEN_SHARE) * seen + UNSEEN_SHARE * scores[name]["test_accuracy"]
             scores[name] |= {"observed_test_accuracy": seen, "production_accuracy": both}
     return scores
+
+
+def _only(predicted: Tensor, classes: Sequence[int | str]) -> int | str | None:
+    """Return the label of the only class among predictions; None if there are several."""
+    return classes[int(predicted[0])] if bool((predicted == predicted[0]).all()) else None
 
 
 def agreement(task: NodeTask, first: Tensor, second: Tensor) -> float:

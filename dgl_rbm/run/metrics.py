@@ -74,7 +74,13 @@ class Scores(_Frozen):
     test_accuracy, test_macro_f1 : float or None
         On all test nodes in the transductive setting, on the unseen ones in the inductive one. None for a teacher that
         predicts nothing.
-    val_accuracy : float or None
+    test_balanced_accuracy : float or None
+        Mean recall of the classes, on the same nodes.
+    test_recalls : list of float or None
+        Recall of each class there, in the order of `EvaluationMetrics.classes`; None for a class without a node.
+    only_prediction : int, str or None
+        The class that the model predicts for all of these nodes; None if it predicts several.
+    val_accuracy, val_balanced_accuracy, val_recalls : float, float, list, or None
         On the validation nodes.
     observed_test_accuracy : float or None
         Inductive setting: on the test nodes that were in the graph during training.
@@ -84,7 +90,12 @@ class Scores(_Frozen):
 
     test_accuracy: float | None = None
     test_macro_f1: float | None = None
+    test_balanced_accuracy: float | None = None
+    test_recalls: list[float | None] | None = None
+    only_prediction: int | str | None = None
     val_accuracy: float | None = None
+    val_balanced_accuracy: float | None = None
+    val_recalls: list[float | None] | None = None
     observed_test_accuracy: float | None = None
     production_accuracy: float | None = None
 
@@ -173,6 +184,8 @@ class EvaluationMetrics(_Frozen):
     teacher : Scores or None
         None if there is no teacher.
     student : Scores
+    classes : list of int or str, or None
+        The label that each class number stands for.
     agreement : float or None
         Share of test nodes (inductive: unseen nodes) on which teacher and student predict the same class.
     """
@@ -183,6 +196,7 @@ class EvaluationMetrics(_Frozen):
     teacher: Scores | None = None
     student: Scores
     agreement: float | None = None
+    classes: list[int | str] | None = None
 
 
 class RunMetrics(EvaluationMetrics):

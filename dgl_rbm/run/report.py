@@ -7,11 +7,20 @@ from typing import Any
 
 import yaml
 
-from dgl_rbm.run.metrics import RunMetrics, StudentMetrics, TeacherMetrics
+from dgl_rbm.run.metrics import EvaluationMetrics, RunMetrics, StudentMetrics, TeacherMetrics
 
-__all__ = ["COLUMNS", "comparison_rows", "format_microseconds", "render_report"]
+__all__ = [
+    "COLUMNS",
+    "comparison_rows",
+    "format_microseconds",
+    "one_class_notes",
+    "recall_rows",
+    "render_report",
+]
 
 COLUMNS = ("", "test acc.", "val acc.", "parameters", "active", "one node", "rows read")
+# Of more classes no recalls are listed.
+_MOST_CLASSES = 20
 
 
 def format_microseconds(value: float | None) -> str:
@@ -57,6 +66,49 @@ def _agreement(metrics: RunMetrics) -> list[str]:
     return [f"Teacher and student agree on {_percent(metrics.agreement)} of the {scored} nodes.", ""]
 
 
+def one_class_notes(metrics: EvaluationMetrics) -> list[str]:
+    """Return a sentence for each model that predicts a single class for all scored nodes."""
+    scored = "unseen" if metrics.setting == "inductive" else "test"
+    models = {"teacher": metrics.teacher, "student": metrics.student}
+    return [
+        f"The {role} predicts the class {model.only_prediction!r} for every {scored} node: balanced accuracy "
+        f"{_percent(model.test_balanced_accuracy)}. `class_weight: balanced`, in `training` and in `teacher.training`, "
+        "weighs rare classes more."
+        for role, model in models.items()
+        if model is not None and model.only_prediction is not None
+    ]
+
+
+def recall_rows(metrics: EvaluationMetrics) -> list[tuple[str, ...]]:
+    """Return the recall of each class on the scored test nodes by model: a row of titles, then one row per class.
+
+    Empty for a run of a former version, without a scored model, and for more than 20 classes.
+    """
+    models = {"teacher": metrics.teacher, "student": metrics.student}
+    found = {role: model.test_recalls for role, model in models.items() if model is not None and model.test_recalls}
+    if not found or not metrics.classes or len(metrics.classes) > _MOST_CLASSES:
+        return []
+    rows = zip(metrics.classes, *found.values(), strict=True)
+    return [("class", *found), *((str(name), *map(_percent, values)) for name, *values in rows)]
+
+
+def _imbalance(metrics: RunMetrics) -> list[str]:
+    lines = [line for note in one_class_notes(metrics) for line in (note, "")]
+    models = _scored(metrics)
+    if all(model.test_balanced_accuracy is None for _, model in models):
+        return lines
+    lines += ["| | balanced accuracy | macro F1 |", "|---|---|---|"]
+    lines += [
+        f"| {role} | {_percent(model.test_balanced_accuracy)} | {_percent(model.test_macro_f1)} |"
+        for role, model in models
+    ]
+    rows = recall_rows(metrics)
+    if rows:
+        lines += ["", "Recall of each class:", "", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+        lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
+    return [*lines, ""]
+
+
 def render_report(metrics: RunMetrics, config: Mapping[str, Any]) -> str:
     """Return a Markdown summary of a run."""
     lines = [
@@ -70,6 +122,7 @@ def render_report(metrics: RunMetrics, config: Mapping[str, Any]) -> str:
         *("| " + " | ".join(row) + " |" for row in comparison_rows(metrics)),
         "",
         *_agreement(metrics),
+        *_imbalance(metrics),
         "*One node* is the median time to answer for a single node, with all that must be fetched for it; "
         "*rows read* counts the stored rows behind one answer.",
         "",

@@ -37,6 +37,7 @@ def evaluation_metrics(task: NodeTask, seed: int, logits: Mapping[str, Tensor]) 
         seed=seed,
         teacher=Scores(**scores["teacher"]) if "teacher" in scores else None,
         student=Scores(**scores["student"]),
+        classes=list(task.classes),
         agreement=agreement(task, logits["student"], logits["teacher"]) if "teacher" in logits else None,
     )
 
@@ -75,6 +76,7 @@ def run_metrics(
         setting=scored.setting,
         seed=scored.seed,
         agreement=scored.agreement,
+        classes=scored.classes,
         nodes=task.graph.num_nodes(),
         edges=task.graph.num_edges(),
         teacher=TeacherMetrics(

@@ -24,6 +24,7 @@ __all__ = [
     "macro_f1",
     "predictions",
     "probabilities",
+    "recalls",
     "selection_score",
     "soft_cross_entropy",
     "validation_accuracy",
@@ -156,11 +157,25 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     return float((predicted == labels).double().mean())
 
 
+def recalls(predicted: Tensor, labels: Tensor, num_classes: int) -> list[float | None]:
+    """Return the recall of each class, in ``[0, 1]``; None for a class that is not in `labels`.
+
+    Parameters
+    ----------
+    predicted, labels : Tensor
+        Classes, int64 ``[B]``.
+    num_classes : int
+        C.
+    """
+    sizes = torch.bincount(labels, minlength=num_classes).tolist()
+    right = torch.bincount(labels[predicted == labels], minlength=num_classes).tolist()
+    return [hits / size if size else None for hits, size in zip(right, sizes, strict=True)]
+
+
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Return the mean recall over the classes in `labels`, in ``[0, 1]``; both int64 ``[B]``, B ≥ 1."""
-    sizes = torch.bincount(labels)
-    right = torch.bincount(labels[predicted == labels], minlength=len(sizes))
-    return float((right[sizes > 0] / sizes[sizes > 0].double()).mean())
+    found = [value for value in recalls(predicted, labels, int(labels.max()) + 1) if value is not None]
+    return sum(found) / len(found)
 
 
 def macro_f1(predicted: Tensor, labels: Tensor) -> float:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from dgl_rbm import NodeTask, make_task
+from dgl_rbm import NodeTask, Run, make_task
+from dgl_rbm.console.summary import print_comparison
 from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.evaluation.scores import score
 from dgl_rbm.run.pipeline import Pipeline, run_context
+from dgl_rbm.run.report import render_report
 from dgl_rbm.tasks.multiclass import balanced_accuracy, macro_f1
 
 from .conftest import quick_distiller
@@ -46,13 +53,49 @@ def test_balanced_weights_raise_the_balanced_accuracy() -> None:
     assert balanced(weighted, weighted.student_logits) > balanced(plain, plain.student_logits) + 0.05
 
 
-@pytest.mark.parametrize(("name", "score"), [("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)])
-def test_the_epoch_with_the_best_score_is_kept(name: str, score: Any) -> None:
+def test_metrics_show_each_class(tmp_path: Path) -> None:
+    run = distilled({"class_weight": "balanced"}, {"class_weight": "balanced"})
+    task, scores = run.task, run.metrics.student
+    for part, idx, labels in (
+        ("test", task.test_idx, task.test_labels()),
+        ("val", task.val_idx, task.val_labels()),
+    ):
+        predicted = run.student_logits[idx].argmax(1).numpy()
+        expected = recall_score(labels.numpy(), predicted, average=None)
+        assert getattr(scores, f"{part}_recalls") == pytest.approx(expected.tolist())
+        balanced_score = balanced_accuracy_score(labels.numpy(), predicted)
+        assert getattr(scores, f"{part}_balanced_accuracy") == pytest.approx(balanced_score)
+    assert run.metrics.classes == [0, 1]
+    assert Run.load(run.save(tmp_path / "run")).metrics == run.metrics
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "balanced accuracy" in report
+    assert f"| 1 | {100 * run.metrics.teacher.test_recalls[1]:.2f} % |" in report
+
+
+def test_a_model_that_predicts_one_class_is_named(tmp_path: Path) -> None:
+    run = distilled({}, {"lr": 1e-9, "epochs": 1})
+    labels = ["frequent", "rare"]
+    scores = run.metrics.student.model_copy(update={"only_prediction": labels[0]})
+    metrics = run.metrics.model_copy(update={"student": scores, "classes": labels})
+    words = "The student predicts the class 'frequent' for every test node"
+    assert words in render_report(metrics, {})
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(console, metrics, tmp_path)
+    assert words in console.file.getvalue()  # type: ignore[attr-defined]
+    constant = torch.zeros(N, 2)
+    constant[:, 1] = 1
+    assert score(run.task, {"student": constant})["student"]["only_prediction"] == 1
+    perfect = (run.task._labels[:, None] == torch.arange(2)).float()
+    assert score(run.task, {"student": perfect})["student"]["only_prediction"] is None
+
+
+@pytest.mark.parametrize(("name", "measure"), [("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)])
+def test_the_epoch_with_the_best_score_is_kept(name: str, measure: Any) -> None:
     run = distilled({"select_by": name}, {"select_by": name})
     task = run.task
     for stage, logits in (("teacher", run.teacher_logits), ("student", run.student_logits)):
         values = [entry[f"val_{name}"] for entry in run.history if entry["stage"] == stage]
-        assert score(logits[task.val_idx].argmax(1), task.val_labels()) == pytest.approx(max(values))
+        assert measure(logits[task.val_idx].argmax(1), task.val_labels()) == pytest.approx(max(values))
 
 
 def test_candidates_are_compared_by_the_same_score() -> None:
