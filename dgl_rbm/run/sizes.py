@@ -43,6 +43,9 @@ def check_sizes(config: DistillConfig, in_dim: int = 1, num_classes: int = 2) ->
     for name, count in _counts(config, in_dim, num_classes):
         try:
             parameters: int | None = count()
+        except ConfigError:
+            # Students that need encodings, whose number is unknown until they are computed.
+            continue
         except RuntimeError:
             # Sizes whose product overflows.
             parameters = None
