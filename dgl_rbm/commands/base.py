@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,12 +15,17 @@ from rich.console import Console
 from rich.text import Text
 
 from dgl_rbm.console.imports import INTERRUPTED
+from dgl_rbm.console.loading import show_loading
 from dgl_rbm.console.memory import explain_out_of_memory
+from dgl_rbm.console.notes import warnings_as_notes
+from dgl_rbm.console.streams import printable_everywhere
 from dgl_rbm.errors import DglRbmError
 
 __all__ = ["INTERRUPTED", "fail", "gather", "guarded", "kept_on_interrupt", "stderr", "stdout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+# 128 and the number of SIGPIPE.
+BROKEN_PIPE = 141
 
 
 def stdout() -> Console:
@@ -41,13 +48,33 @@ def fail(message: str, hint: str | None, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def guarded(function: F) -> F:
-    """Print errors that a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C."""
+def guarded(*libraries: str) -> Callable[[F], F]:
+    """Print errors that a user can cause without a traceback: exit 2 for usage, 1 for failure, 130 for Ctrl-C.
 
+    Warnings of this package are printed as notes.
+
+    Parameters
+    ----------
+    *libraries : str
+        Slow imports of the command, which a terminal shows; see `dgl_rbm.console.loading`.
+    """
+    return lambda function: _guarded(function, libraries)
+
+
+def _guarded(function: F, libraries: Sequence[str]) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        printable_everywhere()
         try:
-            return function(*args, **kwargs)
+            with warnings_as_notes(stderr()):
+                show_loading(stderr(), *libraries)
+                result = function(*args, **kwargs)
+            # A closed pipe shows here rather than while Python exits.
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # The reader, such as `head`, has what it wanted.
+            _discard_output()
         except DglRbmError as error:
             fail(error.message, error.hint, error.exit_code)
         except OSError as error:
@@ -63,6 +90,13 @@ def guarded(function: F) -> F:
             fail(*explained, 1)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _discard_output() -> NoReturn:
+    """Exit as programs do whose reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    raise typer.Exit(BROKEN_PIPE)
 
 
 @contextmanager

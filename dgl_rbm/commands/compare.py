@@ -17,12 +17,13 @@ from dgl_rbm.commands.options import (
     MethodsOption,
     takes,
 )
+from dgl_rbm.console.loading import DGL, TORCH
 from dgl_rbm.errors import command
 
 __all__ = ["compare"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 @takes(EXPERIMENT_OPTIONS, **EXPERIMENT_DEFAULTS)
 def compare(
     options: dict[str, Any],

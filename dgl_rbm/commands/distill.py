@@ -11,6 +11,7 @@ import typer
 
 from dgl_rbm.commands.base import INTERRUPTED, fail, gather, guarded, stderr, stdout
 from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, MaxHoursOption, SeedOption, takes
+from dgl_rbm.console.loading import DGL, TORCH
 from dgl_rbm.errors import TimeBudgetError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["distill"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 @takes(RUN_OPTIONS, recipe="published")
 def distill(
     options: dict[str, Any],

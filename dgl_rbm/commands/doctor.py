@@ -10,11 +10,12 @@ from rich.text import Text
 
 from dgl_rbm.commands.base import guarded, stdout
 from dgl_rbm.commands.options import JsonOption
+from dgl_rbm.console.loading import DGL, TORCH
 
 __all__ = ["doctor"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 def doctor(as_json: JsonOption = False) -> None:
     """Print versions, CUDA, GraphBolt and the DGL build, and what follows from each."""
     from dgl_rbm.console.doctor import examine

@@ -10,11 +10,12 @@ import typer
 
 from dgl_rbm.commands.base import guarded, stdout
 from dgl_rbm.commands.options import JsonOption
+from dgl_rbm.console.loading import DGL, TORCH
 
 __all__ = ["evaluate"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     as_json: JsonOption = False,

@@ -9,12 +9,13 @@ import typer
 
 from dgl_rbm.commands.base import gather, guarded
 from dgl_rbm.commands.options import RUN_OPTIONS, takes
+from dgl_rbm.console.loading import DGL, TORCH
 from dgl_rbm.errors import ConfigError, command
 
 __all__ = ["init"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 @takes(RUN_OPTIONS, recipe="published")
 def init(
     options: dict[str, Any],

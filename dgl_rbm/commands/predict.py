@@ -9,11 +9,13 @@ import typer
 
 from dgl_rbm.commands.base import guarded, stderr
 from dgl_rbm.commands.options import JsonOption
+from dgl_rbm.console.loading import TORCH
+from dgl_rbm.console.notes import print_note
 
 __all__ = ["predict"]
 
 
-@guarded
+@guarded(TORCH)
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     source: Annotated[
@@ -40,10 +42,10 @@ def predict(
     dataset = saved.config.dataset if source.is_dir() or source.suffix.lower() == ".bin" else None
     request = read_request(source, predictor, features=features.split(",") if features else None, dataset=dataset)
     if predictor.encodings.dim and not request.has_structure:
-        stderr().print(
-            "Note: this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every "
-            "row is taken for a node without known neighbours.",
-            soft_wrap=True,
+        print_note(
+            stderr(),
+            "this student also reads structural encodings. Without a column 'node_id' or 'neighbors' every row is "
+            "taken for a node without known neighbours.",
         )
     frame = predictions_table(predictor.student.predict_proba(request.inputs(predictor)), predictor, request.ids)
     if out is not None:

@@ -12,7 +12,7 @@ from dgl_rbm.commands.base import guarded
 __all__ = ["report"]
 
 
-@guarded
+@guarded()
 def report(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of comparisons, with their results.csv; their runs are put together.")

@@ -9,11 +9,12 @@ import typer
 
 from dgl_rbm.commands.base import guarded, kept_on_interrupt, stderr, stdout
 from dgl_rbm.commands.options import EXPERIMENT_DEFAULTS, EXPERIMENT_OPTIONS, StudyArgument, ValuesOption, takes
+from dgl_rbm.console.loading import DGL, TORCH
 
 __all__ = ["study"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 @takes(EXPERIMENT_OPTIONS, **EXPERIMENT_DEFAULTS | {"settings": "transductive", "seeds": None})
 def study(
     options: dict[str, Any],

@@ -9,11 +9,12 @@ import typer
 
 from dgl_rbm.commands.base import fail, gather, guarded, kept_on_interrupt, stderr, stdout
 from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, takes
+from dgl_rbm.console.loading import DGL, TORCH
 
 __all__ = ["tune"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 @takes(RUN_OPTIONS, recipe="published")
 def tune(
     options: dict[str, Any],

@@ -9,12 +9,13 @@ import typer
 
 from dgl_rbm.commands.base import gather, guarded
 from dgl_rbm.commands.options import SetOption
+from dgl_rbm.console.loading import DGL, TORCH
 from dgl_rbm.errors import command
 
 __all__ = ["validate"]
 
 
-@guarded
+@guarded(TORCH, DGL)
 def validate(
     path: Annotated[Path, typer.Argument(help="Configuration file.")],
     overrides: SetOption = None,

@@ -42,6 +42,10 @@ class CellProgress(Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for task in self._bar.tasks:
+            # No estimate stays on the screen after a stop.
+            self._bar.update(task.id, ahead="" if error is None else "stopped")
+            self._bar.stop_task(task.id)
         self._bar.stop()
 
     def on_start(self, total: int, kept: int) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dgl_rbm.errors import MissingDependencyError
 from dgl_rbm.precision import FIRST_BF16_CAPABILITY
 from dgl_rbm.runtime.environment import versions
 
 __all__ = ["Finding", "examine"]
+
+_PACKAGE = "dgl-rbm"
+# The extras themselves are read from the metadata.
+_USES = {
+    "parquet": "Parquet files.",
+    "plot": "Figures.",
+    "tune": "`dgl-rbm tune`.",
+    "bench": "Comparisons of speed under benchmarks/.",
+    "test": "The test suite.",
+    "docs": "The documentation.",
+    "dev": "Development.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,18 +52,11 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Yield the findings, from versions to data."""
-    for name, version in versions().items():
-        yield Finding(name, version)
+    for name, found in versions().items():
+        yield Finding(name, found)
     yield from _torch_findings()
     yield from _dgl_findings()
-    for package, use in (("pyarrow", "Parquet files"), ("matplotlib", "figures of the examples")):
-        found = importlib.util.find_spec(package) is not None
-        extra = {"pyarrow": "parquet", "matplotlib": "plot"}[package]
-        yield Finding(
-            package,
-            "installed" if found else "absent",
-            "" if found else f"{use} need `pip install 'dgl-rbm[{extra}]'`.",
-        )
+    yield from _extra_findings()
     folder = os.environ.get("DGL_RBM_DATA")
     if folder is None:
         yield Finding(
@@ -62,6 +70,51 @@ def examine() -> Iterator[Finding]:
             "Datasets are searched for here first." if there else "This folder does not exist.",
             there,
         )
+
+
+def _extra_findings() -> Iterator[Finding]:
+    """Yield a finding for each extra of this package, with the packages that are there or missing."""
+    for extra, packages in _extras().items():
+        there, missing = [], []
+        for package in packages:
+            try:
+                there.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                missing.append(package)
+        if not missing:
+            yield Finding(f"extra {extra}", ", ".join(there), _USES.get(extra, ""))
+            continue
+        meaning = f"{use} " if (use := _USES.get(extra)) else ""
+        meaning += f"Install with: pip install 'dgl-rbm[{extra}]'"
+        absent = f"missing: {', '.join(missing)}"
+        yield Finding(f"extra {extra}", f"{absent}; installed: {', '.join(there)}" if there else absent, meaning)
+
+
+def _extras() -> dict[str, list[str]]:
+    """Return the packages of each extra as the package's metadata declares them; extras of extras are expanded."""
+    try:
+        names = distribution(_PACKAGE).metadata.get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        return {}
+    declared: dict[str, list[Requirement]] = {name: [] for name in names}
+    for requirement in map(Requirement, requires(_PACKAGE) or []):
+        for extra in declared:
+            if requirement.marker is not None and _is_of_extra(requirement, extra):
+                declared[extra].append(requirement)
+
+    def packages(extra: str) -> list[str]:
+        found: list[str] = []
+        for requirement in declared[extra]:
+            inner = [part for name in sorted(requirement.extras) for part in packages(name)]
+            found += inner if canonicalize_name(requirement.name) == _PACKAGE else [requirement.name]
+        return list(dict.fromkeys(found))
+
+    return {extra: packages(extra) for extra in declared}
+
+
+def _is_of_extra(requirement: Requirement, extra: str) -> bool:
+    marker = requirement.marker
+    return marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
 
 
 def _torch_findings() -> Iterator[Finding]:

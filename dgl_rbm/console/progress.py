@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from dgl_rbm.runtime.callbacks import Callback
@@ -25,6 +26,8 @@ from dgl_rbm.runtime.callbacks import Callback
 __all__ = ["BarProgress", "LineProgress", "ProgressDisplay", "duration", "progress_for"]
 
 _SECONDS_BETWEEN_LINES = 5.0
+# Columns from which a bar of 24 fits beside all else.
+_WIDE = 100
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
@@ -93,9 +96,10 @@ class LineProgress(ProgressDisplay):
         self._show(stage, "", self._remaining(done, ends_a_step=True))
 
     def on_substep(self, stage: str, done: int, total: int) -> None:
-        self._show(
-            stage, f"{done / total:.0%} of the next", self._remaining(self._done + done / total, ends_a_step=False)
-        )
+        # The last part ends the step, which has a line of its own.
+        if done < total:
+            within = f"{done / total:.0%} of the next"
+            self._show(stage, within, self._remaining(self._done + done / total, ends_a_step=False))
 
     def on_stage_end(self, stage: str, seconds: float, finished: bool) -> None:
         end = "done" if finished else "stopped"
@@ -128,17 +132,44 @@ class _StepsColumn(ProgressColumn):
         return Text(f"{int(task.completed):{len(str(total))}d}/{total}", style="progress.download")
 
 
+class _StateColumn(SpinnerColumn):
+    """Shows a spinner, ✓ of a finished stage, and × of one that was stopped."""
+
+    def render(self, task: Task) -> RenderableType:
+        return Text("×") if task.fields["stopped"] else super().render(task)
+
+
+class _RemainingColumn(TimeRemainingColumn):
+    """Shows the remaining time of a stage that is running."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.finished or task.fields["stopped"] else super().render(task)
+
+
+class _TitledProgress(Progress):
+    """Bars with a title above each column of times."""
+
+    titles = ("", "stage", "", "steps", "elapsed", "left", "")
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        table = super().make_tasks_table(tasks)
+        table.show_header = bool(table.row_count)
+        for column, title in zip(table.columns, self.titles, strict=True):
+            column.header = Text(title, style="dim")
+        return table
+
+
 class BarProgress(ProgressDisplay):
     """Shows a bar for each stage, with its latest loss, validation accuracy and remaining time."""
 
     def __init__(self, console: Console) -> None:
-        self.progress = Progress(
-            SpinnerColumn(finished_text="✓"),
+        self.progress = _TitledProgress(
+            _StateColumn(finished_text="✓"),
             TextColumn("{task.description:<11}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= _WIDE else 8),
             _StepsColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _RemainingColumn(),
             TextColumn("{task.fields[shown]}"),
             console=console,
         )
@@ -155,7 +186,7 @@ class BarProgress(ProgressDisplay):
         self.progress.stop()
 
     def on_stage_start(self, stage: str, total: int, unit: str) -> None:
-        self._tasks[stage] = self.progress.add_task(stage, total=total, shown="")
+        self._tasks[stage] = self.progress.add_task(stage, total=total, shown="", stopped=False)
         self._latest = 0
 
     def on_step(self, stage: str, done: int, metrics: Mapping[str, float]) -> None:
@@ -170,10 +201,12 @@ class BarProgress(ProgressDisplay):
         if finished:
             done = max(self._latest, 1)
             self.progress.update(self._tasks[stage], total=done, completed=done)
+        else:
+            self.progress.update(self._tasks[stage], shown="stopped", stopped=True)
         self.progress.stop_task(self._tasks[stage])
 
     def on_stage_reused(self, stage: str, seconds: float) -> None:
-        task = self.progress.add_task(stage, total=1, shown="from the checkpoint")
+        task = self.progress.add_task(stage, total=1, shown="from the checkpoint", stopped=False)
         self.progress.update(task, completed=1)
         self.progress.stop_task(task)
 
