@@ -141,13 +141,16 @@ def _from_folder(path: Path, predictor: Predictor, features: Sequence[str] | Non
     update: dict[str, Any] = {"path": str(path), **({"features": list(names)} if names else {})}
     found = config.model_copy(update=update).read_tables(path, ascending=False)
     assert found.features is not None, "they are read"
-    encodings = _encoded(predictor, found.ids, found.source, found.target, getattr(dataset, "symmetrize", False))
+    weight = _checked(found.weight, len(found.source), path)
+    symmetrize = getattr(dataset, "symmetrize", False)
+    encodings = _encoded(predictor, found.ids, found.source, found.target, weight, symmetrize)
     return Request(found.features, encodings=encodings, ids=found.ids.values)
 
 
 def _from_graph(path: Path, predictor: Predictor, features: Sequence[str] | None, dataset: Any) -> Request:
     """Read a saved graph, whose ids are those of training; nodes that were not observed then are new."""
     from dgl_rbm.data.checks import graph_problems
+    from dgl_rbm.data.edge_weights import find_weights
     from dgl_rbm.data.fields import find_features, find_field
     from dgl_rbm.data.file import FileConfig
 
@@ -166,8 +169,19 @@ def _from_graph(path: Path, predictor: Predictor, features: Sequence[str] | None
         )
     ids = NodeIds.of(own, graph.num_nodes())
     source, target = (end.numpy() for end in graph.edges())
-    encodings = _encoded(predictor, ids, source, target, getattr(dataset, "symmetrize", False))
+    weight = _checked(find_weights(graph, config.edge_weight, problems, []), len(source), path, problems)
+    encodings = _encoded(predictor, ids, source, target, weight, getattr(dataset, "symmetrize", False))
     return Request(rows, encodings=encodings, ids=ids.values)
+
+
+def _checked(weight: Any, count: int, path: Path, problems: Sequence[str] = ()) -> np.ndarray | None:
+    """Return the weights of `count` edges, as training reads them; None without any."""
+    from dgl_rbm.data.edge_weights import check_weights
+
+    found = list(problems)
+    checked = None if weight is None else check_weights(weight, count, found, [])
+    raise_problems(found, DataError, f"The graph in '{path}'")
+    return checked
 
 
 def _single(fields: Sequence[str]) -> str | list[str]:
@@ -176,7 +190,12 @@ def _single(fields: Sequence[str]) -> str | list[str]:
 
 
 def _encoded(
-    predictor: Predictor, ids: NodeIds, source: np.ndarray, target: np.ndarray, symmetrize: bool
+    predictor: Predictor,
+    ids: NodeIds,
+    source: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    symmetrize: bool,
 ) -> Tensor | None:
     """Return stored encodings of observed nodes, and those of new ones from their neighbours; None without encoder."""
     store = predictor.encodings
@@ -184,15 +203,27 @@ def _encoded(
         return None
     count = len(ids)
     if symmetrize:
-        keys = np.unique(np.concatenate([source * count + target, target * count + source]))
-        source, target = keys // count, keys % count
+        source, target, weight = _in_both_directions(source, target, weight, count)
     positions = predictor.training_ids.positions(ids.values, missing="mark")
     is_known = store.are_known(positions)
     ends = torch.from_numpy(target), torch.from_numpy(source)
     of_unseen = ~is_known[ends[0]]
-    encoded = store.unseen(count, ends[0][of_unseen], positions[ends[1][of_unseen]])
+    weights = None if weight is None else torch.from_numpy(weight)[of_unseen]
+    encoded = store.unseen(count, ends[0][of_unseen], positions[ends[1][of_unseen]], weights)
     encoded[is_known] = store.known(positions[is_known])
     return encoded
+
+
+def _in_both_directions(
+    source: np.ndarray, target: np.ndarray, weight: np.ndarray | None, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return each pair of neighbours once in each direction, with the largest weight, as `symmetrized` does."""
+    keys, places = np.unique(np.concatenate([source * count + target, target * count + source]), return_inverse=True)
+    largest = None
+    if weight is not None:
+        largest = np.zeros(len(keys), dtype=np.float32)
+        np.maximum.at(largest, places.reshape(-1), np.concatenate([weight, weight]))
+    return keys // count, keys % count, largest
 
 
 def predictions_table(probabilities: Tensor, predictor: Predictor, ids: np.ndarray | None = None) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from dgl_rbm import Distiller, Run
 from dgl_rbm.cli import app
 from dgl_rbm.data import parquet
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.requests import predictions_table, read_request
 from dgl_rbm.errors import DataError, DataWarning, MissingDependencyError
 
@@ -75,6 +76,29 @@ def test_a_folder_gives_the_rows_of_the_run(fitted: tuple[Run, Path, list[Any]])
     frame = predictions_table(found, run.predictor, request.ids)
     assert list(frame.columns) == ["node_id", "label", "p_eggs", "p_ham", "p_spam"]
     assert set(frame["label"]) <= set(LABELS)
+
+
+@pytest.mark.parametrize("symmetrize", [False, True])
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_new_nodes_are_encoded_by_the_weights_of_edges(form: str, symmetrize: bool, tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).integers(0, 4, len(SOURCE)).astype(np.float32)
+    if form == "folder":
+        path = write_folder(tmp_path / "mine", IDS["positions"])
+        edges = pd.read_csv(path / "edges.csv")
+        edges.assign(weight=weight).to_csv(path / "edges.csv", index=False)
+        options = OPTIONS
+    else:
+        path = tmp_path / "mine.bin"
+        graph = dgl.graph((SOURCE, TARGET), num_nodes=COUNT)
+        graph.ndata["feat"] = torch.from_numpy(FEATURES.astype(np.float32))
+        graph.ndata["label"] = torch.arange(COUNT) % 3
+        graph.edata["weight"] = torch.from_numpy(weight)
+        dgl.save_graphs(str(path), [graph])
+        options = {"kind": "file", "split": "3/3"}
+    run = Distiller(**QUICK, setting="inductive").fit({**options, "path": str(path), "symmetrize": symmetrize})
+    request = read_request(path, run.predictor, dataset=run.config.dataset)
+    found = run.student.predict_proba(request.inputs(run.predictor)).numpy()
+    np.testing.assert_allclose(found, logits(run), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
