@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dgl_rbm.commands.base import guarded, stdout
+from dgl_rbm.commands.completion import complete_component, complete_kind
 from dgl_rbm.commands.options import JsonOption
 from dgl_rbm.console.loading import DGL, TORCH
 
@@ -16,8 +17,12 @@ __all__ = ["components"]
 
 @guarded(TORCH, DGL)
 def components(
-    name: Annotated[str | None, typer.Argument(help="A kind (student) or a component (rbm).")] = None,
-    component: Annotated[str | None, typer.Argument(help="A component of the kind named first.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A kind (student) or a component (rbm).", autocompletion=complete_kind)
+    ] = None,
+    component: Annotated[
+        str | None, typer.Argument(help="A component of the kind named first.", autocompletion=complete_component)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what exists, with every option, default and description."""

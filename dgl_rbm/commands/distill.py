@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from dgl_rbm.commands.base import INTERRUPTED, fail, gather, guarded, stderr, stdout
 from dgl_rbm.commands.options import RUN_OPTIONS, JsonOption, MaxHoursOption, SeedOption, takes
 from dgl_rbm.console.loading import DGL, TORCH
-from dgl_rbm.errors import TimeBudgetError
+from dgl_rbm.errors import MissingDependencyError, TimeBudgetError
 
 if TYPE_CHECKING:
     from dgl_rbm.run.folder import RunFolder
@@ -31,6 +32,9 @@ def distill(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a finished run in --out.")] = False,
     max_hours: MaxHoursOption = None,
+    plots: Annotated[
+        bool, typer.Option(help="Draw learning curves into the folder, if matplotlib is installed.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
@@ -43,10 +47,20 @@ def distill(
             stderr().print(f"The run in {folder.path} was finished before.", soft_wrap=True)
         else:
             run = _train(folder, max_hours)
+        figure = _draw(run, folder.path) if plots and not folder.is_done else None
     if as_json:
         typer.echo(json.dumps(run.metrics.to_values(), indent=2))
     else:
-        print_comparison(stdout(), run.metrics, folder.path)
+        print_comparison(stdout(), run.metrics, folder.path, figure)
+
+
+def _draw(run: Run, folder: Path) -> Path | None:
+    """Draw the run's figure; without matplotlib, None."""
+    from dgl_rbm.experiments.run_figure import draw_run
+
+    with suppress(MissingDependencyError):
+        return draw_run(run, folder)
+    return None
 
 
 def _train(folder: RunFolder, max_hours: float | None) -> Run:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dgl_rbm.commands.base import guarded, stdout
+from dgl_rbm.commands.completion import complete_run
 from dgl_rbm.commands.options import JsonOption
 from dgl_rbm.console.loading import DGL, TORCH
 
@@ -17,7 +18,7 @@ __all__ = ["evaluate"]
 
 @guarded(TORCH, DGL)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", autocompletion=complete_run)],
     as_json: JsonOption = False,
 ) -> None:
     """Load a saved student and score it again on the graph that it was made from."""

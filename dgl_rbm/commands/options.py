@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from dgl_rbm.commands.completion import complete_method, names_of
 from dgl_rbm.experiments.executors import EXECUTORS
 from dgl_rbm.experiments.options import DEFAULT_METHODS as _DEFAULT_METHODS
 from dgl_rbm.experiments.options import ExperimentOptions, seeds_text
@@ -81,20 +82,31 @@ DatasetOption = Annotated[
     str | None,
     typer.Option(
         help="A dataset's name (`dgl-rbm components dataset`), ogbn-*, a graph saved by dgl.save_graphs, or a "
-        f"CSV-dataset folder. Default: {DEFAULTS['dataset']}."
+        f"CSV-dataset folder. Default: {DEFAULTS['dataset']}.",
+        autocompletion=names_of("dataset"),
     ),
 ]
 TeacherOption = Annotated[
     str | None,
-    typer.Option(help=_choices("Graph neural network to learn from, several joined by '+'", "teacher")),
+    typer.Option(
+        help=_choices("Graph neural network to learn from, several joined by '+'", "teacher"),
+        autocompletion=names_of("teacher", "+"),
+    ),
 ]
-StudentOption = Annotated[str | None, typer.Option(help=_choices("Model to train; it reads one row", "student"))]
+StudentOption = Annotated[
+    str | None,
+    typer.Option(help=_choices("Model to train; it reads one row", "student"), autocompletion=names_of("student")),
+]
 EncoderOption = Annotated[
     str | None,
     typer.Option(help=_choices("Structural encodings beside the features, several joined by '+'", "encoder")),
 ]
 RegularizerOption = Annotated[
-    str | None, typer.Option(help=_choices("Additional losses, several joined by '+'", "regularizer"))
+    str | None,
+    typer.Option(
+        help=_choices("Additional losses, several joined by '+'", "regularizer"),
+        autocompletion=names_of("regularizer", "+"),
+    ),
 ]
 SettingOption = Annotated[
     str | None, typer.Option(help="transductive, or inductive: unseen nodes stay hidden until the end.")
@@ -106,7 +118,8 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         help=f"Published method, whose parts the other options change: {', '.join(method_names())}. "
-        "`dgl-rbm components method NAME` describes its sources."
+        "`dgl-rbm components method NAME` describes its sources.",
+        autocompletion=complete_method,
     ),
 ]
 RecipeOption = Annotated[

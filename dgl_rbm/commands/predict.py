@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dgl_rbm.commands.base import guarded, stderr
+from dgl_rbm.commands.completion import complete_run
 from dgl_rbm.commands.options import JsonOption
 from dgl_rbm.console.loading import TORCH
 from dgl_rbm.console.notes import print_note
@@ -17,7 +18,7 @@ __all__ = ["predict"]
 
 @guarded(TORCH)
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", autocompletion=complete_run)],
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .parquet; or a graph: .bin, a CSV folder.")
     ],

@@ -22,7 +22,7 @@ def title_of(metrics: EvaluationMetrics) -> Text:
     return Text(f"{metrics.dataset}, {metrics.setting}, seed {metrics.seed}")
 
 
-def print_comparison(console: Console, metrics: RunMetrics, folder: Path) -> None:
+def print_comparison(console: Console, metrics: RunMetrics, folder: Path, figure: Path | None = None) -> None:
     """Print teacher and student side by side, and the commands to run next."""
     table = Table(title=title_of(metrics), box=SIMPLE_HEAD, padding=0)
     for i, column in enumerate(COLUMNS):
@@ -38,6 +38,8 @@ def print_comparison(console: Console, metrics: RunMetrics, folder: Path) -> Non
         console.print(f"Teacher and student agree on {100 * metrics.agreement:.2f} % of the {scored} nodes.")
     for note in one_class_notes(metrics):
         console.print(note, soft_wrap=True)
+    if figure is not None:
+        console.print(f"Learning curves are drawn in {figure}.", soft_wrap=True)
     console.print(f"Saved in {folder}. Next:", soft_wrap=True)
     console.print(f"  {command('evaluate', folder)}", soft_wrap=True, highlight=False)
     console.print(
