@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
+from dgl_rbm.data.sampling_thread import SamplingThread
 from dgl_rbm.errors import MissingDependencyError
 
-__all__ = ["DglBuild", "describe_build", "dgl", "without_update_check"]
+__all__ = ["DglBuild", "describe_build", "dgl", "sampling_thread", "without_update_check"]
 
 # Otherwise DGL writes a file to the home directory and prints two lines about its choice of backend.
 os.environ.setdefault("DGLBACKEND", "pytorch")
@@ -112,6 +113,8 @@ _install_stand_in()
 
 with without_update_check():
     import dgl
+
+sampling_thread = SamplingThread(dgl.seed)
 
 
 def describe_build() -> DglBuild:

@@ -10,10 +10,12 @@ from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.data.build import build_task
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.registry import datasets
+from dgl_rbm.runtime.process_state import isolated
 
 __all__ = ["load_task"]
 
 
+@isolated()
 def load_task(
     dataset: str | Mapping[str, Any] | ComponentConfig, setting: Setting = "transductive", seed: int = 0
 ) -> NodeTask:

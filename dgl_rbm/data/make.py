@@ -15,11 +15,13 @@ from dgl_rbm.data.fields import find_features, find_field, unused_fields
 from dgl_rbm.data.files import map_features
 from dgl_rbm.data.task import NodeTask, Setting
 from dgl_rbm.errors import DataError, raise_problems
+from dgl_rbm.runtime.process_state import isolated
 
 __all__ = ["labeled_graph", "make_task", "task_from_graph"]
 
 
 @checked_arguments("make_task")
+@isolated()
 def make_task(
     graph: Any,
     *,
@@ -129,6 +131,7 @@ def make_task(
 
 
 @checked_arguments("task_from_graph")
+@isolated()
 def task_from_graph(
     graph: Any,
     *,

@@ -14,9 +14,9 @@ from torch import Tensor
 from dgl_rbm.data.neighbors import gather_in_neighbors
 from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import GraphView
-from dgl_rbm.evaluation.timing import single_thread
 from dgl_rbm.rows.sparse import Rows, take
 from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.runtime.process_state import isolated
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
@@ -26,7 +26,7 @@ __all__ = ["student_latency", "student_server", "teacher_latency", "unseen_input
 _WARMUP = 5
 
 
-@single_thread()
+@isolated(threads=1)
 def _measure(predict: Callable[[Tensor], Any], requests: Sequence[Tensor], synchronize: Callable[[], None]) -> Any:
     """Return the seconds of each request on one thread, after a few warm-up requests."""
     for ids in requests[:_WARMUP]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dgl_rbm.errors import DataError
 from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.students.base import Student
 
 __all__ = ["RoutedRows", "expert_label_nmi", "routed_rows", "tsne_embedding"]
@@ -62,7 +63,7 @@ class RoutedRows(NamedTuple):
     spherical: bool = True
 
 
-@torch.no_grad()
+@inference
 def routed_rows(student: Student, x: Rows, *, layer: int = -1) -> RoutedRows:
     """Return the router inputs and gates of a layer in evaluation mode.
 

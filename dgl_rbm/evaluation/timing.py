@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["PredictionTime", "interleaved_times", "single_thread"]
+from dgl_rbm.runtime.process_state import isolated
+
+__all__ = ["PredictionTime", "interleaved_times"]
 
 _BATCH = 1024
 _WARMUP = 5
@@ -39,17 +40,6 @@ class PredictionTime:
     batch_ratio: float
 
 
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Limit torch to one thread: a server runs small requests in parallel, and a second thread slows down each one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def interleaved_times(
     predictors: Mapping[str, Callable[[Tensor], Any]], count: int, *, repeats: int = 300
 ) -> dict[str, PredictionTime]:
@@ -65,7 +55,8 @@ def interleaved_times(
         Number of single-row requests; a tenth as many batches.
     """
     generator = torch.Generator().manual_seed(0)
-    with single_thread():
+    # A server runs small requests in parallel, and a second thread slows down each one.
+    with isolated(threads=1):
         single, batch = (
             _alternate(predictors, [torch.randint(count, (size,), generator=generator) for _ in range(many)])
             for size, many in ((1, repeats), (_BATCH, max(5, repeats // 10)))

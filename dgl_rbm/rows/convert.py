@@ -74,11 +74,12 @@ def as_rows(values: Any, *, what: str = "features", columns: Sequence[str] = ())
         raise DataError(f"The {what} are a tensor that is nested, quantised or without values; expected a plain one.")
     if isinstance(values, Tensor) and values.layout != torch.strided:
         _check_form(values.shape, "c" if values.is_complex() else "f", what)
-        return _from_sparse(values.detach())
+        return _from_sparse(values.detach().clone() if values.is_inference() else values.detach())
     if _can_be_shared(values):
         return torch.from_numpy(values)
     if isinstance(values, Tensor):
-        dense = values.detach()
+        # Computations with gradients cannot keep tensors that were made in inference mode.
+        dense = values.detach().clone() if values.is_inference() else values.detach()
     elif _is_table(values):
         dense = torch.from_numpy(_from_columns(values, what, columns))
     else:

@@ -23,6 +23,7 @@ from dgl_rbm.run.pipeline import Pipeline, run_context
 from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.callbacks import Callback, TimeBudget
 from dgl_rbm.runtime.folders import as_path
+from dgl_rbm.runtime.process_state import isolated
 from dgl_rbm.specs import list_components, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
@@ -185,6 +186,7 @@ class Distiller:
         return spec
 
     @checked_arguments("Distiller.fit")
+    @isolated()
     def fit(
         self,
         graph: Any = None,

@@ -24,6 +24,7 @@ from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import CheckpointStore, NullCheckpointStore
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.device import resolve_device
+from dgl_rbm.runtime.process_state import isolated
 from dgl_rbm.runtime.shared import NullSharedParts, SharedParts
 from dgl_rbm.serving.predictor import Predictor
 from dgl_rbm.tasks.multiclass import accuracy, predictions, validation_loss, validation_score
@@ -90,6 +91,7 @@ class Pipeline:
         identity = lambda: run_identity(self.observed, config.seed, context.device)  # noqa: E731
         self._runner = StageRunner(config, self.observed, context, instances or {}, identity)
 
+    @isolated()
     def execute(self, latency_of: Collection[str] = ("teacher", "student")) -> Run:
         """Compute every stage, score and time the models, and return the run.
 
@@ -130,6 +132,7 @@ class Pipeline:
             teacher=teacher,
         )
 
+    @isolated()
     def validate(self, held_out: Tensor | None = None) -> CandidateRecord:
         """Compute the stages up to the student; return its record on the validation nodes. No test label is read.
 

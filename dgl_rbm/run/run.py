@@ -24,6 +24,7 @@ from dgl_rbm.run.report import render_report
 from dgl_rbm.run.task_record import TaskRecord
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, read_state, write_atomic, write_state
 from dgl_rbm.runtime.folders import as_path
+from dgl_rbm.runtime.process_state import isolated
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.serving.predictor import Predictor
 from dgl_rbm.students.base import Student
@@ -112,12 +113,14 @@ class Run:
             raise ArtifactError(f"'{path}' cannot be read: {error}.") from None
 
     @cached_property
+    @isolated()
     def teacher_logits(self) -> Tensor:
         """The teacher's logits of all nodes, float32 ``[N, C]``; ``[N, 0]`` if there is no teacher."""
         logits: Tensor = self._teacher_state["logits"]
         return logits
 
     @cached_property
+    @isolated()
     def student_logits(self) -> Tensor:
         """The student's logits of all nodes of `task`, float32 ``[N, C]``."""
         from dgl_rbm.evaluation.scores import student_logits
@@ -125,11 +128,13 @@ class Run:
         return student_logits(self.student, self.encodings, self.task)
 
     @cached_property
+    @isolated()
     def task_record(self) -> TaskRecord | None:
         """Ids, class names, split and digests of the graph; None for a saved run of a former version."""
         return TaskRecord.of(self.task) if self.folder is None else TaskRecord.read(self.folder)
 
     @cached_property
+    @isolated()
     def task(self) -> NodeTask:
         """The graph that the run was made from; of a loaded run it is read again.
 
@@ -205,6 +210,7 @@ class Run:
             )
 
     @cached_property
+    @isolated()
     def teacher(self) -> Teacher:
         """The fitted teacher.
 
@@ -223,6 +229,7 @@ class Run:
         teacher.load_state_dict(self._teacher_state["teacher"])
         return teacher
 
+    @isolated()
     def inputs(self, node_ids: Any) -> Rows:
         """Return student inputs of some nodes of the graph that the run was made from.
 
@@ -247,6 +254,7 @@ class Run:
 
         return student_inputs(self.encodings, self.task, self.task.ids.positions(node_ids))
 
+    @isolated()
     def evaluate(self) -> EvaluationMetrics:
         """Predict every node of `task` with the student and score it, with the split of the run.
 
@@ -262,6 +270,7 @@ class Run:
         logits = {"teacher": of_teacher} if of_teacher.shape[1] else {}
         return evaluation_metrics(task, self.metrics.seed, {**logits, "student": self.student_logits})
 
+    @isolated()
     def save(self, folder: str | Path, *, options: DistillConfig | None = None) -> Path:
         """Write the run to a folder, described in `dgl_rbm.run.files`; each file is replaced atomically.
 
@@ -303,6 +312,7 @@ class Run:
         return folder
 
     @classmethod
+    @isolated()
     def load(cls, folder: str | Path, *, student: Student | None = None, task: NodeTask | None = None) -> Run:
         """Read a saved run; DGL is not needed.
 

@@ -12,6 +12,7 @@ import torch
 
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.checkpoint import CheckpointStore, NullCheckpointStore
+from dgl_rbm.runtime.process_state import as_caller
 from dgl_rbm.runtime.seeding import derive_seed, seeded
 from dgl_rbm.runtime.shared import NullSharedParts, SharedParts
 
@@ -28,15 +29,13 @@ class Stage:
 
     def substep(self, done: int, total: int) -> None:
         """Report that `done` of `total` parts of the step under way are done, such as batches of an epoch."""
-        for callback in self.context.callbacks:
-            callback.on_substep(self.name, done, total)
+        self.context.notify("on_substep", self.name, done, total)
 
     def step(self, done: int, **metrics: float) -> None:
         """Report that `done` of `total` units are done; record and show the `metrics` of the last one."""
         if metrics:
             self.context.history.append({"stage": self.name, "step": done, **metrics})
-        for callback in self.context.callbacks:
-            callback.on_step(self.name, done, metrics)
+        self.context.notify("on_step", self.name, done, metrics)
 
 
 @dataclass
@@ -96,6 +95,13 @@ class RunContext:
         finally:
             self.checkpoints, self._key = outer
 
+    def notify(self, event: str, *arguments: Any) -> None:
+        """Call the method `event` of all callbacks, in the caller's state of the process; see `as_caller`."""
+        if self.callbacks:
+            with as_caller():
+                for callback in self.callbacks:
+                    getattr(callback, event)(*arguments)
+
     def substep(self, done: int, total: int) -> None:
         """Report progress within the current step of the stage that is running; outside of stages do nothing."""
         if self._running:
@@ -141,8 +147,7 @@ class RunContext:
         self.history.extend(kept["history"])
         for stage, seconds in kept["seconds"].items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-            for callback in self.callbacks:
-                callback.on_stage_reused(stage, seconds)
+            self.notify("on_stage_reused", stage, seconds)
         return kept["state"]
 
     @contextmanager
@@ -172,8 +177,7 @@ class RunContext:
     @contextmanager
     def stage(self, name: str, total: int = 1, unit: str = "epochs") -> Iterator[Stage]:
         """Run a stage: seeds the random generators, times it, and tells the callbacks."""
-        for callback in self.callbacks:
-            callback.on_stage_start(name, total, unit)
+        self.notify("on_stage_start", name, total, unit)
         start = time.perf_counter()
         depth = len(self._running)
         finished = False
@@ -188,5 +192,4 @@ class RunContext:
             del self._running[depth:]
             elapsed = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
-            for callback in self.callbacks:
-                callback.on_stage_end(name, elapsed, finished)
+            self.notify("on_stage_end", name, elapsed, finished)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from dgl_rbm.runtime.process_state import as_caller
 
 __all__ = ["locked"]
 
@@ -48,7 +50,9 @@ def locked(path: Path, *, wait: bool = True, remove: bool = False) -> Iterator[b
         path, poll_interval=_SECONDS_BETWEEN_ATTEMPTS, fallback_to_soft=False, preserve_lock_file=not remove
     )
     try:
-        lock.acquire(blocking=wait)
+        # The other holder may be a run in another thread, which needs its turn to finish.
+        with as_caller(patience=0) if wait else nullcontext():
+            lock.acquire(blocking=wait)
     except Timeout:
         raise BlockingIOError(f"another process holds '{path}'") from None
     except OSError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random.mtrand import set_bit_generator
+
+from dgl_rbm.runtime.process_state import ProcessState, isolated
 
 __all__ = ["derive_seed", "seeded"]
 
@@ -22,7 +24,7 @@ def derive_seed(seed: int, name: str) -> int:
 
 @contextmanager
 def seeded(seed: int, name: str) -> Iterator[int]:
-    """Seed torch, NumPy, `random` and, if it is loaded, DGL; restore the first three on exit.
+    """Seed torch, NumPy, `random` and, if it is loaded, DGL within `isolated`; restore them on exit.
 
     Yields
     ------
@@ -30,16 +32,15 @@ def seeded(seed: int, name: str) -> Iterator[int]:
         The derived seed, for libraries with a seed argument.
     """
     stream = derive_seed(seed, name)
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(stream)
+    with isolated() as lease:
+        outer = ProcessState.current()
+        set_bit_generator(np.random.MT19937(0))
         np.random.seed(stream)
+        torch.manual_seed(stream)
         random.seed(stream)
-        if "dgl" in sys.modules:
-            sys.modules["dgl"].seed(stream)
+        lease.seed_dgl(stream)
         try:
             yield stream
         finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+            if lease.held:
+                outer.install()

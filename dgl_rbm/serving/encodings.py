@@ -106,7 +106,7 @@ class Encodings:
             rows, position = rows[found], position[found]
             weights = None if weights is None else weights[found]
         if not len(rows):
-            return torch.zeros(count, self.dim)
+            return torch.zeros(count, self.dim, dtype=torch.float32)
         if bool((rows.diff() < 0).any()):
             order = rows.argsort(stable=True)
             rows, position = rows[order], position[order]

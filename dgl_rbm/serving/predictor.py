@@ -20,6 +20,7 @@ from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
 from dgl_rbm.rows.sparse import Rows
 from dgl_rbm.rows.stacked import hstack
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import Student
 from dgl_rbm.tasks.multiclass import predictions
@@ -60,6 +61,7 @@ class Predictor:
         """Number of columns of the raw features."""
         return self.student.in_dim - self.encodings.dim
 
+    @inference
     def inputs(
         self,
         features: Any,
@@ -118,7 +120,7 @@ class Predictor:
                 raise DataError("encodings replace node_ids and neighbors: pass one or the other.")
             found = self._given(encodings, count)
         elif neighbors is None:
-            found = torch.zeros(count, self.encodings.dim) if node_ids is None else self._known(node_ids, count)
+            found = self._none(count) if node_ids is None else self._known(node_ids, count)
         else:
             found = self._from_neighbors(neighbors, neighbor_weights, count)
             if node_ids is not None:
@@ -188,6 +190,7 @@ class Predictor:
         """
         return self.labels_of(predictions(self.predict_proba(features, **structure)))
 
+    @inference
     def labels_of(self, numbers: Tensor) -> Tensor | np.ndarray:
         """Return the labels that class numbers, int64 ``[B]``, stand for; see `predict`."""
         if self.classes in ((), tuple(range(len(self.classes)))):
@@ -202,6 +205,9 @@ class Predictor:
         """Own ids of the training graph; for runs of former versions, the positions up to the last observed node."""
         observed = self.encodings.node_ids
         return self.ids or NodeIds.of(None, int(observed[-1]) + 1 if len(observed) else 0)
+
+    def _none(self, count: int) -> Tensor:
+        return torch.zeros(count, self.encodings.dim, dtype=torch.float32)
 
     def _given(self, encodings: Any, count: int) -> Tensor:
         found = as_rows(encodings, what="encodings")
@@ -243,7 +249,7 @@ class Predictor:
                 f"{len(foreign)} of {len(ids)} neighbours are not in the training graph, such as "
                 f"{foreign.tolist()[0]!r}: they are ignored.",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return self.encodings.unseen(count, torch.repeat_interleave(torch.arange(count), lengths), positions, shares)
 

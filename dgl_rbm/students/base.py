@@ -18,6 +18,7 @@ from dgl_rbm.norms import NormName
 from dgl_rbm.registry import DEFAULT_DEPTH, DEFAULT_WIDTH
 from dgl_rbm.rows.convert import as_rows
 from dgl_rbm.rows.sparse import Rows, rows_not_finite, take
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.students.layers.cache import CachingModule
 from dgl_rbm.students.layers.routing import Routing, TopKRouter
 from dgl_rbm.tasks.multiclass import predictions, probabilities
@@ -160,6 +161,7 @@ class Student(nn.Module):
             hint="Override `dgl_rbm.students.base.Student.multiply_adds`.",
         )
 
+    @inference
     def logits(self, x: Any) -> Tensor:
         """Return the logits of any number of rows in evaluation mode, in bounded memory.
 
@@ -197,12 +199,14 @@ class Student(nn.Module):
             parts = [self(part.to(device)) for part in _chunks(rows)]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, self.num_classes, device=device)
+        return torch.cat(parts) if parts else torch.empty(0, self.num_classes, dtype=torch.float32, device=device)
 
+    @inference
     def predict_proba(self, x: Any) -> Tensor:
         """Return class probabilities, float32 ``[B, C]``; `x` as for `logits`."""
         return probabilities(self.logits(x))
 
+    @inference
     def predict(self, x: Any) -> Tensor:
         """Return the most probable class of each row, int64 ``[B]``; `x` as for `logits`."""
         return predictions(self.logits(x))

@@ -15,6 +15,7 @@ from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.registry import teachers
 from dgl_rbm.rows.sparse import Rows, SparseRows, linear, take
 from dgl_rbm.runtime.context import RunContext
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.teachers.base import TeacherConfig, TeacherOutput
 from dgl_rbm.teachers.gcn import GCN, normalized_sum
 from dgl_rbm.teachers.gnn import LayeredGNN, layer_widths
@@ -179,7 +180,7 @@ class AppnpTeacher(GNNTeacher):
         _refuse_sampling(self.training)
         return None
 
-    @torch.no_grad()
+    @inference
     def predict(
         self, view: GraphView, context: RunContext, *, features: Rows | None = None, return_hidden: bool = False
     ) -> TeacherOutput:

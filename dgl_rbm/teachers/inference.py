@@ -11,6 +11,7 @@ from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.rows.sparse import Rows, SparseRows
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.teachers.base import TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN, annotation
 from dgl_rbm.teachers.layerwise import layerwise_output
@@ -28,7 +29,7 @@ def readable(module: nn.Module, features: Rows) -> Rows:
     return features
 
 
-@torch.no_grad()
+@inference
 def full_graph_output(
     module: nn.Module,
     graph: Any,
@@ -64,7 +65,7 @@ def full_graph_output(
     return TeacherOutput(logits.cpu(), None if hidden is None else hidden.cpu())
 
 
-@torch.no_grad()
+@inference
 def predict_nodes(
     module: nn.Module, view: GraphView, node_ids: Tensor, aggregation: Aggregation = "dgl"
 ) -> tuple[Tensor, int]:

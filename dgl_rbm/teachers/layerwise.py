@@ -12,6 +12,7 @@ from torch import Tensor
 from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.structure import WEIGHT, row_windows
 from dgl_rbm.rows.sparse import Rows
+from dgl_rbm.runtime.process_state import inference
 from dgl_rbm.teachers.base import TeacherOutput
 from dgl_rbm.teachers.gnn import LayeredGNN
 from dgl_rbm.teachers.message_passing import laid_out
@@ -24,7 +25,7 @@ _NODES_AT_ONCE = 4096
 _VALUES_AT_ONCE = 2**25
 
 
-@torch.no_grad()
+@inference
 def layerwise_output(
     module: LayeredGNN,
     graph: Any,

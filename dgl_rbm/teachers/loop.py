@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.dgl_compat import sampling_thread
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, mixed_precision
@@ -121,7 +121,7 @@ class _SampledSteps:
 
     def _forward(self, idx: Tensor, precision: Precision) -> Iterator[tuple[Tensor, Tensor]]:
         # DGL's generator cannot be saved in a checkpoint; seeded from torch's, it need not be.
-        dgl.seed(int(torch.randint(2**31 - 1, ())))
+        sampling_thread.seed(int(torch.randint(2**31 - 1, ())))
         device, labels = self.placement.device, self.observed.labels
         for inputs, outputs, blocks in batches(
             self.graph,

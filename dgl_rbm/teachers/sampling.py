@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dgl_rbm.data.dgl_compat import describe_build, dgl
+from dgl_rbm.data.dgl_compat import describe_build, dgl, sampling_thread
 from dgl_rbm.data.structure import WEIGHT
 from dgl_rbm.data.task import GraphView
 from dgl_rbm.errors import ConfigError
@@ -258,7 +258,9 @@ def batches(
     with warnings.catch_warnings():
         # DGL recommends in every epoch to bind the process to cores.
         warnings.filterwarnings("ignore", "Dataloader CPU affinity")
-        iterator = iter(loader)
+        # Without a choice of neighbours, the order of the threads that sample is not visible.
+        random = on_cpu and any(fanout != -1 for fanout in sampler.fanouts)
+        iterator = sampling_thread.iterate(loader) if random else iter(loader)
     for inputs, outputs, blocks in iterator:
         if by_torch:
             blocks = [CSCGraph.from_dgl(block, device=placement.device) for block in blocks]
