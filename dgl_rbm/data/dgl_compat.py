@@ -23,6 +23,7 @@ import torch
 
 from dgl_rbm.data.sampling_thread import SamplingThread
 from dgl_rbm.errors import MissingDependencyError
+from dgl_rbm.runtime.process_state import before_dgl_is_seeded
 
 __all__ = ["DglBuild", "describe_build", "dgl", "sampling_thread", "without_update_check"]
 
@@ -115,6 +116,7 @@ with without_update_check():
     import dgl
 
 sampling_thread = SamplingThread(dgl.seed)
+before_dgl_is_seeded.append(sampling_thread.start)
 
 
 def describe_build() -> DglBuild:

@@ -23,12 +23,16 @@ import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch import Tensor
 
-__all__ = ["Lease", "ProcessState", "as_caller", "inference", "isolated", "plain_modes"]
+__all__ = ["Lease", "ProcessState", "as_caller", "before_dgl_is_seeded", "inference", "isolated", "plain_modes"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Seconds of a callback after which it is taken to wait for another thread.
 _PATIENCE = 0.5
+
+
+# Called before DGL's generator is seeded in the thread of a run; set by the module that imports DGL.
+before_dgl_is_seeded: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class Lease:
         """Seed DGL's generator, if DGL is loaded; before the first time, draw the seed that it gets at the end."""
         if "dgl" in sys.modules:
             if self.dgl_seed is None:
+                for prepare in before_dgl_is_seeded:
+                    prepare()
                 self.dgl_seed = int(sys.modules["dgl"].random.choice(2**31 - 1, 1))
             sys.modules["dgl"].seed(seed)
 
