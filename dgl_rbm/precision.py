@@ -68,7 +68,9 @@ def mixed_precision(precision: Precision, device: torch.device) -> AbstractConte
     """Return a context that runs forward passes on `device` in this precision."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    # The cache of converted weights ends with the outermost context, which may be a caller's: later steps would use the
+    # weights of the first one.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[object]:

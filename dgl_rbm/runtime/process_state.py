@@ -23,6 +23,8 @@ import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from torch import Tensor
 
+from dgl_rbm.precision import autocast_enabled
+
 __all__ = ["Lease", "ProcessState", "as_caller", "before_dgl_is_seeded", "inference", "isolated", "plain_modes"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -258,7 +260,8 @@ def plain_modes(*, gradients: bool = True) -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad() if gradients else torch.no_grad())
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            stack.enter_context(torch.autocast(device, enabled=False))
+            if autocast_enabled(torch.device(device)):
+                stack.enter_context(torch.autocast(device, enabled=False))
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.dgl_compat import dgl, sampling_thread
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.precision import mixed_precision
@@ -239,7 +239,7 @@ def test_every_way_to_predict_gives_the_same(name: str, observed: ObservedGraph)
 
 def test_batches_come_as_torchs_graphs_with_what_was_annotated(observed: ObservedGraph) -> None:
     def draw(placement: Placement) -> list[Any]:
-        dgl.seed(3)
+        sampling_thread.seed(3)
         sampler = OrderedNeighborSampler([3, 2], GCN.annotate)
         return list(batches(observed.graph, torch.arange(40), sampler, placement, batch_size=15))
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.dgl_compat import dgl, sampling_thread
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.rows.convert import as_rows
@@ -123,7 +123,7 @@ def test_blocks_hold_edges_of_the_graph_in_a_fixed_order(observed: ObservedGraph
 
 def test_the_same_seed_samples_the_same_blocks(observed: ObservedGraph) -> None:
     def draw(seed: int) -> list[torch.Tensor]:
-        dgl.seed(seed)
+        sampling_thread.seed(seed)
         found = batches(observed.graph, torch.arange(60), OrderedNeighborSampler([2, 2]), ON_CPU, batch_size=20)
         return [part for inputs, _, blocks in found for part in (inputs, *blocks[0].edges())]
 
