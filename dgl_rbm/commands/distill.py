@@ -39,6 +39,7 @@ def distill(
 ) -> None:
     """Train a teacher and a student, and compare them. Started again after a stop, it continues."""
     from dgl_rbm.console.summary import print_comparison
+    from dgl_rbm.experiments.run_figure import FIGURE
     from dgl_rbm.run.folder import claimed_folder
 
     with claimed_folder(out, gather(**options, seed=seed), overwrite) as folder:
@@ -46,24 +47,25 @@ def distill(
             run = folder.finished_run()
             stderr().print(f"The run in {folder.path} was finished before.", soft_wrap=True)
         else:
-            run = _train(folder, max_hours)
-        figure = _draw(run, folder.path) if plots and not folder.is_done else None
+            run = _train(folder, max_hours, plots)
     if as_json:
         typer.echo(json.dumps(run.metrics.to_values(), indent=2))
     else:
-        print_comparison(stdout(), run.metrics, folder.path, figure)
+        figure = folder.path / FIGURE
+        print_comparison(stdout(), run.metrics, folder.path, figure if figure.is_file() else None)
 
 
-def _draw(run: Run, folder: Path) -> Path | None:
-    """Draw the run's figure; without matplotlib, None."""
-    from dgl_rbm.experiments.run_figure import draw_run
+def _draw(run: Run, folder: Path, plots: bool) -> None:
+    """Draw the run's figure, if matplotlib is installed; without `plots`, remove that of a run before."""
+    from dgl_rbm.experiments.run_figure import FIGURE, draw_run
 
-    with suppress(MissingDependencyError):
-        return draw_run(run, folder)
-    return None
+    (folder / FIGURE).unlink(missing_ok=True)
+    if plots:
+        with suppress(MissingDependencyError):
+            draw_run(run, folder)
 
 
-def _train(folder: RunFolder, max_hours: float | None) -> Run:
+def _train(folder: RunFolder, max_hours: float | None, plots: bool) -> Run:
     """Train and save a run; on a stop or a failure print what is kept and exit."""
     from dgl_rbm.console.interrupt import stop_between_steps
     from dgl_rbm.console.progress import progress_for
@@ -80,6 +82,8 @@ def _train(folder: RunFolder, max_hours: float | None) -> Run:
         with stop_between_steps(announce) as stop, progress_for(console) as progress:
             distiller = Distiller.from_config(folder.config, callbacks=(progress, stop))
             run = distiller.fit(out=folder.path, max_hours=max_hours)
+            # Before the run counts as finished, so that a killed process draws it when it is started again.
+            _draw(run, folder.path, plots)
             folder.finish(run)
             return run
     except TimeBudgetError as error:

@@ -60,6 +60,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_figure_is_drawn_and_named_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    figure = folder / "learning.png"
+    assert f"Learning curves are drawn in {figure}" in invoke(*QUICK, f"--out={folder}")
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "Learning curves" not in invoke(*QUICK, f"--out={folder}", "--overwrite", "--no-plots")
+    assert not figure.exists()
+    Run.load(folder)
+
+
 def test_the_same_command_finishes_the_clean_up_and_ends_well(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
