@@ -79,6 +79,14 @@ def _arrays(draw: st.DrawFn) -> Any:
         return array
 
 
+def _series(values: list[Any]) -> pd.Series:
+    # Filled one by one: pandas before 2.3 reads the values of a list as arrays.
+    cells = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        cells[place] = value
+    return pd.Series(cells, dtype=object)
+
+
 odd_arguments = st.one_of(
     _arrays(),
     st.recursive(
@@ -87,7 +95,7 @@ odd_arguments = st.one_of(
             st.lists(inner, max_size=8),
             st.tuples(inner, inner, inner),
             st.dictionaries(st.text(max_size=2), inner, max_size=2),
-            st.lists(inner, max_size=8).map(lambda values: pd.Series(values, dtype=object)),
+            st.lists(inner, max_size=8).map(_series),
         ),
         max_leaves=12,
     ),
