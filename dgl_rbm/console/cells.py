@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -76,6 +77,8 @@ class CellProgress(Listener):
 
 
 def print_tables(console: Console, tables: Iterable[TextTable]) -> None:
-    """Print tables one below the other."""
-    for table in tables:
-        console.print(to_rich(table))
+    """Print tables one below the other, and a note that several of them have below the last of these."""
+    listed = list(tables)
+    for position, table in enumerate(listed):
+        later = {note for other in listed[position + 1 :] for note in other.notes}
+        console.print(to_rich(replace(table, notes=[note for note in table.notes if note not in later])))

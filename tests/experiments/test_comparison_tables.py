@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from dgl_rbm.console.cells import print_tables
 from dgl_rbm.experiments import tables
 from dgl_rbm.experiments.options import ExperimentOptions
 from dgl_rbm.experiments.render import Piece, TextTable, to_latex, to_markdown, to_rich
@@ -248,6 +250,15 @@ def test_terminal() -> None:
     assert "\x1b[1m" in text
     assert "\x1b[4m4 µs" in text
     assert "A note." in text
+
+
+def test_a_note_of_several_tables_is_printed_once() -> None:
+    console = Console(width=80, file=io.StringIO())
+    other = replace(TABLE, title="Another table", notes=["Its own note.", *TABLE.notes])
+    print_tables(console, [TABLE, other])
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("A note.") == 1
+    assert text.index("Another table") < text.index("Its own note.") < text.index("A note.")
 
 
 @pytest.mark.parametrize("width", [30, 45, 60, 80, 200])
