@@ -21,7 +21,8 @@ from dgl_rbm.data.make import make_task
 from dgl_rbm.runtime.callbacks import Callback
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.process_state import isolated
-from tests.run.conftest import NODES, community_arrays, community_task
+
+from .conftest import NODES, community_arrays, community_task
 
 SECONDS = 120
 
