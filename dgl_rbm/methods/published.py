@@ -91,7 +91,7 @@ class PublishedSettings(StrictConfig):
             "hidden_dim": self.teacher_hidden,
             "dropout": self.teacher_dropout,
             "norm": self.teacher_norm,
-            "training": {"lr": self.teacher_lr, "weight_decay": self.teacher_weight_decay},
+            "training": {"optimizer": "adam", "lr": self.teacher_lr, "weight_decay": self.teacher_weight_decay},
         }
 
     def student_values(self) -> dict[str, Any]:
@@ -110,6 +110,7 @@ class PublishedSettings(StrictConfig):
         """Return the options of the student's training."""
         return {
             "lr": self.student_lr,
+            "optimizer": "adam",
             "weight_decay": self.student_weight_decay,
             "epochs": self.student_max_epochs,
             # The published code does not average weights over steps.

@@ -23,7 +23,7 @@ from dgl_rbm.teachers.message_passing import laid_out
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
 from dgl_rbm.training.epochs import EpochLoop
-from dgl_rbm.training.optimizer import make_adam
+from dgl_rbm.training.optimizer import make_optimizer, set_learning_rate
 
 __all__ = ["Steps", "TrainingRun", "steps"]
 
@@ -35,10 +35,13 @@ class Steps(Protocol):
     ----------
     num_training, num_validation : int
         Number of nodes of the two parts.
+    steps_per_epoch : int
+        Number of batches of training nodes.
     """
 
     num_training: int
     num_validation: int
+    steps_per_epoch: int
 
     def training(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield logits and labels of the training nodes, batch by batch."""
@@ -76,6 +79,7 @@ class _FullGraphSteps:
         self.module, self.device, self.precision = module, placement.device, precision
         device = self.device
         self.num_training, self.num_validation = len(observed.train_idx), len(observed.val_idx)
+        self.steps_per_epoch = 1
         self.graph = laid_out(observed.graph, device, placement.aggregation, annotation(module))
         self.features = readable(module, observed.features).to(device)
         self.parts = [
@@ -108,6 +112,7 @@ class _SampledSteps:
         self.module, self.observed, self.graph = module, observed, graph
         self.placement, self.options = placement, options
         self.num_training, self.num_validation = len(observed.train_idx), len(observed.val_idx)
+        self.steps_per_epoch = math.ceil(self.num_training / options.batch_size)
         self.sampler = OrderedNeighborSampler(fanouts, annotation(module))
         on_gpu = placement.graph_on == "gpu"
         self.features = observed.features.to(placement.device) if on_gpu else observed.features
@@ -162,10 +167,17 @@ class TrainingRun(EpochLoop):
         context: RunContext,
         labels: Tensor,
     ) -> None:
-        optimizer = make_adam(module.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        optimizer = make_optimizer(module.parameters(), options, steps_per_epoch=of_epoch.steps_per_epoch)
         super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=options.patience)
         self.steps, self.options, self.num_classes = of_epoch, options, num_classes
+        self._steps = 0
         self.class_weights = None if options.class_weight is None else class_weights(labels, num_classes)
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"steps": self._steps}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self._steps = state["steps"]
 
     def train_epoch(self) -> dict[str, float]:
         self.module.train()
@@ -186,7 +198,9 @@ class TrainingRun(EpochLoop):
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            set_learning_rate(self.optimizer, self.options, self._steps)
             self.optimizer.step()
+            self._steps += 1
             total, count = total + value * len(labels), count + len(labels)
             self._report(count)
         return {"loss": total / count}

@@ -6,20 +6,18 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from dgl_rbm.config import StrictConfig
 from dgl_rbm.precision import Precision
 from dgl_rbm.tasks.multiclass import ClassWeight, SelectBy
 from dgl_rbm.teachers.sampling import SamplingDevice
+from dgl_rbm.training.optimizer import OptimizerConfig
 
 __all__ = ["TeacherTraining"]
 
 
-class TeacherTraining(StrictConfig):
+class TeacherTraining(OptimizerConfig):
     """Training options of a teacher."""
 
     epochs: int = Field(default=500, ge=1, description="Maximum number of epochs.")
-    lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     patience: int = Field(
         default=50, ge=1, description="Stop after this many epochs without a better validation score."
     )

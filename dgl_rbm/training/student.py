@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgl_rbm.config import StrictConfig
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, check_precision, mixed_precision
 from dgl_rbm.rows.sparse import Rows, take
@@ -29,7 +28,7 @@ from dgl_rbm.tasks.multiclass import (
 from dgl_rbm.training.averaging import AveragedModule
 from dgl_rbm.training.epochs import EpochLoop
 from dgl_rbm.training.objective import ObjectiveConfig
-from dgl_rbm.training.optimizer import make_adam
+from dgl_rbm.training.optimizer import OptimizerConfig, make_optimizer, set_learning_rate
 from dgl_rbm.training.routing_record import routing_recorder
 from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import Batch, LossTerm, StudentLoss
@@ -41,19 +40,17 @@ _FULL_BATCH_UP_TO = 32_768
 _DEFAULT_BATCH = 4096
 
 
-class StudentTraining(StrictConfig):
+class StudentTraining(OptimizerConfig):
     """How the student is trained."""
 
     former_names: ClassVar[Any] = {"learn_validation": "distill_on_validation"}
 
     epochs: int = Field(default=500, ge=1, description="Maximum number of epochs after any pre-training.")
-    lr: float = Field(default=0.01, gt=0, description="Learning rate of Adam.")
     schedule: Literal["constant", "cosine"] = Field(
         default="constant",
         description="Learning rate over the epochs after any pre-training: constant, or decayed from `lr` to 0 along "
         "half a cosine wave.",
     )
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of Adam.")
     averaging: float = Field(
         default=0.98,
         ge=0,
@@ -174,12 +171,17 @@ class _StudentRun(EpochLoop):
         objective: ObjectiveConfig,
         terms: Sequence[LossTerm],
     ) -> None:
+        self.rows = table.distilled_rows
+        count = len(self.rows)
+        self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
+        self.steps_per_epoch = math.ceil(count / self.batch_size)
+        self.training = training
         with seeded(context.seed, "objective-weights"):
             self.loss = StudentLoss(objective, terms, student, table, training.class_weight)
         super().__init__(
             "student",
             student,
-            _new_optimizer(student, self.loss, training),
+            self._new_optimizer(student),
             context,
             epochs=student.pretrain_epochs + training.epochs,
             patience=training.patience,
@@ -188,11 +190,7 @@ class _StudentRun(EpochLoop):
         self.averaged = AveragedModule(student, training.averaging) if training.averaging else None
         self.val_inputs = take(table.inputs, table.val_idx)
         self.routing = routing_recorder(table.inputs, enabled=training.record_routing)
-        self.training = training
         self.best_accuracy = self.best_validation = 0.0
-        self.rows = table.distilled_rows
-        count = len(self.rows)
-        self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
         # Full batches share one copy of the rows.
         self.inputs = take(table.inputs, self.rows) if self.batch_size >= count < len(table) else table.inputs
 
@@ -200,7 +198,6 @@ class _StudentRun(EpochLoop):
         self.student.train()
         if not self.student.pretraining:
             self.student.start_epoch(self.epoch - self.student.pretrain_epochs)
-        self._set_learning_rate()
         noted: list[tuple[int, dict[str, Tensor]]] = []
         done, total = 0, len(self.rows)
         for rows in self._batches():
@@ -213,6 +210,7 @@ class _StudentRun(EpochLoop):
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self._set_learning_rate()
             self.optimizer.step()
             self.student.after_step()
             if self.averaged is not None:
@@ -253,7 +251,7 @@ class _StudentRun(EpochLoop):
         metrics |= self.routing.end_epoch(student)
         if self.student.pretraining and self.epoch >= self.student.pretrain_epochs:
             self.student.finish_pretraining(table.inputs)
-            self.optimizer = _new_optimizer(self.student, self.loss, self.training)
+            self.optimizer = self._new_optimizer(self.student)
             if self.averaged is not None:
                 self.averaged.restart()
         return metrics
@@ -270,6 +268,7 @@ class _StudentRun(EpochLoop):
             "terms": self.loss.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "routing": self.routing.state_dict(),
+            "steps": self.steps,
             "best_accuracy": self.best_accuracy,
             "best_validation": self.best_validation,
         }
@@ -279,13 +278,20 @@ class _StudentRun(EpochLoop):
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.routing.load_state_dict(state["routing"])
+        self.steps = state["steps"]
         self.best_accuracy, self.best_validation = state["best_accuracy"], state["best_validation"]
+
+    def _new_optimizer(self, student: Student) -> torch.optim.Optimizer:
+        """Return a new optimiser of the student and of the losses' parameters; its warm-up starts anew."""
+        self.steps = 0
+        parameters = [*student.trained_parameters(), *self.loss.parameters()]
+        return make_optimizer(parameters, self.training, steps_per_epoch=self.steps_per_epoch)
 
     def _set_learning_rate(self) -> None:
         done = max(0, self.epoch - self.student.pretrain_epochs) / self.training.epochs
-        share = (1 + math.cos(math.pi * done)) / 2 if self.training.schedule == "cosine" else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.training.lr * share
+        factor = (1 + math.cos(math.pi * done)) / 2 if self.training.schedule == "cosine" else 1.0
+        set_learning_rate(self.optimizer, self.training, self.steps, factor)
+        self.steps += 1
 
     def _batches(self) -> Iterator[Tensor]:
         if self.batch_size >= len(self.rows):
@@ -307,8 +313,3 @@ def _means_over_rows(noted: list[tuple[int, dict[str, Tensor]]]) -> dict[str, fl
         for name in parts:
             means[name] = means.get(name, 0.0) + next(values) * rows / total
     return means
-
-
-def _new_optimizer(student: Student, loss: StudentLoss, training: StudentTraining) -> torch.optim.Optimizer:
-    parameters = [*student.trained_parameters(), *loss.parameters()]
-    return make_adam(parameters, lr=training.lr, weight_decay=training.weight_decay)

@@ -188,7 +188,8 @@ def test_given_options_override_the_method_and_keep_its_others() -> None:
     values = method_values("rbm", {"dataset": "cpf-cora", "student": {"num_experts": 6}, "training": {"lr": 0.5}})
     assert values["student"]["num_experts"] == 6
     assert values["student"]["pretrain_epochs"] == 12
-    assert values["training"] == {"lr": 0.5, "weight_decay": 0.0005, "epochs": 500, "averaging": 0.0}
+    expected = {"optimizer": "adam", "lr": 0.5, "weight_decay": 0.0005, "epochs": 500, "averaging": 0.0}
+    assert values["training"] == expected
     assert method_values("rbm", {"student": "rbm"})["student"] == method_values("rbm", {})["student"]
     assert method_values("rbm", {"student": "mlp"})["student"] == "mlp"
     assert method_values("rbm", {"student": {"kind": "mlp", "dropout": 0.1}})["student"] == {

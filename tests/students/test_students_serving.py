@@ -19,7 +19,7 @@ from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.routing import single_row_gates, top_k_gates
 from dgl_rbm.students.moe import MoE
 from dgl_rbm.students.rbm import RbM
-from dgl_rbm.training.optimizer import _FUSED_ON_CPU, make_adam
+from dgl_rbm.training.optimizer import _FUSED_ON_CPU, OptimizerConfig, make_optimizer
 
 
 def rows_of(form: str, count: int) -> Rows:
@@ -75,7 +75,7 @@ def test_a_single_sparse_row_gives_the_outputs_of_a_dense_one() -> None:
 
 
 def step(student: nn.Module) -> None:
-    optimizer = make_adam(student.parameters(), lr=0.1, weight_decay=0.0)
+    optimizer = make_optimizer(student.parameters(), OptimizerConfig(lr=0.1, weight_decay=0.0))
     student(torch.randn(20, 9)).square().sum().backward()
     with torch.no_grad():
         student(torch.randn(20, 9))
