@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from dgl_rbm.errors import ConfigError
 from dgl_rbm.norms import NormName, make_norm
 from dgl_rbm.objectives import load_balance_loss
 from dgl_rbm.precision import in_float32
@@ -21,16 +22,20 @@ from dgl_rbm.students.layers.cluster_count import initial_counts
 from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.kmeans import subsample
 from dgl_rbm.students.layers.mixture import MixtureLayer
+from dgl_rbm.students.layers.residual_experts import ResidualExperts
 from dgl_rbm.students.layers.routing import Routing, TopKRouter
 
 __all__ = ["MixtureConfig", "MixtureStudent"]
+
+_RANK_WITHOUT_SHARED = "expert_rank is given, but the layers have no shared expert that residuals could correct."
+_SHARE_AN_EXPERT = "Set shared_expert to true."
 
 
 class MixtureStudent(Student):
     """Stack of mixture-of-experts layers with ReLU between them.
 
-    In the pre-training phase every row passes through the first expert of each layer. The phase lasts from the start
-    to `finish_pretraining`; a student with ``pretrain_epochs=0`` has none.
+    In the pre-training phase every row passes through the shared expert of each layer, or the first one if none is
+    shared. The phase lasts from the start to `finish_pretraining`; a student with ``pretrain_epochs=0`` has none.
 
     Parameters
     ----------
@@ -56,11 +61,16 @@ class MixtureStudent(Student):
         As for `MixtureLayer`.
     expert_columns : slice, optional
         Columns of the inputs that the first layer's experts read; all by default.
+    shared_expert : bool
+        Whether each layer adds the output of an expert that every row passes through. The routed experts then start
+        at zero, so that a student with pre-training starts routing with the predictions of a trained perceptron.
+    expert_rank : int, optional
+        Rank of the routed experts, which then are `ResidualExperts`; full by default. Needs a shared expert.
 
     Raises
     ------
     ConfigError
-        If `num_experts` does not fit `num_layers` or `pretrain_epochs`.
+        If `num_experts` does not fit `num_layers` or `pretrain_epochs`, or `expert_rank` lacks a shared expert.
     """
 
     routed: Tensor
@@ -82,27 +92,36 @@ class MixtureStudent(Student):
         output_scale: bool = False,
         stop_gate_gradient: bool = False,
         expert_columns: slice | None = None,
+        shared_expert: bool = False,
+        expert_rank: int | None = None,
     ) -> None:
         super().__init__(in_dim, num_classes)
+        if expert_rank is not None and not shared_expert:
+            raise ConfigError(_RANK_WITHOUT_SHARED, hint=_SHARE_AN_EXPERT)
         counts = initial_counts(num_experts, num_layers, pretrain_epochs)
         widths = [in_dim, *[hidden_dim] * (num_layers - 1), num_classes]
         expert_dim = len(range(in_dim)[expert_columns]) if expert_columns is not None else in_dim
-        self.layers = nn.ModuleList(
-            MixtureLayer(
+        layers: list[MixtureLayer] = []
+        for depth, ((before, after), count) in enumerate(zip(pairwise(widths), counts, strict=True)):
+            width = before if depth else expert_dim
+            factors = {"input_attention": input_attention, "output_scale": output_scale}
+            experts: PackedExperts | ResidualExperts
+            if expert_rank is None:
+                experts = PackedExperts(count, width, after, **factors)
+                if shared_expert:
+                    experts.clear()
+            else:
+                experts = ResidualExperts(count, width, after, rank=expert_rank)
+            layer = MixtureLayer(
                 make_router(depth, before, count),
-                PackedExperts(
-                    count,
-                    before if depth else expert_dim,
-                    after,
-                    input_attention=input_attention,
-                    output_scale=output_scale,
-                ),
+                experts,
                 dropout=dropout if depth else 0.0,
                 stop_gate_gradient=stop_gate_gradient,
                 columns=None if depth else expert_columns,
+                shared=PackedExperts(1, width, after, **factors) if shared_expert else None,
             )
-            for depth, ((before, after), count) in enumerate(zip(pairwise(widths), counts, strict=True))
-        )
+            layers.append(layer)
+        self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in range(num_layers - 1))
         self.load_balance_weight = load_balance_weight
         self.pretrain_epochs = pretrain_epochs
@@ -132,11 +151,11 @@ class MixtureStudent(Student):
 
     def after_step(self) -> None:
         for layer in self._stack():
-            layer.experts.cap()
+            layer.cap()
 
     @torch.no_grad()
     def finish_pretraining(self, x: Rows) -> None:
-        """Copy the first expert into the others and start routing (RbM paper, section 4.3).
+        """Copy the first expert into the others, if none is shared, and start routing (RbM paper, section 4.3).
 
         Layer by layer, in evaluation mode: the layer's router is initialised from the layer's inputs, and the layer's
         routed outputs are the inputs of the next. Does nothing after the pre-training phase. Large inputs are
@@ -148,7 +167,7 @@ class MixtureStudent(Student):
         self.eval()
         hidden: Rows = subsample(x).to(self.routed.device)
         for depth, layer in enumerate(self._stack()):
-            layer.experts.copy_first()
+            layer.start_routing()
             self._initialize_router(depth, hidden)
             hidden = self._activate(depth, layer(hidden)[0])
         self.routed.fill_(True)
@@ -171,19 +190,14 @@ class MixtureStudent(Student):
         return routings
 
     def num_active_parameters(self) -> int:
-        idle = 0
-        for layer in self._stack():
-            active = 1 if self.pretraining else min(layer.router.top_k, layer.experts.num_experts)
-            idle += (layer.experts.num_experts - active) * layer.experts.parameters_per_expert()
-            if self.pretraining:
-                idle += sum(parameter.numel() for parameter in layer.router.parameters())
+        idle = sum(layer.idle_parameters(routed=not self.pretraining) for layer in self._stack())
         return self.num_parameters() - idle
 
     def multiply_adds(self, column_shares: Tensor) -> float:
         total = 0.0
         for layer in self._stack():
             total += layer.multiply_adds(column_shares, routed=not self.pretraining)
-            column_shares = torch.ones(layer.experts.bias.shape[1], dtype=torch.float64)
+            column_shares = torch.ones(layer.experts.out_dim, dtype=torch.float64)
         return total
 
     def _stack(self) -> list[MixtureLayer]:
@@ -235,13 +249,27 @@ class MixtureConfig(StudentConfig):
         default=0.01, ge=0, description="Weight of the penalty on unequal expert utilisation."
     )
     pretrain_epochs: int = Field(
-        default=0, ge=0, description="Epochs at the start in which every row passes through the first expert."
+        default=0,
+        ge=0,
+        description="Epochs at the start in which every row passes through the shared or the first expert.",
+    )
+    shared_expert: bool = Field(
+        default=False,
+        description="Whether each layer adds the output of an expert that every row passes through. The routed experts "
+        "then start at zero.",
+    )
+    expert_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rank of the routed experts, as corrections of the shared expert; null for full experts.",
     )
 
     @model_validator(mode="after")
-    def _check_top_k(self) -> MixtureConfig:
+    def _check_experts(self) -> MixtureConfig:
         if self.top_k > self._fewest_experts():
             raise ValueError(f"top_k ({self.top_k}) is larger than num_experts ({self.num_experts})")
+        if self.expert_rank is not None and not self.shared_expert:
+            raise ValueError(f"{_RANK_WITHOUT_SHARED} {_SHARE_AN_EXPERT}")
         return self
 
     def _fewest_experts(self) -> int:

@@ -180,7 +180,7 @@ class RbM(MixtureStudent):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.chooses_num_experts:
             for depth, layer in enumerate(self._stack()):
-                saved = state_dict.get(f"{prefix}layers.{depth}.experts.bias")
+                saved = state_dict.get(f"{prefix}layers.{depth}.router.memory.vectors")
                 if saved is not None and len(saved) != layer.experts.num_experts:
                     layer.experts.resize(len(saved))
                     self.memories()[depth].resize(len(saved))
@@ -205,7 +205,9 @@ class RbMConfig(MixtureConfig):
         "number from 3 to 8 for each layer by the silhouette of the clusters of its inputs at the end of pre-training.",
     )
     pretrain_epochs: int = Field(
-        default=10, ge=0, description="Epochs at the start in which every row passes through the first expert."
+        default=10,
+        ge=0,
+        description="Epochs at the start in which every row passes through the shared or the first expert.",
     )
     memory_momentum: float = Field(default=0.99, ge=0, le=1, description="Share of a memory that one step keeps, λ0.")
     annealing: float = Field(

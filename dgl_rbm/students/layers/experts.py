@@ -53,6 +53,11 @@ class PackedExperts(CachingModule):
         """E."""
         return self.weights.shape[0]
 
+    @property
+    def out_dim(self) -> int:
+        """N."""
+        return self.bias.shape[1]
+
     def forward(self, x: Rows, gates: Tensor) -> Tensor:
         """Return the mix of the experts' outputs.
 
@@ -147,6 +152,12 @@ class PackedExperts(CachingModule):
             if packed is not None:
                 packed.copy_(packed[:1].expand_as(packed).clone())
 
+    @torch.no_grad()
+    def clear(self) -> None:
+        """Make every expert's output zero."""
+        self.weights.zero_()
+        self.bias.zero_()
+
     def resize(self, num_experts: int) -> None:
         """Set the number of experts, in place: the first ones are kept, new ones are copies of the first.
 
@@ -169,6 +180,10 @@ class PackedExperts(CachingModule):
         """Return the number of parameters of one expert."""
         packed = (self.weights, self.bias, self.attention)
         return sum(part[0].numel() for part in packed if part is not None)
+
+    def multiply_adds_per_expert(self, entries: float) -> float:
+        """Return the multiply-adds of one expert for a row of which `entries` are multiplied."""
+        return entries * self.out_dim
 
 
 def _exp(logarithm: Tensor) -> Tensor:
