@@ -76,6 +76,8 @@ class FieldsConfig(DatasetConfig):
 _LABEL_NAMES = ("label", "labels", "node_label", "node_labels", "y", "glabel")
 _EXPECTED = "a graph saved by `dgl.save_graphs`"
 _MOST_LISTED = 10
+_CHOOSE = "Choose one, counted from 0: --set dataset.graph_index={}, or `graph_index` of the dataset in Python."
+_SAVE_ALONE = "Save the graph to predict in a file of its own: `dgl.save_graphs(path, [graph])`."
 
 
 @datasets.register
@@ -115,13 +117,20 @@ class FileConfig(FieldsConfig):
         return replace(source, notes=(*source.notes, *notes))
 
     def read_graph(self, path: Path) -> Any:
-        """Return the graph at `path`, with the tensors of the file's dictionary as node fields."""
-        return self.read(path)[0]
+        """Return the graph to predict at `path`, with the tensors of the file's dictionary as node fields.
+
+        The only graph of a file is read whatever the option `graph_index`, which is that of the training graph's file.
+        """
+        graphs, tensors = _loaded(path)
+        graph = graphs[0] if len(graphs) == 1 else self._chosen(path, graphs, _SAVE_ALONE)
+        return self._with_fields(graph, tensors)[0]
 
     def read(self, path: Path) -> tuple[Any, tuple[str, ...]]:
         """Return the graph at `path`, with the tensors of the file's dictionary as node fields, and notes."""
         graphs, tensors = _loaded(path)
-        graph = self._chosen(path, graphs)
+        return self._with_fields(self._chosen(path, graphs, _CHOOSE.format(len(graphs) - 1)), tensors)
+
+    def _with_fields(self, graph: Any, tensors: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
         if graph_problems(graph):
             return graph, ()
         added = {
@@ -142,7 +151,7 @@ class FileConfig(FieldsConfig):
                 notes.append(f"the labels are the entry '{found}' of the file's dictionary.")
         return graph, tuple(notes)
 
-    def _chosen(self, path: Path, graphs: list[Any]) -> Any:
+    def _chosen(self, path: Path, graphs: list[Any], hint: str) -> Any:
         if self.graph_index is None and len(graphs) == 1:
             return graphs[0]
         if not graphs:
@@ -158,8 +167,7 @@ class FileConfig(FieldsConfig):
         raise DataError(
             f"The file '{path}' contains {count}; {wanted}. "
             f"{'; '.join(sizes)}{'; ...' if len(graphs) > _MOST_LISTED else ''}.",
-            hint=f"Choose one, counted from 0: --set dataset.graph_index={len(graphs) - 1}, or `graph_index` of the "
-            "dataset in Python.",
+            hint=hint,
         )
 
 

@@ -201,3 +201,20 @@ def test_a_damaged_parquet_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and more")
     with pytest.raises(DataError, match=r"rows\.parquet' is not a Parquet file"):
         read_request(tmp_path / "rows.parquet", run.predictor)
+
+
+def test_a_run_on_one_of_several_graphs_reads_the_only_graph_of_another_file(tmp_path: Path) -> None:
+    graph, small = dgl.graph((SOURCE, TARGET), num_nodes=COUNT), dgl.graph(([0], [1]))
+    graph.ndata["feat"] = torch.from_numpy(FEATURES.astype(np.float32))
+    graph.ndata["label"] = torch.arange(COUNT) % 3
+    for name, graphs in {"three": [small, small, graph], "alone": [graph], "two": [small, graph]}.items():
+        dgl.save_graphs(str(tmp_path / f"{name}.bin"), graphs)
+    options = {"kind": "file", "path": str(tmp_path / "three.bin"), "graph_index": 2, "split": "3/3"}
+    run = Distiller(**QUICK).fit(options)
+    for name in ("three", "alone"):
+        request = read_request(tmp_path / f"{name}.bin", run.predictor, dataset=run.config.dataset)
+        np.testing.assert_array_equal(np.asarray(request.features), FEATURES.astype(np.float32))
+    with pytest.raises(DataError, match="contains 2 graphs; there is none of index 2") as caught:
+        read_request(tmp_path / "two.bin", run.predictor, dataset=run.config.dataset)
+    # `predict` has no option `--set`.
+    assert caught.value.hint == "Save the graph to predict in a file of its own: `dgl.save_graphs(path, [graph])`."
