@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dgl
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.make import make_task
 from dgl_rbm.data.task import NodeTask, Setting
