@@ -8,8 +8,11 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import FrameType
 
 __all__ = [
     "ArtifactError",
@@ -28,7 +31,11 @@ __all__ = [
     "command",
     "raise_problems",
     "shown",
+    "warn",
 ]
+
+# Frames of these modules stand between the package and its caller: decorators and cached properties.
+_BETWEEN = ("contextlib", "functools")
 
 
 class DglRbmError(Exception):
@@ -181,3 +188,16 @@ def raise_problems(problems: Sequence[str], error: type[DglRbmError], subject: s
         raise error(f"{subject} cannot be used: {problems[0]}", hint=hint)
     listed = "\n".join(f"  {i}. {problem}" for i, problem in enumerate(problems, 1))
     raise error(f"{subject} cannot be used, for {len(problems)} reasons:\n{listed}", hint=hint)
+
+
+def warn(message: str, category: type[DglRbmWarning]) -> None:
+    """Issue a warning that points to the line from which this package was called."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and _is_ours(str(frame.f_globals.get("__name__"))):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == "dgl_rbm" or module in _BETWEEN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import scipy.sparse as sp
@@ -19,7 +18,7 @@ from dgl_rbm.data.options import TaskOptions
 from dgl_rbm.data.splits import NodeSplit, SavedSplit, choose_unseen, draw_split
 from dgl_rbm.data.structure import structure, symmetrized
 from dgl_rbm.data.task import NodeTask, Setting
-from dgl_rbm.errors import DataError, DataWarning, raise_problems
+from dgl_rbm.errors import DataError, DataWarning, raise_problems, warn
 from dgl_rbm.rows.convert import column_names
 from dgl_rbm.rows.node_ids import NodeIds
 from dgl_rbm.rows.normalization import FeatureNormalization
@@ -135,7 +134,7 @@ def _build(source: LabeledGraph, options: TaskOptions, known_split: SavedSplit |
     normalization, rows = _normalized(options.normalize, options.rescale, features, unseen)
     notes = (*source.notes, *of_weights, *labels.notes)
     for note in notes:
-        warnings.warn(f"The graph '{source.name}': {note}", DataWarning, stacklevel=4)
+        warn(f"The graph '{source.name}': {note}", DataWarning)
     if options.symmetrize:
         graph = symmetrized(source.graph, weights)
     else:

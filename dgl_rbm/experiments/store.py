@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.errors import ArtifactWarning
+from dgl_rbm.errors import ArtifactWarning, warn
 from dgl_rbm.experiments.cell import Cell
 from dgl_rbm.experiments.results import result_row
 from dgl_rbm.run.files import is_finished
@@ -88,7 +87,7 @@ class CellStore:
         except FileNotFoundError:
             return None
         except (OSError, *DAMAGED_JSON) as error:
-            warnings.warn(f"'{path}' is damaged: {error!r}. Its cell is run again.", ArtifactWarning, stacklevel=2)
+            warn(f"'{path}' is damaged: {error!r}. Its cell is run again.", ArtifactWarning)
             return None
         return metrics
 

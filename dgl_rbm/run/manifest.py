@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dgl_rbm.errors import ArtifactError, ArtifactWarning
+from dgl_rbm.errors import ArtifactError, ArtifactWarning, warn
 from dgl_rbm.runtime.checkpoint import DAMAGED_JSON, write_atomic
 
 __all__ = ["MANIFEST", "STARTED", "verify_files", "write_manifest"]
@@ -83,7 +82,7 @@ def verify_files(folder: Path) -> bool:
     message = f"The run in '{folder}' was changed after it was saved: {'; '.join(changed.values())}."
     if any(Path(name).suffix not in FOR_PEOPLE for name in changed):
         raise ArtifactError(message, hint=_HINT)
-    warnings.warn(message, ArtifactWarning, stacklevel=3)
+    warn(message, ArtifactWarning)
     return True
 
 

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dgl_rbm.errors import ArtifactError, ArtifactWarning
+from dgl_rbm.errors import ArtifactError, ArtifactWarning, warn
 
 __all__ = [
     "DAMAGED_JSON",
@@ -303,7 +302,7 @@ class CheckpointStore:
             state, header = read_state(path)
         except ArtifactError as error:
             # A damaged checkpoint costs only time.
-            warnings.warn(f"{error.message} What it held is computed again.", ArtifactWarning, stacklevel=2)
+            warn(f"{error.message} What it held is computed again.", ArtifactWarning)
             return None
         return state if header.get("fingerprint") == self.fingerprint else None
 

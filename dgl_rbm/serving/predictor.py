@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgl_rbm.errors import DataError, DataWarning
+from dgl_rbm.errors import DataError, DataWarning, warn
 from dgl_rbm.rows.checked import id_array, neighbor_lists, optional_ids
 from dgl_rbm.rows.convert import as_rows, column_names
 from dgl_rbm.rows.neighbor_weights import weight_lists
@@ -168,11 +167,10 @@ class Predictor:
             )
         others = [name for name in names if name not in self.feature_names]
         if others:
-            warnings.warn(
+            warn(
                 f"The columns {', '.join(others[:5])}{' and others' if len(others) > 5 else ''} of the table are no "
                 "features of this run and are not used.",
                 DataWarning,
-                stacklevel=3,
             )
         return list(self.feature_names)
 
@@ -245,11 +243,10 @@ class Predictor:
         positions = self.training_ids.positions(ids, what="neighbors", missing="mark")
         foreign = ids[(positions < 0).numpy()]
         if len(foreign):
-            warnings.warn(
+            warn(
                 f"{len(foreign)} of {len(ids)} neighbours are not in the training graph, such as "
                 f"{foreign.tolist()[0]!r}: they are ignored.",
                 DataWarning,
-                stacklevel=5,
             )
         return self.encodings.unseen(count, torch.repeat_interleave(torch.arange(count), lengths), positions, shares)
 
