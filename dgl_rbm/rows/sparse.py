@@ -19,6 +19,7 @@ __all__ = [
     "SparseRows",
     "StructuredRows",
     "as_divisor",
+    "dropout",
     "linear",
     "matmul",
     "norms",
@@ -76,6 +77,10 @@ class StructuredRows(ABC):
         """Return ``rows.T @ dense``, shape ``[F, M]``, without gradients."""
 
     @abstractmethod
+    def dropout(self, share: float) -> StructuredRows:
+        """Return the rows with a random `share` of their entries set to 0 and the others divided by 1 − `share`."""
+
+    @abstractmethod
     def norms(self) -> Tensor:
         """Return the Euclidean norm of each row, shape ``[N]``."""
 
@@ -104,6 +109,9 @@ class SparseRows(StructuredRows):
         self.csr = csr
         self._transposed: Tensor | None = None
         self._norms: Tensor | None = None
+        # Rows with entries at the same positions, from which these were made.
+        self._pattern: SparseRows | None = None
+        self._order: Tensor | None = None
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparseRows:
@@ -152,7 +160,12 @@ class SparseRows(StructuredRows):
     def transposed(self) -> Tensor:
         """Return the transpose as a CSR tensor, shape ``[F, N]``; computed once."""
         if self._transposed is None:
-            self._transposed = self._transpose_on_cpu() if self.device.type == "cpu" else self._transpose_on_device()
+            if self._pattern is not None:
+                self._transposed = self._transpose_by_pattern(self._pattern)
+            elif self.device.type == "cpu":
+                self._transposed = self._transpose_on_cpu()
+            else:
+                self._transposed = self._transpose_on_device()
         return self._transposed
 
     def _transpose_on_cpu(self) -> Tensor:
@@ -167,6 +180,21 @@ class SparseRows(StructuredRows):
         pointers = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         return _csr_tensor(pointers, self.row_of_entry()[order], self.csr.values()[order], self.shape[::-1])
 
+    def _transpose_by_pattern(self, pattern: SparseRows) -> Tensor:
+        layout, values = pattern.transposed(), self.csr.values()[pattern._order_in_transpose()]
+        return _csr_tensor(layout.crow_indices(), layout.col_indices(), values, layout.shape)
+
+    def _order_in_transpose(self) -> Tensor:
+        """Return the position here of each entry of the transpose, int64; computed once."""
+        if self._order is None:
+            columns, count = self.csr.col_indices(), self.csr.values().numel()
+            if self.device.type == "cpu":
+                parts = (np.arange(count), columns.numpy(), self.csr.crow_indices().numpy())
+                self._order = torch.from_numpy(sp.csr_matrix(parts, shape=tuple(self.shape)).T.tocsr().data)
+            else:
+                self._order = torch.argsort(columns, stable=True)
+        return self._order
+
     def row_of_entry(self) -> Tensor:
         """Return the row index of each stored entry, int64, ascending."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.csr.crow_indices().diff())
@@ -179,6 +207,16 @@ class SparseRows(StructuredRows):
         shift = torch.repeat_interleave(starts - new_pointers[:-1], lengths)
         picked = torch.arange(shift.numel(), device=shift.device) + shift
         return SparseRows(_csr_tensor(new_pointers, columns[picked], values[picked], (len(index), self.shape[1])))
+
+    def dropout(self, share: float) -> SparseRows:
+        """Return the rows with a random `share` of their stored entries set to 0 and the others divided by 1 − `share`.
+
+        The entries stay stored, so that the order of entries in the transpose is computed only once.
+        """
+        values = torch.nn.functional.dropout(self.csr.values(), share)
+        dropped = SparseRows(_csr_tensor(self.csr.crow_indices(), self.csr.col_indices(), values, self.shape))
+        dropped._pattern = self if self._pattern is None else self._pattern
+        return dropped
 
     def columns(self, index: Tensor) -> SparseRows:
         """Return the columns `index`, shape ``[N, len(index)]``; `index` must be strictly ascending."""
@@ -283,6 +321,11 @@ def take(rows: Rows, index: Tensor) -> Rows:
     """Return the rows `index` in that order."""
     # `rows[index]` takes twice the time.
     return rows.take(index) if isinstance(rows, StructuredRows) else rows.index_select(0, index)
+
+
+def dropout(rows: Rows, share: float) -> Rows:
+    """Return `rows` with a random `share` of their entries set to 0 and the others divided by 1 − `share`."""
+    return rows.dropout(share) if isinstance(rows, StructuredRows) else torch.nn.functional.dropout(rows, share)
 
 
 def norms(rows: Rows) -> Tensor:

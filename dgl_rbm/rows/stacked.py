@@ -9,7 +9,17 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from dgl_rbm.rows.sparse import Rows, SparseRows, StructuredRows, matmul, norms, rows_not_finite, take, transpose_matmul
+from dgl_rbm.rows.sparse import (
+    Rows,
+    SparseRows,
+    StructuredRows,
+    dropout,
+    matmul,
+    norms,
+    rows_not_finite,
+    take,
+    transpose_matmul,
+)
 
 __all__ = ["StackedRows", "hstack"]
 
@@ -75,6 +85,9 @@ class StackedRows(StructuredRows):
 
     def transpose_matmul(self, dense: Tensor) -> Tensor:
         return torch.cat([transpose_matmul(part, dense) for part in self.parts])
+
+    def dropout(self, share: float) -> StackedRows:
+        return self._each(lambda part: dropout(part, share))
 
     def norms(self) -> Tensor:
         if self._norms is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.precision import Precision, check_precision, mixed_precision
-from dgl_rbm.rows.sparse import Rows, take
+from dgl_rbm.rows.sparse import Rows, dropout, take
 from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.runtime.seeding import seeded
 from dgl_rbm.students.base import Student, StudentOutput
@@ -57,6 +57,13 @@ class StudentTraining(OptimizerConfig):
         lt=1,
         description="Decay of the moving average of the weights in a step; the average is validated and kept instead "
         "of the last weights. 0 switches averaging off.",
+    )
+    input_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the student's inputs dropped in training, features and encodings alike; of sparse rows "
+        "only stored entries count.",
     )
     batch_size: int | None = Field(
         default=None, ge=1, description="Rows per step; null uses all rows up to 32768, and 4096 beyond."
@@ -221,6 +228,8 @@ class _StudentRun(EpochLoop):
         return _means_over_rows(noted)
 
     def _forward(self, inputs: Rows) -> StudentOutput:
+        if self.training.input_dropout:
+            inputs = dropout(inputs, self.training.input_dropout)
         with mixed_precision(self.training.precision, inputs.device):
             output = self.student.training_forward(inputs)
         if self.training.precision != "float32":

@@ -55,6 +55,35 @@ def test_gradients_equal_the_dense_ones(values: np.ndarray) -> None:
         torch.testing.assert_close(ours, reference)
 
 
+@given(matrices, st.integers(0, 100))
+def test_dropped_rows_equal_dense_ones_with_the_same_entries_dropped(values: np.ndarray, seed: int) -> None:
+    rows = SparseRows.from_scipy(sp.csr_matrix(values))
+    torch.manual_seed(seed)
+    kept = torch.nn.functional.dropout(torch.ones(int((values != 0).sum())), 0.4).tolist()
+    expected = torch.from_numpy(values).clone()
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            if values[i, j]:
+                expected[i, j] *= kept.pop(0)
+    torch.manual_seed(seed)
+    dropped = sparse.dropout(rows, 0.4)
+    assert isinstance(dropped, SparseRows)
+    torch.testing.assert_close(dropped.to_dense(), expected)
+    torch.testing.assert_close(dropped.transposed().to_dense(), expected.t())
+    # The pattern's transposition, now cached, and a dropout of dropped rows.
+    again = dropped.dropout(0.4)
+    torch.testing.assert_close(again.transposed().to_dense(), again.to_dense().t())
+    torch.testing.assert_close(rows.to_dense(), torch.from_numpy(values))
+    torch.testing.assert_close(rows.transposed().to_dense(), torch.from_numpy(values).t())
+
+
+def test_dropout_keeps_the_expected_product() -> None:
+    torch.manual_seed(0)
+    rows, weight = SparseRows.from_scipy(sp.eye(40, format="csr")), torch.ones(40, 1)
+    mean = torch.stack([sparse.matmul(rows.dropout(0.3), weight) for _ in range(400)]).mean()
+    assert float(mean) == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -42,6 +42,18 @@ def test_products_rows_and_norms_equal_those_of_the_concatenation(rows: int, see
         torch.testing.assert_close(ours, reference)
 
 
+def test_all_parts_are_dropped_from() -> None:
+    rows, dense = both_layouts(50, 1)
+    torch.manual_seed(0)
+    dropped = sparse.dropout(rows, 0.5).to_dense()
+    scale = dropped[dense != 0] / dense[dense != 0]
+    assert set(scale.round().tolist()) == {0.0, 2.0}
+    assert not dropped[dense == 0].any()
+    for columns in (slice(0, 4), slice(4, 6)):
+        share = (dropped[:, columns] != 0).sum() / (dense[:, columns] != 0).sum()
+        assert float(share) == pytest.approx(0.5, abs=0.15)
+
+
 def test_rows_with_nan_or_infinity_are_found() -> None:
     left = SparseRows.from_scipy(sp.csr_matrix(np.array([[0.0], [np.inf], [1.0], [0.0]], dtype=np.float32)))
     right = torch.tensor([[1.0], [1.0], [1.0], [torch.nan]])

@@ -161,7 +161,7 @@ def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: in
     assert not student.pretraining
 
 
-@pytest.mark.parametrize("steadied", [{}, {"averaging": 0.9, "schedule": "cosine"}])
+@pytest.mark.parametrize("steadied", [{}, {"averaging": 0.9, "schedule": "cosine", "input_dropout": 0.2}])
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_training_is_reproducible_and_resumes_to_the_same_result(
     kind: str, steadied: dict[str, Any], tmp_path: Path
@@ -216,6 +216,32 @@ def test_averaged_weights_are_validated_and_kept() -> None:
     assert [entry["loss"] for entry in of_plain.history] == [entry["loss"] for entry in context.history]
     for name, value in averages[fit.best_epoch - 1].items():
         assert torch.equal(value, student.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_inputs_are_dropped_in_training_passes_alone(kind: str) -> None:
+    table, seen = make_table(), []
+    student = build(kind)
+    assert isinstance(student, Student)
+    training_forward, forward = student.training_forward, student.forward
+
+    def watched(x: Tensor) -> StudentOutput:
+        seen.append(x)
+        return training_forward(x)
+
+    def whole(x: Tensor) -> Tensor:
+        if not student.training:
+            assert all(any(torch.equal(row, known) for known in table.inputs) for row in x)
+        return forward(x)
+
+    student.training_forward, student.forward = watched, whole  # type: ignore[method-assign, assignment]
+    fit_student(student, table, RunContext(), StudentTraining(epochs=4, averaging=0, input_dropout=0.25))
+    assert len(seen) == 4 + student.pretrain_epochs
+    for inputs in seen:
+        kept = inputs != 0
+        torch.testing.assert_close(inputs[kept], table.inputs[kept] / 0.75)
+    share = torch.stack([(inputs != 0).float().mean() for inputs in seen]).mean()
+    assert float(share) == pytest.approx(0.75, abs=0.08)
 
 
 def test_a_cosine_schedule_ends_at_zero_and_starts_after_pretraining() -> None:
