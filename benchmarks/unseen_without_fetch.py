@@ -5,8 +5,8 @@
 
 Inductive setting, no encoder. All graphs have 20 training nodes per class; about 30 validation nodes per class choose
 the epoch, and the other validation nodes are hidden with their edges and judge the result. No test label is read.
-Every run is a line of the output file; runs that the file contains are skipped. The ways that the package does not
-offer, because they did not win, are defined here.
+Every run is a line of the output file; runs that the file contains are skipped. The losses that the package does not
+offer, because they did not win, are in `unseen_losses.py`.
 """
 
 from __future__ import annotations
@@ -14,35 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.distributions import Beta
+from unseen_losses import Aligned, MaskedTeacher, Mixup, Ready, TeacherStart, Weighted
 
 from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.load import load_task
-from dgl_rbm.data.neighbors import NeighborMean, gather_in_neighbors
-from dgl_rbm.data.structure import compressed_with_weights
-from dgl_rbm.data.task import NodeTask, ObservedGraph
+from dgl_rbm.data.task import NodeTask
 from dgl_rbm.experiments.options import as_seeds
-from dgl_rbm.regularizers.base import Regularizer
-from dgl_rbm.rows.sparse import Rows, dropout, matmul, norms, take, transpose_matmul
 from dgl_rbm.run.config import CustomConfig, resolve_config
 from dgl_rbm.run.pipeline import Pipeline, run_context
-from dgl_rbm.runtime.context import RunContext
 from dgl_rbm.specs import resolve_dataset
-from dgl_rbm.students.base import Student
-from dgl_rbm.tasks.multiclass import probabilities, soft_cross_entropy
-from dgl_rbm.teachers.base import Teacher, TeacherOutput
-from dgl_rbm.training.objective import ObjectiveConfig
-from dgl_rbm.training.table import DistillationTable
-from dgl_rbm.training.terms import Batch, LossTerm
 
 # Training and validation nodes per class, and the share of the latter that is hidden.
 GRAPHS = {
@@ -51,214 +37,8 @@ GRAPHS = {
     "academic-cs": ("20/90", 2 / 3),
     "digits": ("20/100", 0.7),
 }
-
-
-class Ready(Regularizer):
-    """Regularizer that gives a term what it reads from the graph and the teacher."""
-
-    def __init__(self, term: GraphTerm) -> None:
-        self.term = term
-
-    def prepare(
-        self,
-        observed: ObservedGraph,
-        teacher: Teacher,
-        output: TeacherOutput,
-        temperature: float,
-        context: RunContext,
-    ) -> LossTerm:
-        term = self.term
-        term.observed, term.teacher, term.context = observed, teacher, context
-        term.targets = probabilities(output.logits / temperature)
-        return term
-
-
-class GraphTerm(LossTerm):
-    """Loss term with the graph, the teacher and its predictions at hand, on the CPU."""
-
-    observed: ObservedGraph
-    teacher: Teacher
-    context: RunContext
-    targets: Tensor
-
-    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        self.student, self.table = student, table
-        self.share = objective.shares(table)[1]
-
-    def cross_entropy(self, inputs: Rows, targets: Tensor, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of the predictions for `inputs`, summed over heads."""
-        losses = [
-            soft_cross_entropy(torch.log_softmax(logits, dim=1), targets) for logits in batch.forward(inputs).heads
-        ]
-        return self.share * torch.stack(losses).sum() / len(targets)
-
-
-class Mixup(GraphTerm):
-    """Convex combinations of two rows, and the same of the teacher's predictions (Zhang et al., ICLR 2018)."""
-
-    name = "mixup"
-
-    def __init__(self, *, neighbors: bool) -> None:
-        self.neighbors = neighbors
-
-    def loss_before_pass(self, batch: Batch) -> Tensor:
-        rows = batch.rows
-        others = self._neighbors_of(rows) if self.neighbors else rows[torch.randperm(len(rows))]
-        share = Beta(1.0, 1.0).sample((len(rows), 1))
-        first, second = (dense(take(self.table.inputs, of)) for of in (rows, others))
-        return self.cross_entropy(
-            share * first + (1 - share) * second,
-            share * self.targets[rows] + (1 - share) * self.targets[others],
-            batch,
-        )
-
-    def _neighbors_of(self, rows: Tensor) -> Tensor:
-        """Return a random in-neighbour of each row that is trained on, or the row itself if it has none."""
-        indptr, sources, _ = (
-            None if part is None else torch.from_numpy(part) for part in compressed_with_weights(self.observed.graph)
-        )
-        at, found, _ = gather_in_neighbors(indptr, sources, rows)
-        taught = torch.zeros(len(self.table), dtype=torch.bool)
-        taught[self.table.distilled_rows] = True
-        found = found.long()
-        at, found = at[taught[found]], found[taught[found]]
-        order = torch.randperm(len(found))
-        chosen = rows.clone()
-        chosen[at[order]] = found[order]
-        return chosen
-
-
-class MaskedTeacher(GraphTerm):
-    """The teacher's predictions from masked features, for the masked rows; a new mask every five steps, of 20."""
-
-    name = "masked_teacher"
-
-    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        super().bind(student, table, objective)
-        self.steps, self.drawn = 0, []
-
-    def loss_before_pass(self, batch: Batch) -> Tensor:
-        if self.steps % 5 == 0 and len(self.drawn) < 20:
-            features = dropout(self.observed.features, 0.5)
-            logits = self.teacher.predict(self.observed, self.context, features=features).logits
-            self.drawn.append((features, probabilities(logits)))
-        self.steps += 1
-        features, targets = self.drawn[int(torch.randint(len(self.drawn), ()))]
-        return self.cross_entropy(take(features, batch.rows), targets[batch.rows], batch)
-
-
-class Weighted(GraphTerm):
-    """The teacher's predictions once more, with weights of the nodes less their mean: the sum weighs the nodes."""
-
-    name = "weighted"
-
-    def __init__(self, by: str) -> None:
-        self.by = by
-
-    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        super().bind(student, table, objective)
-        mean = NeighborMean(self.observed.graph)
-        if self.by == "curvature":
-            # Forman curvature of an edge: 4 − deg(u) − deg(v); the mean over a node's edges, as a share in (0, 1).
-            degree = matmul(mean.neighbors, torch.ones(len(table), 1))
-            curvature = (4 - degree - mean(degree)).squeeze(1)
-            weights = torch.sigmoid((curvature - curvature.mean()) / curvature.std())
-        else:
-            agreement = (self.targets * mean(self.targets)).sum(dim=1)
-            weights = agreement if self.by == "agreement" else 1.1 - agreement
-        self.weights = weights / weights[table.distilled_rows].mean() - 1
-
-    def loss(self, batch: Batch, output: Any) -> Tensor:
-        targets = self.weights[batch.rows, None] * self.targets[batch.rows]
-        losses = [soft_cross_entropy(torch.log_softmax(logits, dim=1), targets) for logits in output.heads]
-        return self.share * torch.stack(losses).sum() / len(targets)
-
-
-class TeacherStart(GraphTerm):
-    """No loss; the first layer starts as that of the teacher, a SAGE with mean aggregation over node and neighbours."""
-
-    name = "teacher_start"
-
-    @torch.no_grad()
-    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        layer: Any = self.teacher.module.layers[0].conv  # type: ignore[attr-defined]
-        first: Any = student.layers[0]  # type: ignore[union-attr, index]
-        if student.kind == "mlp":
-            first.weight.copy_(layer.fc_neigh.weight)
-            first.bias.copy_(layer.bias)
-            return
-        # Experts scale their inputs by 1.1 and layers their outputs by 2.
-        first.experts.weights.copy_((layer.fc_neigh.weight.t() / 2.2).expand_as(first.experts.weights))
-        first.experts.bias.copy_((layer.bias / 2).expand_as(first.experts.bias))
-
-
-class Aligned(GraphTerm):
-    """No loss; the first layer's weights are W = U + E V, with U and V trained and E fixed.
-
-    The columns ``x @ E`` are the ridge regression of the principal components of features that are averaged over
-    neighbourhoods: a row's own estimate of its neighbourhood. Predictions cost nothing more, as W alone is used.
-    """
-
-    name = "aligned"
-
-    def __init__(self, *, dim: int = 64, steps: int = 4, ridge: float = 1.0) -> None:
-        self.dim, self.steps, self.ridge = dim, steps, ridge
-
-    def bind(self, student: Student, table: DistillationTable, objective: ObjectiveConfig) -> None:
-        super().bind(student, table, objective)
-        coordinates = self._coordinates()
-        self.pairs: list[tuple[nn.Parameter, int, nn.Parameter]] = []
-        for weight, axis in first_weights(student):
-            shape = [*weight.movedim(axis, -1).shape[:-1], coordinates.shape[1]]
-            part = nn.Parameter(torch.empty(shape).uniform_(-1, 1) / sum(coordinates.shape) ** 0.5)
-            weight.register_hook(partial(self._set_gradient, part, axis))
-            self.pairs.append((weight, axis, part))
-        self.coordinates, self.added = coordinates, [torch.zeros_like(part) for _, _, part in self.pairs]
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [part for _, _, part in self.pairs]
-
-    @torch.no_grad()
-    def loss_before_pass(self, batch: Batch) -> None:
-        # The change that the last step made to V.
-        for (weight, axis, part), added in zip(self.pairs, self.added, strict=True):
-            weight.movedim(axis, -1).add_((part - added) @ self.coordinates.t())
-            added.copy_(part)
-
-    def _set_gradient(self, part: nn.Parameter, axis: int, gradient: Tensor) -> None:
-        part.grad = gradient.movedim(axis, -1) @ self.coordinates
-
-    def _coordinates(self) -> Tensor:
-        """Return E, ``[F, D]``, by conjugate gradients on the rows that are trained on."""
-        features, mean = self.observed.features, NeighborMean(self.observed.graph)
-
-        def averaged(values: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
-            for _ in range(self.steps):
-                values = (values + average(values)) / 2
-            return values
-
-        basis = torch.randn(features.shape[1], min(self.dim, features.shape[1]))
-        for _ in range(4):
-            components = averaged(matmul(features, basis), mean)
-            basis = torch.linalg.qr(transpose_matmul(features, averaged(components, mean.transposed)))[0]
-        rows = self.table.distilled_rows
-        taught, wanted = take(features, rows), averaged(matmul(features, basis), mean)[rows]
-        ridge = self.ridge * float(norms(taught).square().sum()) / features.shape[1]
-        found = torch.zeros_like(basis)
-        residual = transpose_matmul(taught, wanted)
-        direction, size = residual.clone(), residual.square().sum(dim=0)
-        for _ in range(40):
-            image = transpose_matmul(taught, matmul(taught, direction)) + ridge * direction
-            step = size / (direction * image).sum(dim=0).clamp_min(1e-20)
-            found += step * direction
-            residual -= step * image
-            last, size = size, residual.square().sum(dim=0)
-            direction = residual + size / last.clamp_min(1e-20) * direction
-        return found * (norms(features).mean() / norms(matmul(features, found)).mean())
-
-
 STUDENTS = ("mlp", "rbm")
-# Options that differ from the plain run, `REFERENCE`; "term" is one of the losses below.
+# Options that differ from the plain run, `REFERENCE`; "term" makes one of the losses.
 REFERENCE = "plain"
 VARIANTS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
@@ -269,6 +49,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout 0.5": {"student": {"dropout": 0.5}},
     "input dropout 0.1": {"training": {"input_dropout": 0.1}},
     "input dropout 0.3": {"training": {"input_dropout": 0.3}},
+    "input dropout 0.5": {"training": {"input_dropout": 0.5}},
+    "input dropout 0.3, dropout 0.5": {"student": {"dropout": 0.5}, "training": {"input_dropout": 0.3}},
     "krd": {"regularizer": "krd"},
     "mix-up with any node": {"term": lambda: Mixup(neighbors=False)},
     "mix-up with a neighbour": {"term": lambda: Mixup(neighbors=True)},
@@ -280,17 +62,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "aligned first layer": {"term": Aligned},
     "aligned first layer, input dropout 0.3": {"term": Aligned, "training": {"input_dropout": 0.3}},
 }
-
-
-def first_weights(student: Any) -> list[tuple[nn.Parameter, int]]:
-    """Return the first-layer weights, each with its axis of the inputs."""
-    if student.kind == "mlp":
-        return [(student.layers[0].weight, 1)]
-    return [(student.layers[0].experts.weights, 1)]
-
-
-def dense(rows: Rows) -> Tensor:
-    return rows if isinstance(rows, Tensor) else rows.to_dense()
 
 
 def run(task: NodeTask, dataset: Any, seed: int, student: str, variant: str, shared: Path) -> dict[str, Any]:
@@ -323,25 +94,30 @@ def run(task: NodeTask, dataset: Any, seed: int, student: str, variant: str, sha
 
 
 def table(path: Path) -> str:
-    """Return a Markdown table: the difference to the plain run in points, mean ± standard error over seeds."""
+    """Return a Markdown table per student: accuracy of the plain run, and the others' differences to it, in points.
+
+    Differences are means ± standard errors over the seeds that both have, whose number follows in brackets.
+    """
     runs = pd.DataFrame(map(json.loads, path.read_text().splitlines()))
     lines = []
     for student, of_student in runs.groupby("student"):
-        hidden = 100 * of_student.pivot_table(index="variant", columns=["graph", "seed"], values="hidden", sort=False)
-        graphs = list(dict.fromkeys(hidden.columns.get_level_values("graph")))
+        graphs = list(dict.fromkeys(of_student["graph"]))
         lines += [f"| {student} | " + " | ".join(graphs) + " |", "|---" * (1 + len(graphs)) + "|"]
-        for variant in hidden.index:
-            cells = []
-            for graph in graphs:
-                values, plain = hidden.loc[variant, graph], hidden.loc[REFERENCE, graph]
-                gain = (values - plain).dropna()
-                if variant == REFERENCE:
-                    cells.append(f"{values.mean():.1f}")
-                else:
-                    cells.append(f"{gain.mean():+.1f} ± {gain.sem():.1f} ({len(gain)})" if len(gain) else "")
+        for variant in (name for name in VARIANTS if name in set(of_student["variant"])):
+            cells = [_cell(of_student[of_student["graph"] == graph], variant) for graph in graphs]
             lines.append(f"| {variant} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _cell(runs: pd.DataFrame, variant: str) -> str:
+    hidden = 100 * runs.pivot_table(index="seed", columns="variant", values="hidden")
+    if variant == REFERENCE:
+        return f"{hidden[variant].mean():.1f} ({len(hidden)})"
+    gain = (hidden[variant] - hidden[REFERENCE]).dropna() if variant in hidden else ()
+    if not len(gain):
+        return ""
+    return f"{gain.mean():+.1f}" + (f" ± {gain.sem():.1f}" if len(gain) > 1 else "") + f" ({len(gain)})"
 
 
 def main() -> None:
