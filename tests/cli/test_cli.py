@@ -390,41 +390,41 @@ def test_a_run_out_of_time_says_so_and_continues(tmp_path: Path) -> None:
     assert "max_hours is 0" in invoke(*QUICK, f"--out={tmp_path / 'other'}", "--max-hours=0", code=2)
 
 
-def test_a_process_stops_at_ctrl_c_and_continues(tmp_path: Path) -> None:
+# Long enough for a signal to arrive while the student trains.
+LONG = [*QUICK, "--set=training.epochs=150", "--set=training.patience=150", "--no-plots"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("long") / "run"
+    invoke(*LONG, f"--out={folder}")
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "batch_system"])
+def test_a_process_stops_at_a_signal_and_continues(number: signal.Signals, uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "dgl_rbm.cli",
-        *QUICK,
-        "--set=training.epochs=400",
-        "--set=training.patience=400",
-    ]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, f"--out={folder}"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "dgl_rbm.cli", *LONG, f"--out={folder}"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("student: started"):
                 break
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "is kept in" in " ".join(errors.split())
     assert "Traceback" not in errors
     kept = {path.stem for path in (folder / "checkpoints").iterdir()}
     assert {"teacher", "encodings", "student-progress"} <= kept
-    finished = subprocess.run(
-        [*command, f"--out={folder}", "--json"], capture_output=True, text=True, check=False, env=environment
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "teacher: taken from the checkpoint" in finished.stderr
-    whole = subprocess.run(
-        [*command, f"--out={tmp_path / 'whole'}", "--json"], capture_output=True, text=True, check=True, env=environment
-    )
-    resumed, reference = json.loads(finished.stdout), json.loads(whole.stdout)
+    assert "teacher: taken from the checkpoint" in invoke(*LONG, f"--out={folder}")
+    resumed, reference = (json.loads((path / "metrics.json").read_text()) for path in (folder, uninterrupted))
     for role in ("teacher", "student"):
         assert resumed[role]["test_accuracy"] == reference[role]["test_accuracy"]
-    assert (folder / "student.safetensors").read_bytes() == (tmp_path / "whole" / "student.safetensors").read_bytes()
+    assert (folder / "student.safetensors").read_bytes() == (uninterrupted / "student.safetensors").read_bytes()
