@@ -184,19 +184,23 @@ datasets: Registry[Any] = Registry(
     },
 )
 teachers: Registry[Any] = Registry(
-    "teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "average", "logits", "none")
+    "teacher", "dgl_rbm.teachers", _same("sage", "gcn", "appnp", "mlp", "average", "logits", "none")
 )
 encoders: Registry[Any] = Registry(
     "encoder",
     "dgl_rbm.encoders",
-    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels") | _AUTO,
+    _same("none", "deepwalk", "spectral", "diffusion", "label_propagation", "label_histogram", "soft_labels")
+    | _same("correct_and_smooth")
+    | _AUTO,
 )
 regularizers: Registry[Any] = Registry(
     "regularizer",
     "dgl_rbm.regularizers",
     _same("none", "krd", "edge_consistency", "similarity", "adversarial", "pseudo_labels"),
 )
-students: Registry[Any] = Registry("student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm") | _AUTO)
+students: Registry[Any] = Registry(
+    "student", "dgl_rbm.students", _same("mlp", "ensemble", "moe", "rbm", "readout") | _AUTO
+)
 
 # Sizes of a student whose teacher has none, or that has no teacher.
 DEFAULT_WIDTH, DEFAULT_DEPTH = 128, 2
@@ -206,7 +210,7 @@ DEFAULTS = {
     "dataset": "digits",
     "teacher": "sage",
     "student": "rbm",
-    "encoder": "diffusion",
+    "encoder": "auto",
     "regularizer": "krd",
 }
 

@@ -72,7 +72,7 @@ def unseen_inputs(encodings: Encodings, view: GraphView) -> Callable[[Tensor], R
 
 def student_server(student: Student, encodings: Encodings, view: GraphView) -> Callable[[Tensor], Tensor]:
     """Return the function that `student_latency` times: ids of unseen nodes ``[B]`` to logits ``[B, C]``."""
-    device = next(student.parameters()).device
+    device = student.device
     inputs = unseen_inputs(encodings, view)
 
     def predict(ids: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def student_latency(student: Student, encodings: Encodings, view: GraphView, *, 
     predict = student_server(student, encodings, view)
     was_training = student.training
     student.serve()
-    synchronize = _synchronizer(next(student.parameters()).device)
+    synchronize = _synchronizer(student.device)
     single = _measure(predict, _requests(len(view), 1, repeats), synchronize)
     batch = _measure(predict, _requests(len(view), 1024, max(5, repeats // 20)), synchronize)
     student.train(was_training)

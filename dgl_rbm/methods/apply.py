@@ -11,7 +11,7 @@ from dgl_rbm.errors import UnknownNameError
 from dgl_rbm.methods.catalogue import RecipeName, load_method, merged
 from dgl_rbm.specs import kind_of, list_components, override_path
 
-__all__ = ["checked_recipe", "dataset_name", "method_values", "with_lookups"]
+__all__ = ["checked_recipe", "dataset_name", "method_values", "with_graph_options", "with_lookups"]
 
 # Options that select the published settings.
 _LOOKUPS = ("dataset", "dataset.kind", "dataset.name", "setting", "teacher", "teacher.kind")
@@ -91,7 +91,19 @@ def method_values(method: str, given: Mapping[str, Any], recipe: str = "publishe
     return base | {name: _over(name, base.get(name), value) for name, value in given.items()}
 
 
+def with_graph_options(spec: Any, options: Mapping[str, Any]) -> Any:
+    """Return a graph's name, mapping or config with those of the `options` that it does not set."""
+    if isinstance(spec, DatasetConfig):
+        known = type(spec).model_fields.keys() - spec.model_fields_set
+        return spec.model_copy(update={name: value for name, value in options.items() if name in known - {"kind"}})
+    if spec is None or not options:
+        return spec
+    return {**options, **(spec if isinstance(spec, Mapping) else {"kind": spec})}
+
+
 def _over(name: str, base: Any, given: Any) -> Any:
+    if name == "dataset":
+        return with_graph_options(given, base or {})
     if name in ("encoder", "regularizer"):
         own = {part["kind"]: part for part in base}
         # Options without a kind are those of the only component.

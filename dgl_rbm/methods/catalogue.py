@@ -83,7 +83,8 @@ class Method(StrictConfig):
         -------
         dict
             ``teacher``, ``student``, ``encoder`` and ``regularizer`` with a ``kind`` each (the latter two are lists of
-            these), ``objective`` and ``training``.
+            these), ``objective`` and ``training``; with published settings also ``dataset``, the graph with its
+            published options.
         """
         result: dict[str, Any] = {name: _with_kind(name, value) for name, value in self.components.items()}
         if teacher is not None and result["teacher"]["kind"] not in ("none", teacher):
@@ -96,7 +97,7 @@ class Method(StrictConfig):
             # All methods share one teacher, although the published code tunes it again for four rows of mixtures.
             shared = find_settings(dataset, setting, kind, "mlp")
             if row is not None:
-                result = _with_recipe(result, row, shared)
+                result = _with_recipe(result, row, shared) | {"dataset": {"kind": dataset, **row.dataset_values()}}
         return result
 
 

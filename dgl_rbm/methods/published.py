@@ -29,6 +29,10 @@ __all__ = [
 
 _FILE = "published_hyperparameters.csv"
 
+# Options of teacher and student that all rows have in common, stated so that no default of the package changes them.
+_TRAINING = {"optimizer": "adam", "warmup_steps": 0, "patience": 50, "select_by": "accuracy"}
+_TEACHER_EPOCHS = 500
+
 # Columns with the name of the student's option; empty for students without the option.
 _MIXTURE_OPTIONS = {
     "num_experts",
@@ -91,8 +95,17 @@ class PublishedSettings(StrictConfig):
             "hidden_dim": self.teacher_hidden,
             "dropout": self.teacher_dropout,
             "norm": self.teacher_norm,
-            "training": {"optimizer": "adam", "lr": self.teacher_lr, "weight_decay": self.teacher_weight_decay},
+            "training": {
+                **_TRAINING,
+                "lr": self.teacher_lr,
+                "weight_decay": self.teacher_weight_decay,
+                "epochs": _TEACHER_EPOCHS,
+            },
         }
+
+    def dataset_values(self) -> dict[str, Any]:
+        """Return the options of the graph."""
+        return {"rescale": False}
 
     def student_values(self) -> dict[str, Any]:
         """Return the student's options, for mixtures including those of experts and routing."""
@@ -109,10 +122,11 @@ class PublishedSettings(StrictConfig):
     def training_values(self) -> dict[str, Any]:
         """Return the options of the student's training."""
         return {
+            **_TRAINING,
             "lr": self.student_lr,
-            "optimizer": "adam",
             "weight_decay": self.student_weight_decay,
             "epochs": self.student_max_epochs,
+            "schedule": "constant",
             # The published code does not average weights over steps.
             "averaging": 0.0,
         }

@@ -80,7 +80,11 @@ class DistillConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _components_fit_together(self) -> DistillConfig:
-        problems = [*self._conflicts_with_the_teacher(), *self._conflicts_among_encoders()]
+        problems = [
+            *self._conflicts_with_the_teacher(),
+            *self._conflicts_among_encoders(),
+            *self._conflicts_with_the_student(),
+        ]
         if problems:
             messages, hints = zip(*problems, strict=True)
             context = {"problems": "\n".join(messages), "hint": "\n".join(filter(None, hints))}
@@ -125,6 +129,21 @@ class DistillConfig(StrictConfig):
             ]
         return []
 
+    def _conflicts_with_the_student(self) -> list[tuple[str, str]]:
+        student = self.student
+        if not isinstance(student, StudentConfig):
+            return []
+        found = student.conflicts_with_encoders([part for part in self.encoder if isinstance(part, ComponentConfig)])
+        losses = [part.kind for part in self.regularizer if part.kind != "none"]
+        if losses and not student.trains:
+            found.append(
+                (
+                    f"regularizer: the student '{student.kind}' has nothing to train, so '{losses[0]}' has no effect.",
+                    "Set the regularizer to 'none'.",
+                )
+            )
+        return found
+
 
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {
     "dataset": resolve_dataset,
@@ -162,6 +181,7 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         except ConfigError as error:
             errors.append(error)
             resolved[name] = resolve(_NEUTRAL[name])
+    resolved["encoder"] = _fitting_selection(resolved["encoder"], resolved["teacher"])
     config: DistillConfig | None = None
     try:
         config = validated(DistillConfig, resolved, where="")
@@ -171,6 +191,13 @@ def resolve_config(values: Mapping[str, Any]) -> DistillConfig:
         hints = dict.fromkeys(line for error in errors for line in (error.hint or "").splitlines() if line)
         raise ConfigError("\n".join(error.message for error in errors), hint="\n".join(hints) or None)
     return config
+
+
+def _fitting_selection(configs: list[Any], teacher: Any) -> list[Any]:
+    """Return the encoders with default candidates that fit a teacher without predictions."""
+    if not isinstance(teacher, TeacherConfig) or teacher.has_predictions:
+        return configs
+    return [config.without_teacher() if isinstance(config, EncoderSelection) else config for config in configs]
 
 
 def resolve_saved_config(values: Mapping[str, Any]) -> DistillConfig:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from dgl_rbm.arguments import checked_arguments
 from dgl_rbm.config import ComponentConfig
+from dgl_rbm.data.base import DatasetConfig
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.encoders.base import Encoder
 from dgl_rbm.errors import ConfigError, TimeBudgetError, shown
-from dgl_rbm.methods.apply import dataset_name, method_values
-from dgl_rbm.methods.catalogue import RecipeName
+from dgl_rbm.methods.apply import dataset_name, method_values, with_graph_options
+from dgl_rbm.methods.catalogue import RecipeName, load_method
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.run.config import CustomConfig, DistillConfig, resolve_config
 from dgl_rbm.run.pipeline import Pipeline, run_context
@@ -24,7 +25,7 @@ from dgl_rbm.run.run import Run
 from dgl_rbm.runtime.callbacks import Callback, TimeBudget
 from dgl_rbm.runtime.folders import as_path
 from dgl_rbm.runtime.process_state import isolated
-from dgl_rbm.specs import list_components, resolve_dataset
+from dgl_rbm.specs import kind_of, list_components, resolve_dataset
 from dgl_rbm.students.base import Student
 from dgl_rbm.teachers.base import Teacher
 from dgl_rbm.training.objective import ObjectiveConfig
@@ -89,7 +90,7 @@ class Distiller:
         self,
         teacher: Any = "sage",
         student: Any = "rbm",
-        encoder: Any = "diffusion",
+        encoder: Any = "auto",
         regularizer: Any = "krd",
         *,
         setting: str = "transductive",
@@ -116,6 +117,7 @@ class Distiller:
         self.callbacks = _checked_callbacks(callbacks)
         # A method's options depend on the graph passed to `fit`.
         self._config_for: Callable[[NodeTask], DistillConfig] = lambda task: self.config
+        self._graph_for: Callable[[Any], Any] = resolve_dataset
 
     @classmethod
     def from_config(cls, config: DistillConfig, callbacks: Sequence[Callback] = ()) -> Distiller:
@@ -167,10 +169,19 @@ class Distiller:
             values.pop("dataset")
             return cls(**values, callbacks=callbacks)
 
+        def graph_with_options(graph: Any) -> Any:
+            resolved = cast(DatasetConfig, resolve_dataset(graph))
+            setting = overrides.get("setting", "transductive")
+            found = load_method(method).values(
+                resolved.graph_name, setting, recipe, teacher=kind_of(overrides.get("teacher"))
+            )
+            return with_graph_options(resolved, found.get("dataset", {}))
+
         distiller = make(dataset_name(dataset), overrides.get("setting", "transductive"))
         if dataset is not None:
-            distiller.config = distiller.config.model_copy(update={"dataset": resolve_dataset(dataset)})
+            distiller.config = distiller.config.model_copy(update={"dataset": graph_with_options(dataset)})
         distiller._config_for = lambda task: make(task.name, task.setting).config
+        distiller._graph_for = graph_with_options
         return distiller
 
     def _separate_each(self, name: str, specs: Any, types: tuple[type, ...]) -> list[Any]:
@@ -299,7 +310,7 @@ class Distiller:
             update = {"dataset": CustomConfig.of(graph), "setting": graph.setting}
             return graph, config.model_copy(update=update)
         if graph is None or isinstance(graph, (str, Path, Mapping, ComponentConfig)):
-            dataset = config.dataset if graph is None else resolve_dataset(graph)
+            dataset = config.dataset if graph is None else self._graph_for(graph)
             given |= {name: value for name, value in fields.items() if value != _FIELDS[name]}
             if given:
                 dataset = resolve_dataset(dataset.model_dump() | given)

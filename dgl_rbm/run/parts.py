@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgl_rbm.encoders.base import EncoderConfig
 from dgl_rbm.encoders.fit import WeightedEncoder, fit_encodings
-from dgl_rbm.errors import ConfigError
+from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.regularizers.base import Regularizer
 from dgl_rbm.rows.stacked import hstack
 from dgl_rbm.run.config import CustomConfig, DistillConfig
@@ -30,7 +30,7 @@ from dgl_rbm.serving.encodings import Encodings
 from dgl_rbm.students.base import StudentConfig
 from dgl_rbm.teachers.base import Teacher, TeacherOutput
 from dgl_rbm.teachers.resolve import as_teacher
-from dgl_rbm.training.student import StudentFit, fit_student
+from dgl_rbm.training.student import StudentFit, StudentTraining, fit_student, shortened
 from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import LossTerm
 
@@ -127,8 +127,10 @@ def _train(
     table: DistillationTable,
     config: StudentConfig | CustomConfig,
     regularizers: Sequence[Stage[LossTerm]],
+    training: StudentTraining | None = None,
 ) -> FittedStudent:
     """Train the student that `config` describes, or the instance that was given."""
+    options = scope.config.training if training is None else training
     terms = [scope.result(stage) for stage in regularizers]
     student: Any = scope.instances.get("student")
     if isinstance(config, StudentConfig):
@@ -144,7 +146,7 @@ def _train(
     student = student.to(context.device)
 
     def compute() -> dict[str, Any]:
-        fit = fit_student(student, table, context, scope.config.training, scope.config.objective, terms)
+        fit = fit_student(student, table, context, options, scope.config.objective, terms)
         return {"student": student.state_dict(), "fit": vars(fit)}
 
     state = context.cached("student", compute)
@@ -178,16 +180,20 @@ def _fit_encodings(scope: Scope) -> FittedEncodings:
 def _choose_encoder(scope: Scope, regularizers: Sequence[Stage[LossTerm]]) -> FittedEncodings:
     (selection,) = scope.config.encoder
     assert isinstance(selection, EncoderSelection)
+    training = scope.config.training
 
     def train(i: int, candidate: EncoderConfig) -> tuple[Encodings, CandidateRecord]:
         with _judging(scope.context, i) as context:
             state = context.cached("encodings", lambda: _encode(scope, [candidate], context))
             encodings = Encodings.from_state(state)
-            record = _train(scope, context, _make_table(scope, encodings), selection.judge, regularizers).record
+            table = _make_table(scope, encodings)
+            short = shortened(training, len(table.distilled_rows), selection.judge_steps)
+            record = _train(scope, context, table, selection.judge, regularizers, short).record
         return encodings, record.model_copy(update={"kind": candidate.kind})
 
     def compute() -> dict[str, Any]:
-        choice = choose(selection.candidates, train)
+        # A teacher may be unable to predict parts of the graph, which one of several candidates needs.
+        choice = choose(selection.candidates, train, skipped=(TrainingError, ConfigError))
         records = [record.model_dump() for record in choice.records]
         return {"chosen": choice.index, "encodings": choice.outcome.state_dict(), "candidates": records}
 

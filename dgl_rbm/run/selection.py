@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.encoders.base import EncoderConfig
-from dgl_rbm.errors import ConfigError, TrainingError
+from dgl_rbm.errors import ConfigError, DglRbmError, TrainingError
 from dgl_rbm.registry import Registry, encoders, students
 from dgl_rbm.rows.sparse import take
 from dgl_rbm.run.metrics import CandidateRecord
@@ -76,13 +76,18 @@ class EncoderSelection(SelectionConfig):
         min_length=1,
         validate_default=True,
         description="Encoders to try: names, or options with 'kind'. The one with the highest validation accuracy is "
-        "kept; ties go to the lowest loss. In inductive runs, encoders that are fitted with the validation nodes in "
+        "kept; ties go to the lowest loss. Without predictions of a teacher, 'label_propagation' takes the place of "
+        "'soft_labels' among the defaults. In inductive runs, encoders that are fitted with the validation nodes in "
         "the graph, such as 'deepwalk', have a head start over 'soft_labels', which hides them.",
     )
     judge: SerializeAsAny[StudentConfig] = Field(
         default="mlp",  # type: ignore[assignment]
         validate_default=True,
         description="Student that is trained on the encodings of each candidate; a quick one.",
+    )
+
+    judge_steps: int = Field(
+        default=200, ge=1, description="Training steps of the judge on each candidate, and at least 10 epochs."
     )
 
     @field_validator("candidates", mode="before")
@@ -102,6 +107,13 @@ class EncoderSelection(SelectionConfig):
         if not isinstance(found, StudentConfig):
             raise ValueError("the judge is one student, not 'auto'")
         return found
+
+    def without_teacher(self) -> EncoderSelection:
+        """Return the selection for a teacher without predictions: default candidates that read none."""
+        if "candidates" in self.model_fields_set:
+            return self
+        kinds = ["label_propagation" if part.kind == "soft_labels" else part.kind for part in self.candidates]
+        return EncoderSelection(**self.model_dump(exclude={"candidates"}), candidates=kinds)
 
     @property
     def reads_teacher(self) -> bool:
@@ -128,7 +140,12 @@ class Choice(Generic[T]):
     records: list[CandidateRecord]
 
 
-def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, CandidateRecord]]) -> Choice[T]:
+def choose(
+    candidates: Sequence[C],
+    train: Callable[[int, C], tuple[T, CandidateRecord]],
+    *,
+    skipped: tuple[type[DglRbmError], ...] = (TrainingError,),
+) -> Choice[T]:
     """Return the candidate with the highest validation score; ties go to the lowest loss.
 
     The loss counts less here than in the choice of an epoch: between models it measures confidence rather than
@@ -140,10 +157,12 @@ def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, Candidate
         At least one.
     train : callable
         Takes a candidate's position and config; returns its result and its `validation_record`.
+    skipped : tuple of type
+        Errors that exclude a candidate and are recorded in its place.
 
     Raises
     ------
-    TrainingError
+    DglRbmError
         If no candidate can be trained: the error of the last.
     """
     best: tuple[tuple[float, float], int, T] | None = None
@@ -151,7 +170,7 @@ def choose(candidates: Sequence[C], train: Callable[[int, C], tuple[T, Candidate
     for i, candidate in enumerate(candidates):
         try:
             outcome, record = train(i, candidate)
-        except TrainingError as error:
+        except skipped as error:
             if i + 1 == len(candidates) and best is None:
                 raise
             # The others may do well under options with which this one cannot be trained.

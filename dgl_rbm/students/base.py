@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -130,6 +131,11 @@ class Student(nn.Module):
                 module.serve()
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters, or of the buffers of a student without any."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the optimiser; `after_step` may update others."""
         return list(self.parameters())
@@ -192,7 +198,7 @@ class Student(nn.Module):
     @torch.no_grad()
     def _logits(self, rows: Rows) -> Tensor:
         """Return the logits of validated rows, on the student's device, as training needs them in each epoch."""
-        device = next(self.parameters()).device
+        device = self.device
         was_training = self.training
         self.eval()
         try:
@@ -236,6 +242,8 @@ class StudentConfig(ComponentConfig):
     """
 
     module: ClassVar[type[Student]]
+    # Whether the student has anything to train.
+    trains: ClassVar[bool] = True
 
     hidden_dim: int | None = Field(
         default=None,
@@ -270,6 +278,10 @@ class StudentConfig(ComponentConfig):
     def with_encoding_dim(self, encoding_dim: int) -> StudentConfig:
         """Return a copy with the number of encoding columns, if the student depends on it; they come last."""
         return self
+
+    def conflicts_with_encoders(self, encoders: Sequence[ComponentConfig]) -> list[tuple[str, str]]:
+        """Return what stands against these encoders: messages, each with what to do about it."""
+        return []
 
     def build(
         self, in_dim: int, num_classes: int, *, hidden_dim: int | None = None, num_layers: int | None = None

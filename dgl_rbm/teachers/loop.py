@@ -22,7 +22,7 @@ from dgl_rbm.teachers.inference import readable
 from dgl_rbm.teachers.message_passing import laid_out
 from dgl_rbm.teachers.options import TeacherTraining
 from dgl_rbm.teachers.sampling import OrderedNeighborSampler, Placement, batches, gather, placed
-from dgl_rbm.training.epochs import EpochLoop
+from dgl_rbm.training.epochs import EpochLoop, patience_in_epochs
 from dgl_rbm.training.optimizer import make_optimizer, set_learning_rate
 
 __all__ = ["Steps", "TrainingRun", "steps"]
@@ -168,7 +168,8 @@ class TrainingRun(EpochLoop):
         labels: Tensor,
     ) -> None:
         optimizer = make_optimizer(module.parameters(), options, steps_per_epoch=of_epoch.steps_per_epoch)
-        super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=options.patience)
+        patience = patience_in_epochs(options.patience, of_epoch.steps_per_epoch)
+        super().__init__("teacher", module, optimizer, context, epochs=options.epochs, patience=patience)
         self.steps, self.options, self.num_classes = of_epoch, options, num_classes
         self._steps = 0
         self.class_weights = None if options.class_weight is None else class_weights(labels, num_classes)

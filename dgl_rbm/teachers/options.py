@@ -18,8 +18,11 @@ class TeacherTraining(OptimizerConfig):
     """Training options of a teacher."""
 
     epochs: int = Field(default=500, ge=1, description="Maximum number of epochs.")
-    patience: int = Field(
-        default=50, ge=1, description="Stop after this many epochs without a better validation score."
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after this many epochs without a better validation score. null: 100 steps, and at least 20 "
+        "epochs.",
     )
     select_by: SelectBy = Field(
         default="loss",

@@ -14,9 +14,15 @@ from torch import nn
 from dgl_rbm.runtime.checkpoint import restore_rng_state, rng_state
 from dgl_rbm.runtime.context import RunContext
 
-__all__ = ["EpochLoop"]
+__all__ = ["EpochLoop", "patience_in_epochs"]
 
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
+_PATIENCE_STEPS, _FEWEST_PATIENCE_EPOCHS = 100, 20
+
+
+def patience_in_epochs(patience: int | None, steps_per_epoch: int) -> int:
+    """Return `patience` in epochs; None stands for 100 steps of the optimiser, and at least 20 epochs."""
+    return patience or max(_FEWEST_PATIENCE_EPOCHS, math.ceil(_PATIENCE_STEPS / steps_per_epoch))
 
 
 class EpochLoop(ABC):

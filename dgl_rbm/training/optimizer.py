@@ -23,11 +23,11 @@ class OptimizerConfig(StrictConfig):
 
     lr: float = Field(default=0.01, gt=0, description="Learning rate, after any warm-up.")
     optimizer: Literal["adam", "adamw"] = Field(
-        default="adam",
+        default="adamw",
         description="'adamw', whose weight decay is decoupled from the gradients, or 'adam', with an L2 penalty.",
     )
     weight_decay: float = Field(
-        default=5e-4,
+        default=0.003,
         ge=0,
         description="For 'adamw' the share by which an epoch at the full learning rate shrinks the weights, whatever "
         "the number of steps in an epoch; for 'adam' the factor of the L2 penalty.",

@@ -26,18 +26,21 @@ from dgl_rbm.tasks.multiclass import (
     validation_score,
 )
 from dgl_rbm.training.averaging import AveragedModule
-from dgl_rbm.training.epochs import EpochLoop
+from dgl_rbm.training.epochs import EpochLoop, patience_in_epochs
 from dgl_rbm.training.objective import ObjectiveConfig
 from dgl_rbm.training.optimizer import OptimizerConfig, make_optimizer, set_learning_rate
 from dgl_rbm.training.routing_record import routing_recorder
 from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import Batch, LossTerm, StudentLoss
 
-__all__ = ["StudentFit", "StudentTraining", "fit_student"]
+__all__ = ["StudentFit", "StudentTraining", "fit_student", "shortened"]
 
 # Up to this many rows, one full-batch step per epoch is fastest and has the least noise.
 _FULL_BATCH_UP_TO = 32_768
 _DEFAULT_BATCH = 4096
+_FEWEST_EPOCHS = 10
+# Scores of epochs that take the place of the accuracy in comparisons of models.
+_COMPARED = ("balanced_accuracy", "macro_f1")
 
 
 class StudentTraining(OptimizerConfig):
@@ -46,6 +49,7 @@ class StudentTraining(OptimizerConfig):
     former_names: ClassVar[Any] = {"learn_validation": "distill_on_validation"}
 
     epochs: int = Field(default=500, ge=1, description="Maximum number of epochs after any pre-training.")
+    lr: float = Field(default=0.003, gt=0, description="Learning rate, after any warm-up.")
     schedule: Literal["constant", "cosine"] = Field(
         default="constant",
         description="Learning rate over the epochs after any pre-training: constant, or decayed from `lr` to 0 along "
@@ -68,11 +72,11 @@ class StudentTraining(OptimizerConfig):
     batch_size: int | None = Field(
         default=None, ge=1, description="Rows per step; null uses all rows up to 32768, and 4096 beyond."
     )
-    patience: int = Field(
-        default=50,
+    patience: int | None = Field(
+        default=None,
         ge=1,
         description="Stop after this many epochs without a better validation score, counted from the last round of "
-        "`pseudo_labels` or later.",
+        "`pseudo_labels` or later. null: 100 steps, and at least 20 epochs.",
     )
     select_by: SelectBy = Field(
         default="both",
@@ -103,6 +107,16 @@ class StudentTraining(OptimizerConfig):
         "students that route.",
     )
 
+    def rows_per_step(self, count: int) -> int:
+        """Return the batch size for `count` training rows."""
+        return self.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
+
+
+def shortened(training: StudentTraining, count: int, steps: int) -> StudentTraining:
+    """Return options that train at most `steps` steps on `count` rows, or 10 epochs if these are more."""
+    epochs = max(_FEWEST_EPOCHS, math.ceil(steps * training.rows_per_step(count) / count))
+    return training.model_copy(update={"epochs": min(training.epochs, epochs)})
+
 
 @dataclass(frozen=True)
 class StudentFit:
@@ -111,7 +125,7 @@ class StudentFit:
     Attributes
     ----------
     best_epoch : int
-        The epoch that was kept, counted from 1 and including pre-training.
+        The epoch that was kept, counted from 1 and including pre-training; 0 if the student has nothing to train.
     val_accuracy : float
         Its accuracy on the validation rows, in ``[0, 1]``.
     val_score : float
@@ -158,6 +172,8 @@ def fit_student(
         )
     training = training or StudentTraining()
     check_precision(training.precision, table.device, where="training.precision")
+    if not student.trained_parameters():
+        return _evaluated(student, table, context, training)
     loop = _StudentRun(student, table, context, training, objective or ObjectiveConfig(), terms)
     loop.run()
     if not loop.best_epoch:
@@ -166,6 +182,19 @@ def fit_student(
             hint=f"Try a lower learning rate, such as --set training.lr={training.lr / 10:g}.",
         )
     return StudentFit(loop.best_epoch, loop.best_accuracy, loop.best_validation, loop.epoch)
+
+
+@torch.no_grad()
+def _evaluated(
+    student: Student, table: DistillationTable, context: RunContext, training: StudentTraining
+) -> StudentFit:
+    """Return the validation scores of a student that has nothing to train."""
+    with context.stage("student", unit="steps"):
+        logits, labels = student._logits(take(table.inputs, table.val_idx)), table.labels[table.val_idx]
+    found = validation_accuracy(logits, labels)
+    select_by = training.select_by
+    compared = validation_score(logits, labels, select_by) if select_by in _COMPARED else found
+    return StudentFit(0, found, compared, 0)
 
 
 class _StudentRun(EpochLoop):
@@ -180,7 +209,7 @@ class _StudentRun(EpochLoop):
     ) -> None:
         self.rows = table.distilled_rows
         count = len(self.rows)
-        self.batch_size = training.batch_size or (count if count <= _FULL_BATCH_UP_TO else _DEFAULT_BATCH)
+        self.batch_size = training.rows_per_step(count)
         self.steps_per_epoch = math.ceil(count / self.batch_size)
         self.training = training
         with seeded(context.seed, "objective-weights"):
@@ -191,7 +220,7 @@ class _StudentRun(EpochLoop):
             self._new_optimizer(student),
             context,
             epochs=student.pretrain_epochs + training.epochs,
-            patience=training.patience,
+            patience=patience_in_epochs(training.patience, self.steps_per_epoch),
         )
         self.student, self.table = student, table
         self.averaged = AveragedModule(student, training.averaging) if training.averaging else None
@@ -252,7 +281,7 @@ class _StudentRun(EpochLoop):
         metrics["val_loss"] = validation_loss(logits, labels)
         select_by = self.training.select_by
         value = metrics["val_accuracy"]
-        if select_by in ("balanced_accuracy", "macro_f1"):
+        if select_by in _COMPARED:
             value = metrics[f"val_{select_by}"] = validation_score(logits, labels, select_by)
         score = selection_score(value, metrics["val_loss"], select_by)
         if self.note(score, candidate=not self.student.pretraining):

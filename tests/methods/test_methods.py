@@ -23,12 +23,24 @@ from dgl_rbm.methods.published import find_settings, published_settings
 from dgl_rbm.registry import teachers
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.specs import resolve_dataset
+from dgl_rbm.teachers.options import TeacherTraining
+from dgl_rbm.training.student import StudentTraining
 
 FOLDER = Path(dgl_rbm.methods.__file__).parent
 NAMED = sorted({settings.dataset for settings in published_settings()})
 EXPECTED = {"glnn", "krd", "nosmog", "cohop", "moe", "ensemble3", "ensemble8", "rbm", "rbm-lp"}
 EXPECTED |= {f"{name}+" for name in ("glnn", "krd", "nosmog", "cohop")}
-OWN = {"rbm-multi", "mlp-multi", "auto-multi", "rbm-features", "mlp-features"}
+OWN = {
+    "mlp",
+    "sign",
+    "lp",
+    "correct-and-smooth",
+    "rbm-multi",
+    "mlp-multi",
+    "auto-multi",
+    "rbm-features",
+    "mlp-features",
+}
 PUBLISHED = [name for name in method_names() if name not in OWN]
 
 
@@ -60,11 +72,11 @@ def test_the_published_results_of_a_method_exist(name: str) -> None:
     assert (published.table, published.method) in rows
 
 
-def test_methods_of_this_package_have_no_published_settings_or_results() -> None:
+def test_methods_of_this_package_have_no_published_results() -> None:
     for name in OWN:
         method = load_method(name)
         assert method.published is None
-        assert method.values("cpf-cora") == method.values(recipe="default")
+        assert (method.values("cpf-cora") == method.values(recipe="default")) is (method.student_family is None)
         assert published_result(name, "cpf-cora", "transductive", "sage") is None
 
 
@@ -154,7 +166,10 @@ def test_all_methods_share_the_teacher_of_a_dataset(dataset: str, setting: str) 
 @pytest.mark.parametrize("setting", ["transductive", "inductive"])
 def test_planetoid_and_cpf_graphs_share_published_settings(setting: str) -> None:
     for name in ("cora", "citeseer", "pubmed"):
-        assert load_method("krd").values(name, setting) == load_method("krd").values(f"cpf-{name}", setting)
+        planetoid, cpf = (load_method("krd").values(graph, setting) for graph in (name, f"cpf-{name}"))
+        assert planetoid.pop("dataset") == {"kind": name, "rescale": False}
+        assert cpf.pop("dataset") == {"kind": f"cpf-{name}", "rescale": False}
+        assert planetoid == cpf
     assert load_method("krd").values("digits", setting) == load_method("krd").values(None, setting, "default")
 
 
@@ -188,8 +203,7 @@ def test_given_options_override_the_method_and_keep_its_others() -> None:
     values = method_values("rbm", {"dataset": "cpf-cora", "student": {"num_experts": 6}, "training": {"lr": 0.5}})
     assert values["student"]["num_experts"] == 6
     assert values["student"]["pretrain_epochs"] == 12
-    expected = {"optimizer": "adam", "lr": 0.5, "weight_decay": 0.0005, "epochs": 500, "averaging": 0.0}
-    assert values["training"] == expected
+    assert values["training"] == method_values("rbm", {"dataset": "cpf-cora"})["training"] | {"lr": 0.5}
     assert method_values("rbm", {"student": "rbm"})["student"] == method_values("rbm", {})["student"]
     assert method_values("rbm", {"student": "mlp"})["student"] == "mlp"
     assert method_values("rbm", {"student": {"kind": "mlp", "dropout": 0.1}})["student"] == {
@@ -302,3 +316,31 @@ def test_fit_applies_the_published_settings_of_its_graph() -> None:
     assert config.student.hidden_dim == row.student_hidden == 512
     assert (config.student.dropout, config.training.epochs) == (0.1, 1)
     assert config.training.weight_decay == row.student_weight_decay
+
+
+@pytest.mark.parametrize("name", ["rbm", "krd", "nosmog", "moe", "ensemble3", "ensemble8", "glnn"])
+@pytest.mark.parametrize("dataset", ["cora", "amazon-photo", "academic-cs"])
+def test_no_default_of_training_changes_the_published_recipe(name: str, dataset: str) -> None:
+    # These have no effect on results, or none on the full graph and in one batch.
+    aside = {"eval_every", "sampler", "fanouts", "batch_size", "num_workers", "sampling_device", "precision"}
+    aside |= {"record_routing", "class_weight", "distill_on_validation", "schedule"}
+    values = load_method(name).values(dataset)
+    assert StudentTraining.model_fields.keys() - values["training"].keys() <= aside
+    assert TeacherTraining.model_fields.keys() - values["teacher"]["training"].keys() <= aside
+    assert values["training"]["optimizer"] == values["teacher"]["training"]["optimizer"] == "adam"
+
+
+def test_published_options_of_a_graph_yield_to_the_users() -> None:
+    def rescales(dataset: Any, **options: Any) -> bool:
+        values = method_values("rbm", {"dataset": dataset, **options})
+        return bool(resolve_config(values).dataset.rescale)  # type: ignore[union-attr]
+
+    assert rescales("digits")
+    assert not rescales("cpf-cora")
+    assert not rescales(resolve_dataset("cpf-cora"))
+    assert rescales({"kind": "cpf-cora", "rescale": True})
+    assert rescales(resolve_dataset({"kind": "cpf-cora", "rescale": True}))
+    values = method_values("rbm", {"dataset": "cpf-cora"}, "default")
+    assert resolve_config(values).dataset.rescale  # type: ignore[union-attr]
+    by_name = Distiller.from_method("rbm", dataset="cpf-cora").config.dataset
+    assert not by_name.rescale  # type: ignore[union-attr]

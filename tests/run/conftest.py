@@ -49,7 +49,8 @@ def community_task(setting: str = "transductive", **changes: Any) -> NodeTask:
 def quick_distiller(**options: Any) -> Distiller:
     """Return a distiller that takes about a second on the communities."""
     teacher = {"kind": "sage", "hidden_dim": 8, "training": {"epochs": 25}}
-    return Distiller(**{"teacher": teacher, "training": {"epochs": 20, "lr": 0.03}, "device": "cpu"} | options)
+    quick: dict[str, Any] = {"teacher": teacher, "encoder": "diffusion", "training": {"epochs": 20, "lr": 0.03}}
+    return Distiller(**quick | {"device": "cpu"} | options)
 
 
 @pytest.fixture

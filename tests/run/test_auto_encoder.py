@@ -9,17 +9,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from dgl_rbm import Callback, NodeTask, Run
+from dgl_rbm import Callback, Distiller, NodeTask, Run
 from dgl_rbm.config import ComponentConfig
 from dgl_rbm.console.summary import print_comparison
+from dgl_rbm.data.dgl_compat import dgl
 from dgl_rbm.errors import ConfigError, TrainingError
 from dgl_rbm.registry import encoders
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.run.fingerprint import graph_digest
 from dgl_rbm.run.metrics import CandidateRecord
 from dgl_rbm.run.parts import stages_of
-from dgl_rbm.run.selection import choose
+from dgl_rbm.run.selection import EncoderSelection, choose
 from dgl_rbm.run.stages import stage_key
+from dgl_rbm.training.student import StudentTraining, shortened
 
 from .conftest import community_task, quick_distiller
 from .test_leaks import with_garbage_test_labels, with_garbage_unseen_part
@@ -176,8 +178,50 @@ def test_wrong_choices_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             resolve_config({"encoder": encoder})
+    without = {"teacher": "none", "regularizer": "none"}
     with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
-        resolve_config({"encoder": "auto", "teacher": "none", "regularizer": "none"})
-    resolve_config(
-        {"encoder": {"kind": "auto", "candidates": ["none", "diffusion"]}, "teacher": "none", "regularizer": "none"}
+        resolve_config({"encoder": {"kind": "auto", "candidates": ["none", "soft_labels"]}, **without})
+    resolve_config({"encoder": {"kind": "auto", "candidates": ["none", "diffusion"]}, **without})
+
+
+def test_default_candidates_fit_a_teacher_without_predictions() -> None:
+    def candidates(**options: Any) -> list[str]:
+        (selection,) = resolve_config({"encoder": {"kind": "auto", "judge_steps": 7}, **options}).encoder
+        assert isinstance(selection, EncoderSelection)
+        assert selection.judge_steps == 7
+        return [candidate.kind for candidate in selection.candidates]
+
+    assert candidates() == ["diffusion", "soft_labels", "none"]
+    assert candidates(teacher="none", regularizer="none") == ["diffusion", "label_propagation", "none"]
+
+
+class _WholeGraphsAlone(torch.nn.Module):
+    """A teacher that cannot predict a part of the graph."""
+
+    def __init__(self, nodes: int, in_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.nodes, self.linear = nodes, torch.nn.Linear(in_dim, num_classes)
+
+    def forward(self, graph: Any, x: torch.Tensor) -> torch.Tensor:
+        if graph.num_nodes() != self.nodes:
+            raise dgl.DGLError("There are 0-in-degree nodes in the graph")
+        logits: torch.Tensor = self.linear(x)
+        return logits
+
+
+def test_a_candidate_that_the_teacher_does_not_support_is_passed_over() -> None:
+    task = community_task()
+    teacher = _WholeGraphsAlone(task.graph.num_nodes(), task.features.shape[1], task.num_classes)
+    run = Distiller(teacher=teacher, student="mlp", regularizer="none", training={"epochs": 5}, device="cpu").fit(
+        task, latency_of=()
     )
+    found = {record.kind: record.error for record in run.metrics.encoder.candidates}
+    assert "needs predictions of the teacher" in (found["soft_labels"] or "")
+    assert run.config.encoder[0].kind in ("diffusion", "none")
+
+
+def test_judges_are_shortened_by_steps() -> None:
+    assert shortened(StudentTraining(), 100, 200).epochs == 200
+    assert shortened(StudentTraining(batch_size=10), 100, 200).epochs == 20
+    assert shortened(StudentTraining(batch_size=1), 100, 200).epochs == 10
+    assert shortened(StudentTraining(epochs=4), 100, 200).epochs == 4

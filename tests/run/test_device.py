@@ -28,7 +28,7 @@ from dgl_rbm.training.table import DistillationTable
 from dgl_rbm.training.terms import LossTerm
 
 # `auto` trains some of the others and is no student of its own.
-STUDENTS = [name for name in students.names() if name != "auto"]
+STUDENTS = [name for name in students.names() if getattr(students.config_class(name), "trains", False)]
 
 
 def sparse(x: Tensor) -> SparseRows:

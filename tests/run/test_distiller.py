@@ -99,16 +99,18 @@ def test_runs_are_bit_reproducible(setting: str) -> None:
     assert not torch.equal(first.student_logits, other.student_logits)
 
 
-@pytest.mark.parametrize("teacher", [name for name in teachers.names() if name not in ("average", "logits", "none")])
+@pytest.mark.parametrize(
+    "teacher", [name for name in teachers.names() if name not in ("average", "logits", "mlp", "none")]
+)
 def test_every_teacher_distils(teacher: str, task: NodeTask) -> None:
     result = quick_distiller(teacher={"kind": teacher, "hidden_dim": 8, "training": {"epochs": 25}}, student="mlp")
     assert result.fit(task).metrics.teacher.test_accuracy > 0.7
 
 
 @pytest.mark.parametrize("regularizer", regularizers.names())
-@pytest.mark.parametrize("student", students.names())
+@pytest.mark.parametrize("student", [name for name in students.names() if name != "readout"])
 def test_every_student_and_regularizer_distils(student: str, regularizer: str, task: NodeTask) -> None:
-    result = quick_distiller(student=student, regularizer=regularizer, training={"epochs": 40}).fit(task)
+    result = quick_distiller(student=student, regularizer=regularizer, training={"epochs": 40, "lr": 0.03}).fit(task)
     assert result.metrics.student.test_accuracy > 0.7
 
 

@@ -27,7 +27,7 @@ def task() -> NodeTask:
 
 
 def keys(observed: ObservedGraph, device: torch.device = CPU, **options: Any) -> dict[str, str]:
-    config = resolve_config({"dataset": GRAPH, **options})
+    config = resolve_config({"dataset": GRAPH, "encoder": "diffusion", **options})
     stages, identity = stages_of(config), run_identity(observed, config.seed, device)
     of_interest: tuple[Stage[Any], ...] = (TEACHER, HIDDEN, *stages.regularizers, stages.encodings, stages.student)
     return {stage.name: stage_key(stage, config, identity) for stage in of_interest}

@@ -15,7 +15,6 @@ from dgl_rbm.experiments.render import Piece, TextTable
 from dgl_rbm.experiments.studies.base import Choice, Study, StudyData
 from dgl_rbm.experiments.studies.measure import Bench, Measured
 from dgl_rbm.experiments.studies.report import StudyReport
-from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.run.config import DistillConfig
 
 __all__ = ["ComplexityStudy"]
@@ -50,7 +49,7 @@ class ComplexityStudy(Study):
 
     def choices(self, options: ExperimentOptions) -> list[Choice]:
         return [
-            Choice(f"{name}-{width}", method, {"student": {"hidden_dim": width}, "encoder": DEFAULTS["encoder"]})
+            Choice(f"{name}-{width}", method, {"student": {"hidden_dim": width}, "encoder": "diffusion"})
             for width in self.values
             for name, method in _METHODS.items()
         ]

@@ -20,7 +20,6 @@ from dgl_rbm.experiments.studies.base import Choice, Study, StudyData
 from dgl_rbm.experiments.studies.measure import Bench, Measured
 from dgl_rbm.experiments.studies.report import StudyReport, with_all_seeds
 from dgl_rbm.experiments.summary import Summary, by_place, finished
-from dgl_rbm.registry import DEFAULTS
 from dgl_rbm.run.config import DistillConfig
 
 __all__ = ["ParetoStudy", "Size"]
@@ -29,7 +28,7 @@ Row = dict[str, Any]
 
 # KRD's student is the MLP; with encodings it is trained as KRD trains it.
 _METHODS = {"mlp": "krd", "ensemble3": "ensemble3", "moe": "moe", "rbm": "rbm"}
-_ENCODINGS = {"encodings": DEFAULTS["encoder"], "features alone": "none"}
+_ENCODINGS = {"encodings": "diffusion", "features alone": "none"}
 # The dataset's own split, and one with labels for most nodes.
 _RICH = "0.6/0.2/0.2"
 _COSTS = {

@@ -208,7 +208,7 @@ def test_findings_rank_means_over_all_seeds_alone() -> None:
 
 def test_failed_runs_are_counted_and_named(tiny: Options, tmp_path: Path) -> None:
     # A learning rate that is no longer finite in float32 after a step.
-    report = load_study("annealing", [0.0]).execute(tiny("training.lr=1.0e+25"))
+    report = load_study("annealing", [0.0]).execute(tiny("training.lr=1.0e+38"))
     assert len(report.failed) == 2
     assert "2 of 2 runs failed" in report.findings[-1]
     assert list((tmp_path / "errors").iterdir())
