@@ -127,8 +127,9 @@ class PublishedSettings(StrictConfig):
             "weight_decay": self.student_weight_decay,
             "epochs": self.student_max_epochs,
             "schedule": "constant",
-            # The published code does not average weights over steps.
+            # The published code neither averages weights over steps nor drops inputs.
             "averaging": 0.0,
+            "input_dropout": 0.0,
         }
 
     def objective_values(self) -> dict[str, Any]:
