@@ -29,9 +29,23 @@ __all__ = [
 
 _FILE = "published_hyperparameters.csv"
 
-# Options of teacher and student that all rows have in common, stated so that no default of the package changes them.
-_TRAINING = {"optimizer": "adam", "warmup_steps": 0, "patience": 50, "select_by": "accuracy"}
+# Options that all rows have in common, stated so that no default of the package changes them.
+_TRAINING = {"optimizer": "adam", "warmup_steps": 0, "patience": 50, "select_by": "accuracy", "class_weight": None}
 _TEACHER_EPOCHS = 500
+_MIXTURE = {"shared_expert": False, "expert_rank": None}
+_RBM = {
+    # Equation 14; the published code keeps the momentum constant.
+    "annealing": 0.05,
+    "annealing_epochs": 200,
+    "output_scale": True,
+    "routing": "cosine",
+    "gate_scale": 1.0,
+    "learn_gate_scale": False,
+    "router_inputs": "all",
+    "expert_inputs": "all",
+}
+# Of these graphs the published code reads row-normalised features; of the others those of the files.
+_NORMALIZED = ("cora", "citeseer", "pubmed")
 
 # Columns with the name of the student's option; empty for students without the option.
 _MIXTURE_OPTIONS = {
@@ -105,7 +119,7 @@ class PublishedSettings(StrictConfig):
 
     def dataset_values(self) -> dict[str, Any]:
         """Return the options of the graph."""
-        return {"rescale": False}
+        return {"normalize": "row" if self.dataset in _NORMALIZED else "none", "rescale": False}
 
     def student_values(self) -> dict[str, Any]:
         """Return the student's options, for mixtures including those of experts and routing."""
@@ -116,7 +130,9 @@ class PublishedSettings(StrictConfig):
             "norm": self.student_norm,
         }
         if self.num_experts is not None:
-            values["pretrain_epochs"] = self.pretrain_epochs
+            values |= {"pretrain_epochs": self.pretrain_epochs, **_MIXTURE}
+        if self.student == "rbm":
+            values |= _RBM
         return values | self.model_dump(include=_MIXTURE_OPTIONS, exclude_none=True)
 
     def training_values(self) -> dict[str, Any]:
@@ -138,15 +154,29 @@ class PublishedSettings(StrictConfig):
 
     def similarity_values(self) -> dict[str, Any]:
         """Return the options of NOSMOG's similarity loss."""
-        return {"weight": self.similarity_weight}
+        return {"weight": self.similarity_weight, "rows": 512, "normalize": True}
 
     def adversarial_values(self) -> dict[str, Any]:
         """Return the options of NOSMOG's adversarial loss."""
-        return {"weight": self.adversarial_weight, "eps": self.adversarial_eps, "steps": self.adversarial_steps}
+        return {
+            "weight": self.adversarial_weight,
+            "eps": self.adversarial_eps,
+            "steps": self.adversarial_steps,
+            "rows": 256,
+        }
 
     def krd_values(self) -> dict[str, Any]:
         """Return the options of the regularizer ``krd``."""
-        return {"warmup_epochs": self.krd_warmup_epochs, "momentum": self.krd_momentum, "bins": self.krd_bins}
+        return {
+            "warmup_epochs": self.krd_warmup_epochs,
+            "momentum": self.krd_momentum,
+            "bins": self.krd_bins,
+            "initial_power": 1.0,
+            "noise_std": 1.0,
+            "noise_samples": 10,
+            "estimator": "expected",
+            "weight": 1.0,
+        }
 
     def deepwalk_values(self) -> dict[str, Any]:
         """Return the options of the encoder ``deepwalk``; known nodes keep their own vectors, as published."""
@@ -156,7 +186,10 @@ class PublishedSettings(StrictConfig):
             "walks_per_node": self.walks_per_node,
             "window": self.window,
             "epochs": self.walk_epochs,
+            "negative": 5,
             "consistent": False,
+            "standardize": True,
+            "weight": 0.3,
         }
 
 

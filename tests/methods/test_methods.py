@@ -149,8 +149,8 @@ def test_all_options_of_a_row_reach_the_configuration() -> None:
 
 def test_the_losses_of_nosmog_take_their_options_from_the_row() -> None:
     similarity, adversarial = load_method("nosmog").values("pubmed", "transductive")["regularizer"]
-    assert similarity == {"kind": "similarity", "weight": 0.9}
-    assert adversarial == {"kind": "adversarial", "eps": 0.005, "weight": 0.05, "steps": 5}
+    assert similarity == {"kind": "similarity", "weight": 0.9, "rows": 512, "normalize": True}
+    assert adversarial == {"kind": "adversarial", "eps": 0.005, "weight": 0.05, "steps": 5, "rows": 256}
     default = load_method("nosmog").values("pubmed", "transductive", "default")
     assert default["regularizer"] == [{"kind": "similarity"}, {"kind": "adversarial"}]
 
@@ -167,8 +167,8 @@ def test_all_methods_share_the_teacher_of_a_dataset(dataset: str, setting: str) 
 def test_planetoid_and_cpf_graphs_share_published_settings(setting: str) -> None:
     for name in ("cora", "citeseer", "pubmed"):
         planetoid, cpf = (load_method("krd").values(graph, setting) for graph in (name, f"cpf-{name}"))
-        assert planetoid.pop("dataset") == {"kind": name, "rescale": False}
-        assert cpf.pop("dataset") == {"kind": f"cpf-{name}", "rescale": False}
+        assert planetoid.pop("dataset") == {"kind": name, "normalize": "row", "rescale": False}
+        assert cpf.pop("dataset") == {"kind": f"cpf-{name}", "normalize": "row", "rescale": False}
         assert planetoid == cpf
     assert load_method("krd").values("digits", setting) == load_method("krd").values(None, setting, "default")
 
