@@ -1,4 +1,4 @@
-"""Check, before anything is trained, that the weights of teacher and student fit into memory."""
+"""Check, before anything is trained, that teacher and student fit into memory with what training keeps of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from dgl_rbm.students.base import StudentConfig
 
 __all__ = ["check_sizes"]
 
-# In training: a weight, its gradient, and Adam's two moments, in float32.
-_BYTES_PER_PARAMETER = 16
+# In training, in float32: a weight, its gradient, Adam's two moments, and the weight of the best epoch.
+_BYTES_PER_PARAMETER = 20
+_BYTES_PER_AVERAGE = 4
 
 
 def check_sizes(config: DistillConfig, in_dim: int = 1, num_classes: int = 2) -> None:
-    """Raise an error if the weights of the teacher or of a student cannot be trained in this machine's memory.
+    """Raise an error if the teacher or a student cannot be trained in this machine's memory.
+
+    Counted are weights, gradients, the optimiser's moments, the weights of the best epoch and a student's averaged
+    weights; hidden states are not, nor is the graph.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ def check_sizes(config: DistillConfig, in_dim: int = 1, num_classes: int = 2) ->
     if limit is None:
         return
     problems = []
-    for name, count in _counts(config, in_dim, num_classes):
+    for name, size, count in _counts(config, in_dim, num_classes):
         try:
             parameters: int | None = count()
         except ConfigError:
@@ -49,32 +53,31 @@ def check_sizes(config: DistillConfig, in_dim: int = 1, num_classes: int = 2) ->
         except RuntimeError:
             # Sizes whose product overflows.
             parameters = None
-        if parameters is None or parameters * _BYTES_PER_PARAMETER > limit:
-            size = "more than 2⁶³" if parameters is None else f"at least {parameters:,}"
-            problems.append(f"{name}: it has {size} parameters")
+        if parameters is None or parameters * size > limit:
+            number = "more than 2⁶³" if parameters is None else f"at least {parameters:,}"
+            problems.append(f"{name}: it has {number} parameters, and training needs {size} bytes for each.")
     if problems:
         raise ConfigError(
-            "\n".join(problems)
-            + f"\nTraining needs {_BYTES_PER_PARAMETER} bytes for each, and this machine has {limit / 2**30:,.1f} GiB "
-            "of memory.",
+            "\n".join([*problems, f"This machine has {limit / 2**30:,.1f} GiB of memory."]),
             hint="Lower hidden_dim, width_factor, num_layers or num_experts.",
         )
 
 
-def _counts(config: DistillConfig, in_dim: int, num_classes: int) -> Iterator[tuple[str, Callable[[], int]]]:
-    """Yield the name of each component and the function that counts its parameters."""
+def _counts(config: DistillConfig, in_dim: int, num_classes: int) -> Iterator[tuple[str, int, Callable[[], int]]]:
+    """Yield the name of each component, its bytes per parameter and the function that counts its parameters."""
     teacher = config.teacher
     for i, member in enumerate(getattr(teacher, "members", [teacher])):
         name = f"teacher -> members {i}" if hasattr(teacher, "members") else "teacher"
         if hasattr(member, "hidden_dim"):
-            yield name, partial(_teacher_parameters, member, in_dim, num_classes)
+            yield name, _BYTES_PER_PARAMETER, partial(_teacher_parameters, member, in_dim, num_classes)
     width = getattr(teacher, "hidden_dim", None) or DEFAULT_WIDTH
     depth = getattr(teacher, "num_layers", None) or DEFAULT_DEPTH
     student = config.student
+    size = _BYTES_PER_PARAMETER + (_BYTES_PER_AVERAGE if config.training.averaging else 0)
     for i, candidate in enumerate(getattr(student, "candidates", [student])):
         name = f"student -> candidates {i}" if hasattr(student, "candidates") else "student"
         if isinstance(candidate, StudentConfig):
-            yield name, partial(_student_parameters, candidate, in_dim, num_classes, width, depth)
+            yield name, size, partial(_student_parameters, candidate, in_dim, num_classes, width, depth)
 
 
 def _student_parameters(config: StudentConfig, in_dim: int, num_classes: int, width: int, depth: int) -> int:
