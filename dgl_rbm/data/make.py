@@ -182,7 +182,8 @@ def task_from_graph(
         name=name,
         features=features,
         labels=labels,
-        masks=None if split is not None else (train_mask, val_mask, test_mask),
+        masks=(train_mask, val_mask, test_mask),
+        uses_masks=split is None,
         num_classes=num_classes,
         normalize=normalize,
         node_ids=node_ids,
@@ -208,7 +209,8 @@ def labeled_graph(
     name: str,
     features: Any,
     labels: str,
-    masks: tuple[str, str, str] | None,
+    masks: tuple[str, str, str],
+    uses_masks: bool = True,
     num_classes: int | None = None,
     normalize: NormalizationKind = "none",
     node_ids: Any = None,
@@ -221,7 +223,7 @@ def labeled_graph(
 
     `features` is the name of a node field, several names or patterns, or an array ``[N, F]``; `node_ids` the name of a
     node field or an array ``[N]``. `edge_weight` is as for `make_task`. Fields that are not used are named in
-    `notes`.
+    `notes`; masks are not if `uses_masks` is false, since whoever gives a split leaves them out on purpose.
     """
     problems = graph_problems(graph)
     found: list[Any] = [None] * 5
@@ -229,17 +231,18 @@ def labeled_graph(
     weight = None
     if not problems:
         weight = find_weights(graph, edge_weight, problems, notes)
-        others = (labels, *(masks or ()), node_ids)
-        notes += unused_fields(graph, features, others)
+        read = masks if uses_masks else ()
+        others = (labels, *read, node_ids)
+        notes += unused_fields(graph, features, (*others, *masks))
         features = find_features(graph, features, problems, excluded=others)
         fields = [(features, "features"), (labels, "labels")]
-        fields += zip(masks, ("training mask", "validation mask", "test mask"), strict=True) if masks else []
+        fields += zip(read, ("training mask", "validation mask", "test mask"), strict=False)
         found[: len(fields)] = [
             find_field(graph, field, what, problems) if isinstance(field, str) else field for field, what in fields
         ]
         if isinstance(node_ids, str):
             node_ids = find_field(graph, node_ids, "node ids", problems)
-        if masks and all(mask is None for mask in found[2:]):
+        if read and all(mask is None for mask in found[2:]):
             problems.append("without masks, give a split such as '20/30' or '0.6/0.2/0.2'.")
     else:
         graph = None

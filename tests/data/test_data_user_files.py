@@ -10,6 +10,7 @@ import torch
 
 from dgl_rbm.data import load_task
 from dgl_rbm.data.dgl_compat import dgl
+from dgl_rbm.data.make import task_from_graph
 from dgl_rbm.errors import ConfigError, DataError, DatasetNotFoundError, DataWarning
 from dgl_rbm.registry import datasets
 
@@ -246,3 +247,18 @@ class TestCsv:
     def test_no_such_folder(self, tmp_path):
         with pytest.raises(DatasetNotFoundError, match="There is no folder"):
             load_task({"kind": "csv", "path": str(tmp_path / "nowhere")})
+
+
+def test_masks_beside_a_split_are_left_out_without_a_note(tmp_path):
+    mine = graph()
+    mine.ndata["own_mask"] = mine.ndata["train_mask"]
+    dgl.save_graphs(str(tmp_path / "mine.bin"), [mine])
+    spec = {"kind": "file", "path": str(tmp_path / "mine.bin"), "split": "1/1"}
+    for load in (lambda: load_task(spec), lambda: task_from_graph(mine, split="1/1")):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            task = load()
+        # A mask under a name that is not read may have been left out by mistake.
+        (note,) = [str(each.message) for each in caught if "node fields" in str(each.message)]
+        assert note.endswith("these node fields are not used: own_mask.")
+        assert len(task.train_idx) == int(task.num_classes)
