@@ -86,8 +86,8 @@ class GridRun:
                 for outcome in outcomes:
                     if outcome is None:
                         raise TimeBudgetError(
-                            f"The {hours:g} hours given to the experiment were used up with {len(rows)} of "
-                            f"{len(self.cells)} cells done.",
+                            f"The time budget of {hours:g} hours was used up with {len(rows)} of "
+                            f"{len(self.cells)} cells finished.",
                             hint="Started again with the same options and folder, it continues where it stopped.",
                         )
                     queue.done(outcome)
