@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -79,6 +79,9 @@ class Encoder(ABC):
 
 class EncoderConfig(ComponentConfig):
     """Options that all encoders share."""
+
+    # Whether the columns are one score per class, at least zero.
+    class_scores: ClassVar[bool] = False
 
     consistent: bool = Field(
         default=True,

@@ -128,6 +128,7 @@ class CorrectAndSmoothEncoder(Encoder):
 class CorrectAndSmoothConfig(EncoderConfig):
     """The teacher's class probabilities, corrected by propagated errors and smoothed with the training labels."""
 
+    class_scores: ClassVar[bool] = True
     reads_teacher: ClassVar[bool] = True
 
     kind: Literal["correct_and_smooth"] = "correct_and_smooth"

@@ -6,7 +6,7 @@ adjacency matrix M and the one-hot training labels Y0: ``Y <- alpha * M @ Y + (1
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -78,6 +78,8 @@ class LabelPropagationEncoder(Encoder):
 @encoders.register
 class LabelPropagationConfig(EncoderConfig):
     """Class scores from the training labels around a node."""
+
+    class_scores: ClassVar[bool] = True
 
     kind: Literal["label_propagation"] = "label_propagation"
     weight: EncodingWeight = 0.3

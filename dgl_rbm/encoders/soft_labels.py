@@ -141,6 +141,7 @@ class SoftLabelEncoder(Encoder):
 class SoftLabelConfig(EncoderConfig):
     """Mean of the teacher's class probabilities over a node's neighbours."""
 
+    class_scores: ClassVar[bool] = True
     reads_teacher: ClassVar[bool] = True
 
     kind: Literal["soft_labels"] = "soft_labels"

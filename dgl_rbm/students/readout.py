@@ -92,13 +92,19 @@ class ReadoutConfig(StudentConfig):
         return Readout(in_dim, num_classes, encoding_dim=self.encoding_dim)
 
     def conflicts_with_encoders(self, encoders: Sequence[ComponentConfig]) -> list[tuple[str, str]]:
-        found = []
-        for i, encoder in enumerate(encoders):
-            if getattr(encoder, "standardize", False):
-                found.append(
-                    (
-                        f"encoder {i}: the student 'readout' reads class scores, and standardised columns are none.",
-                        f"Set encoder.{i}.standardize to false.",
-                    )
+        if len(encoders) != 1 or not getattr(encoders[0], "class_scores", False):
+            names = ", ".join(f"'{encoder.kind}'" for encoder in encoders) or "none"
+            return [
+                (
+                    f"encoder: the student 'readout' reads the class scores of one encoder, not those of {names}.",
+                    "Use label_propagation, correct_and_smooth or soft_labels, with standardize: false.",
                 )
-        return found
+            ]
+        if getattr(encoders[0], "standardize", False):
+            return [
+                (
+                    "encoder: the student 'readout' reads class scores, and standardised columns are none.",
+                    "Set encoder.0.standardize to false.",
+                )
+            ]
+        return []

@@ -60,3 +60,6 @@ def test_losses_and_standardised_columns_are_refused_before_the_run() -> None:
         resolve_config({**RUN, "teacher": "sage", "regularizer": "krd"})
     with pytest.raises(ConfigError, match=r"standardised columns(.|\n)*Set encoder.0.standardize to false"):
         resolve_config({**RUN, "encoder": "label_propagation"})
+    for encoder in ("none", "diffusion", "auto", [RUN["encoder"], "diffusion"]):
+        with pytest.raises(ConfigError, match=r"class scores of one encoder(.|\n)*Use label_propagation"):
+            resolve_config({**RUN, "encoder": encoder})
