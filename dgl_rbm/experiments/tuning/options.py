@@ -74,6 +74,14 @@ def check_space(space: Space, base: DistillConfig) -> None:
                 f"The search space has '{name}', and trials of different values of it are not comparable.",
                 hint=f"Search for each value on its own: --set {name}=VALUE.",
             )
+        section, _, option = name.partition(".")
+        components = getattr(base, section, None)
+        if isinstance(components, list) and len(components) > 1 and option == "kind":
+            kinds = "+".join(each.kind for each in components)
+            raise ConfigError(
+                f"The search space has '{name}', and the configuration has {len(components)} of them: {kinds}.",
+                hint=f"Search '{section}.0.kind' for the first, or '{section}' with values such as {kinds}.",
+            )
         inner = next((other for other in space if other.startswith(f"{name}.")), None)
         if inner is not None:
             raise ConfigError(

@@ -15,9 +15,9 @@ from dgl_rbm.data.hold_out import hide_validation
 from dgl_rbm.data.load import load_task
 from dgl_rbm.data.task import NodeTask
 from dgl_rbm.errors import ConfigError, MissingDependencyError
-from dgl_rbm.experiments.tuning.options import configured
+from dgl_rbm.experiments.tuning.options import check_space, configured
 from dgl_rbm.experiments.tuning.search import Search, Trial
-from dgl_rbm.experiments.tuning.space import Choices, Range, default_space, read_space
+from dgl_rbm.experiments.tuning.space import Choices, Range, as_space, default_space, read_space
 from dgl_rbm.registry import students
 from dgl_rbm.run.config import resolve_config
 from dgl_rbm.run.distiller import Distiller
@@ -213,6 +213,25 @@ def test_options_within_a_searched_kind_and_what_is_wrong_with_them(tmp_path: Pa
     experts = {"student.kind": Choices(choices=["mlp", "rbm"]), "student.num_experts": Range(low=0, high=8)}
     with pytest.raises(ConfigError, match=r"student\.num_experts = 0: (?!.*no such option)"):
         Search(VALUES, experts, [7], tmp_path)
+
+
+@pytest.mark.parametrize(("section", "kinds"), [("regularizer", "krd+similarity"), ("encoder", "spectral+diffusion")])
+def test_the_kind_of_several_components_is_ambiguous(section: str, kinds: str) -> None:
+    base = resolve_config({section: kinds.split("+")})
+    first, second = kinds.split("+")
+    with pytest.raises(ConfigError, match=rf"'{section}.kind', and the configuration has 2 of them") as caught:
+        check_space(as_space({f"{section}.kind": [first, "none"]}), base)
+    assert f"'{section}.0.kind'" in str(caught.value.hint)
+    assert kinds in str(caught.value.hint)
+    # What the hint suggests can be searched.
+    for space in ({f"{section}.0.kind": [first]}, {section: [first, kinds]}):
+        check_space(as_space(space), base)
+    assert [each.kind for each in getattr(configured(base, {section: second}), section)] == [second]
+
+
+def test_a_former_name_is_answered_with_the_name_of_today() -> None:
+    with pytest.raises(ConfigError, match="'temperature' is the former name of 'learn_gate_scale'"):
+        check_space(as_space({"student.temperature": ["fixed", "learned"]}), resolve_config({"student": "rbm"}))
 
 
 def test_two_processes_do_not_search_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
