@@ -33,7 +33,10 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows."""
+    """Predict labels and probabilities of new rows with a saved student; no graph library is needed for rows.
+
+    Node ids, as in the columns 'node_id' and 'neighbors' of a table, and labels are those of the training graph.
+    """
     from dgl_rbm.data.requests import predictions_table, read_request, write_predictions
     from dgl_rbm.run.run import Run
 
