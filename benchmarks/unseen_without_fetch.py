@@ -38,6 +38,12 @@ GRAPHS = {
     "digits": ("20/100", 0.7),
 }
 STUDENTS = ("mlp", "rbm")
+# The teachers of the method `mlp-features`.
+THREE = {
+    "kind": "average",
+    "weights": "validation",
+    "members": ["sage", "appnp", {"kind": "appnp", "training": {"weight_decay": 5e-3}}],
+}
 # Options that differ from the plain run, `REFERENCE`; "term" makes one of the losses.
 REFERENCE = "plain"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -51,6 +57,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "input dropout 0.3": {"training": {"input_dropout": 0.3}},
     "input dropout 0.5": {"training": {"input_dropout": 0.5}},
     "input dropout 0.3, dropout 0.5": {"student": {"dropout": 0.5}, "training": {"input_dropout": 0.3}},
+    "three teachers": {"teacher": THREE},
+    "three teachers, input dropout 0.3": {"teacher": THREE, "training": {"input_dropout": 0.3}},
     "krd": {"regularizer": "krd"},
     "mix-up with any node": {"term": lambda: Mixup(neighbors=False)},
     "mix-up with a neighbour": {"term": lambda: Mixup(neighbors=True)},
@@ -74,7 +82,7 @@ def run(task: NodeTask, dataset: Any, seed: int, student: str, variant: str, sha
             "dataset": dataset,
             "setting": "inductive",
             "seed": seed,
-            "teacher": "sage",
+            "teacher": options.get("teacher", "sage"),
             "encoder": "none",
             "regularizer": options.get("regularizer", "none") if instance is None else [CustomConfig.of(instance)],
             "student": {"kind": student, **options.get("student", {})},
