@@ -32,7 +32,7 @@ _FILE = "published_hyperparameters.csv"
 # Options that all rows have in common, stated so that no default of the package changes them.
 _TRAINING = {"optimizer": "adam", "warmup_steps": 0, "patience": 50, "select_by": "accuracy", "class_weight": None}
 _TEACHER_EPOCHS = 500
-_MIXTURE = {"shared_expert": False, "expert_rank": None}
+_MIXTURE = {"shared_expert": False, "expert_rank": None, "soft_routing_epochs": 0, "expert_dropout": 0.0}
 _RBM = {
     # Equation 14; the published code keeps the momentum constant.
     "annealing": 0.05,

@@ -89,6 +89,11 @@ class Student(nn.Module):
         """Start `epoch`, counted from 0 after any pre-training."""
 
     @property
+    def patience_starts_at(self) -> int:
+        """The epoch, pre-training included, from which patience counts at the earliest."""
+        return self.pretrain_epochs
+
+    @property
     def pretraining(self) -> bool:
         """Whether the student is in its pre-training phase."""
         return False

@@ -66,6 +66,11 @@ class MixtureStudent(Student):
         at zero, so that a student with pre-training starts routing with the predictions of a trained perceptron.
     expert_rank : int, optional
         Rank of the routed experts, which then are `ResidualExperts`; full by default. Needs a shared expert.
+    soft_routing_epochs : int
+        Epochs after pre-training in which the mix of the experts changes linearly from the softmax over all experts
+        to that over the top k.
+    expert_dropout : float
+        As for `MixtureLayer`.
 
     Raises
     ------
@@ -94,6 +99,8 @@ class MixtureStudent(Student):
         expert_columns: slice | None = None,
         shared_expert: bool = False,
         expert_rank: int | None = None,
+        soft_routing_epochs: int = 0,
+        expert_dropout: float = 0.0,
     ) -> None:
         super().__init__(in_dim, num_classes)
         if expert_rank is not None and not shared_expert:
@@ -119,12 +126,14 @@ class MixtureStudent(Student):
                 stop_gate_gradient=stop_gate_gradient,
                 columns=None if depth else expert_columns,
                 shared=PackedExperts(1, width, after, **factors) if shared_expert else None,
+                expert_dropout=expert_dropout,
             )
             layers.append(layer)
         self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList(make_norm(norm, hidden_dim) for _ in range(num_layers - 1))
         self.load_balance_weight = load_balance_weight
         self.pretrain_epochs = pretrain_epochs
+        self.soft_routing_epochs = soft_routing_epochs
         # A buffer, so that a saved student keeps its phase.
         self.register_buffer("routed", torch.tensor(pretrain_epochs == 0))
 
@@ -148,6 +157,14 @@ class MixtureStudent(Student):
                     penalties[name] = penalties[name] + value if name in penalties else value
         self._record_training_forward(routings)
         return StudentOutput([logits], penalties, hidden[-1:])
+
+    @property
+    def patience_starts_at(self) -> int:
+        return self.pretrain_epochs + self.soft_routing_epochs
+
+    def start_epoch(self, epoch: int) -> None:
+        for layer in self._stack():
+            layer.softness = max(0.0, 1 - epoch / self.soft_routing_epochs) if self.soft_routing_epochs else 0.0
 
     def after_step(self) -> None:
         for layer in self._stack():
@@ -262,6 +279,14 @@ class MixtureConfig(StudentConfig):
         default=None,
         ge=1,
         description="Rank of the routed experts, as corrections of the shared expert; null for full experts.",
+    )
+    soft_routing_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs after pre-training in which training changes from mixing all experts to the top_k alone.",
+    )
+    expert_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Probability that a row leaves out one of its experts in training."
     )
 
     @model_validator(mode="after")

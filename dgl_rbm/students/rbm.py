@@ -135,6 +135,7 @@ class RbM(MixtureStudent):
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
     def start_epoch(self, epoch: int) -> None:
+        super().start_epoch(epoch)
         self._epoch = epoch
 
     def after_step(self) -> None:

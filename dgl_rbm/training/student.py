@@ -296,7 +296,7 @@ class _StudentRun(EpochLoop):
 
     @property
     def patience_starts_at(self) -> int:
-        return max(self.student.pretrain_epochs, self.loss.patience_starts_at(self.epochs))
+        return max(self.student.patience_starts_at, self.loss.patience_starts_at(self.epochs))
 
     def candidate(self) -> Student:
         return self.student if self.averaged is None else cast(Student, self.averaged.average)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
@@ -12,7 +13,7 @@ from dgl_rbm.students.layers.experts import PackedExperts
 from dgl_rbm.students.layers.residual_experts import ResidualExperts
 from dgl_rbm.students.layers.routing import Routing, TopKRouter, read_entries
 
-__all__ = ["MixtureLayer"]
+__all__ = ["MixtureLayer", "drop_gates"]
 
 
 class MixtureLayer(nn.Module):
@@ -32,6 +33,14 @@ class MixtureLayer(nn.Module):
         Columns that the experts read; all by default.
     shared : PackedExperts, optional
         A single expert whose output, with gate one, is added for every row.
+    expert_dropout : float
+        Probability that the mix leaves out an expert of a row in training; see `drop_gates`.
+
+    Attributes
+    ----------
+    softness : float
+        Share of the softmax over all experts in the gates of the mix in training; the rest is the top k. Evaluation,
+        penalties and memories use the top k alone.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class MixtureLayer(nn.Module):
         stop_gate_gradient: bool,
         columns: slice | None = None,
         shared: PackedExperts | None = None,
+        expert_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.columns = columns
@@ -51,13 +61,14 @@ class MixtureLayer(nn.Module):
         self.shared = shared
         self.dropout = dropout
         self.stop_gate_gradient = stop_gate_gradient
+        self.expert_dropout = expert_dropout
+        self.softness = 0.0
 
     def forward(self, x: Rows) -> tuple[Tensor, Routing]:
         """Return the mixed outputs ``[B, N]`` of rows ``[B, F]``, and their routing."""
         routing = self.router(x)
-        gates = self.router.detached_gates(routing) if self.stop_gate_gradient else routing.gates
         inputs = self._expert_inputs(x)
-        mixed = self.experts(inputs, gates)
+        mixed = self.experts(inputs, self._mix_gates(routing))
         return mixed if self.shared is None else mixed + self.shared.forward_first(inputs), routing
 
     def output(self, x: Rows) -> Tensor:
@@ -116,6 +127,29 @@ class MixtureLayer(nn.Module):
         assert isinstance(self.experts, PackedExperts), "residual experts need a shared one"
         return self.experts
 
+    def _mix_gates(self, routing: Routing) -> Tensor:
+        """Return the gates ``[B, E]`` of the mix, softened and with dropout in training."""
+        router, count = self.router, self.experts.num_experts
+        gates = router.detached_gates(routing) if self.stop_gate_gradient else routing.gates
+        if not self.training:
+            return gates
+        if self.softness:
+            detached = self.stop_gate_gradient
+            soft = router.detached_gates(routing, count) if detached else router.gates(routing.scores, count)
+            gates = torch.lerp(gates, soft, self.softness)
+        return drop_gates(gates, self.expert_dropout) if self.expert_dropout else gates
+
     def _expert_inputs(self, x: Rows) -> Rows:
         x = select_columns(x, self.columns)
         return dropout(x, self.dropout) if self.training and self.dropout and isinstance(x, Tensor) else x
+
+
+def drop_gates(gates: Tensor, probability: float) -> Tensor:
+    """Return gates ``[B, E]`` of which each is set to zero with the probability, scaled to rows that sum to one.
+
+    A row that would lose all its gates keeps all of them.
+    """
+    kept = gates * (torch.rand_like(gates) >= probability)
+    total = kept.sum(dim=1, keepdim=True)
+    # No division by zero: its gradient would be NaN, also if the quotient is not used.
+    return torch.where(total > 0, kept / torch.where(total > 0, total, 1.0), gates)

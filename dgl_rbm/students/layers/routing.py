@@ -174,13 +174,16 @@ class TopKRouter(CachingModule):
     def scores(self, x: Rows) -> Tensor:
         """Return the score of each row and each expert, ``[B, E]``, from the selected columns ``[B, D]``."""
 
-    def gates(self, scores: Tensor) -> Tensor:
-        """Return the gates ``[B, E]`` of scores ``[B, E]`` as the penalties on the routing use them."""
-        return top_k_gates(scores, self.top_k)
+    def gates(self, scores: Tensor, k: int | None = None) -> Tensor:
+        """Return the gates ``[B, E]`` of scores ``[B, E]``, over `k` experts, as the penalties on the routing use them.
 
-    def detached_gates(self, routing: Routing) -> Tensor:
+        `k` is `top_k` by default.
+        """
+        return top_k_gates(scores, k or self.top_k)
+
+    def detached_gates(self, routing: Routing, k: int | None = None) -> Tensor:
         """Return the gates of a routing as the mix of the experts uses them, without gradient to the scores."""
-        return routing.gates.detach()
+        return routing.gates.detach() if k is None else self.gates(routing.scores.detach(), k)
 
     def forward(self, x: Rows) -> Routing:
         """Route rows ``[B, F]``, in float32 also under autocast: bfloat16 turns near scores into ties."""
@@ -242,17 +245,17 @@ class MemoryRouter(TopKRouter):
             return negative_scaled_sq_distance(x, vectors.detach())
         return cosine_similarities(x, self.cache.get([vectors], lambda: unit_vectors(vectors.detach())))
 
-    def gates(self, scores: Tensor) -> Tensor:
+    def gates(self, scores: Tensor, k: int | None = None) -> Tensor:
         if self.log_scale is not None:
             scores = scores * self._scale().detach()
         elif self.gate_scale != 1:
             scores = scores * self.gate_scale
-        return top_k_gates(scores, self.top_k)
+        return super().gates(scores, k)
 
-    def detached_gates(self, routing: Routing) -> Tensor:
+    def detached_gates(self, routing: Routing, k: int | None = None) -> Tensor:
         if self.log_scale is None:
-            return routing.gates.detach()
-        return top_k_gates(routing.scores.detach() * self._scale(), self.top_k)
+            return super().detached_gates(routing, k)
+        return top_k_gates(routing.scores.detach() * self._scale(), k or self.top_k)
 
     def route_one(self, x: Rows) -> list[tuple[int, float]]:
         scale = self.gate_scale if self.log_scale is None else float(self._scale().detach())
