@@ -136,7 +136,7 @@ def test_labels_are_the_whole_loss_without_a_teacher() -> None:
     torch.testing.assert_close(loss, expected)
 
 
-def build(kind: str) -> torch.nn.Module:
+def build(kind: str | dict[str, Any]) -> torch.nn.Module:
     with seeded(0, "weights"):
         return students.resolve(kind).build(5, CLASSES, hidden_dim=8, num_layers=2)
 
@@ -162,9 +162,9 @@ def test_every_student_learns_and_keeps_its_best_epoch(kind: str, batch_size: in
 
 
 @pytest.mark.parametrize("steadied", [{}, {"averaging": 0.9, "schedule": "cosine", "input_dropout": 0.2}])
-@pytest.mark.parametrize("kind", STUDENTS)
+@pytest.mark.parametrize("kind", [*STUDENTS, {"kind": "rbm", "soft_routing_epochs": 12, "expert_dropout": 0.3}])
 def test_training_is_reproducible_and_resumes_to_the_same_result(
-    kind: str, steadied: dict[str, Any], tmp_path: Path
+    kind: str | dict[str, Any], steadied: dict[str, Any], tmp_path: Path
 ) -> None:
     training = StudentTraining(epochs=20, batch_size=7, patience=50, **steadied)
 
