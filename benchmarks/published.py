@@ -72,7 +72,7 @@ class Departure:
 DEPARTURES = (
     Departure("recipe"),
     Departure("features rescaled", ("dataset.rescale=true",)),
-    Departure("teacher's epoch by loss", ("teacher.training.select_by=loss",)),
+    Departure("teacher's epoch by accuracy", ("teacher.training.select_by=accuracy",)),
     Departure("weights averaged", ("training.averaging=0.98",)),
     Departure("student's epoch by accuracy and loss", ("training.select_by=both",)),
     Departure("patience of 200 epochs", ("training.patience=200",)),

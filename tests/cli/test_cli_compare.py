@@ -176,7 +176,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_when_time_is_up(tmp_path: Path) -> None:
     result = invoke("compare", "--methods", "glnn", "--seeds", "1", "--max-hours", "1e-9", "--out", "out", code=75)
-    assert "0 of 2 cells done" in " ".join(result.stderr.split())
+    assert "used up with 0 of 2 cells finished" in " ".join(result.stderr.split())
     assert (tmp_path / "out" / "results.csv").is_file()
 
 

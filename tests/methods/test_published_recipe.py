@@ -60,7 +60,8 @@ def test_training_is_that_of_the_published_code(graph: str, method: str, setting
     config: Any = resolve_config(load_method(method).values(graph, setting) | {"setting": setting})
     for training in (config.training, config.teacher.training):
         assert (training.optimizer, training.warmup_steps) == ("adam", 0)
-        assert (training.patience, training.select_by) == (50, "accuracy")
+        assert training.patience == 50
+    assert (config.training.select_by, config.teacher.training.select_by) == ("accuracy", "loss")
     assert (config.training.averaging, config.training.schedule) == (0, "constant")
     assert config.teacher.training.epochs == 500
     assert config.dataset.rescale is False
