@@ -187,7 +187,8 @@ def _numpy_archive(names: list[str]) -> tuple[str, str]:
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return (
         f"a NumPy archive of the arrays {shown}" if names else "an empty NumPy archive",
-        "With the arrays of a known layout, its path must end in .npz. Others are passed in Python: "
+        "With the arrays of a known layout it is the dataset 'npz', by a path that ends in .npz. Others are passed in "
+        "Python: "
         "`dgl_rbm.from_arrays(edges, features, labels, ...)`.",
     )
 

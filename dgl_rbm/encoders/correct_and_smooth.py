@@ -25,6 +25,7 @@ from torch.nn.functional import one_hot
 from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, encoder_output
+from dgl_rbm.encoders.folds import encode_by_folds
 from dgl_rbm.errors import ConfigError
 from dgl_rbm.registry import encoders
 from dgl_rbm.runtime.context import RunContext
@@ -36,8 +37,7 @@ __all__ = ["CorrectAndSmoothConfig", "CorrectAndSmoothEncoder"]
 class CorrectAndSmoothEncoder(Encoder):
     """The teacher's class probabilities, corrected and smoothed; P = C.
 
-    A training node's own label never reaches its encoding: as in `LabelPropagationEncoder`, the training nodes are
-    split into folds, and each fold is encoded from the labels of the others. The stored vectors use all of them.
+    A training node's own label never reaches its encoding; see `encode_by_folds`.
 
     Parameters
     ----------
@@ -85,25 +85,13 @@ class CorrectAndSmoothEncoder(Encoder):
                 "The encoder 'correct_and_smooth' reads a teacher's predictions, but there are none.",
                 hint="Name a teacher, such as 'mlp', or use the encoder 'label_propagation', which reads labels.",
             )
-        train_idx = observed.train_idx
-        folds = min(self.folds, len(train_idx))
-        with context.stage("encoder", 1 + folds, unit="propagations") as stage:
-            mean = NeighborMean(observed.graph)
+        mean = NeighborMean(observed.graph)
 
-            def encode(known: Tensor) -> EncoderOutput:
-                smoothed = self._smoothed(mean, predicted, known, observed.labels[known])
-                return encoder_output(mean, smoothed, consistent=self.consistent)
+        def encode(known: Tensor) -> EncoderOutput:
+            smoothed = self._smoothed(mean, predicted, known, observed.labels[known])
+            return encoder_output(mean, smoothed, consistent=self.consistent)
 
-            output = encode(train_idx)
-            encodings = output.encodings.clone()
-            stage.step(1)
-            order = train_idx[torch.randperm(len(train_idx))]
-            for fold in range(folds):
-                held_out = order[fold::folds]
-                others = order[torch.arange(len(order)) % folds != fold]
-                encodings[held_out] = encode(others).encodings[held_out]
-                stage.step(2 + fold)
-        return EncoderOutput(vectors=output.vectors, encodings=encodings)
+        return encode_by_folds(observed.train_idx, self.folds, encode, context)
 
     def _smoothed(self, mean: NeighborMean, predicted: Tensor, known: Tensor, labels: Tensor) -> Tensor:
         """Return the corrected and smoothed predictions ``[N, C]`` from the labels of the `known` nodes."""

@@ -13,7 +13,7 @@ one to h steps, weighted by :math:`\gamma^{d-1}` for d steps, from one read per 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +24,7 @@ from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import EncoderConfig, EncoderOutput, EncodingWeight, encoder_output
 from dgl_rbm.encoders.label_propagation import LabelPropagationEncoder
 from dgl_rbm.registry import encoders
-from dgl_rbm.runtime.context import Stage
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["LabelHistogramConfig", "LabelHistogramEncoder"]
 
@@ -51,7 +51,9 @@ class LabelHistogramEncoder(LabelPropagationEncoder):
         super().__init__(steps=hops - 1, folds=folds, consistent=consistent)
         self.hops, self.decay = hops, decay
 
-    def _propagated(self, mean: NeighborMean, observed: ObservedGraph, known: Tensor, stage: Stage) -> EncoderOutput:
+    def _propagated(
+        self, mean: NeighborMean, observed: ObservedGraph, known: Tensor, context: RunContext
+    ) -> EncoderOutput:
         reached = torch.zeros(len(observed), observed.num_classes)
         reached[known, observed.labels[known]] = 1.0
         counts = reached.clone()
@@ -59,7 +61,7 @@ class LabelHistogramEncoder(LabelPropagationEncoder):
             # Decay accumulates in the propagated labels.
             reached = mean(reached).mul_(self.decay)
             counts += reached
-            stage.substep(done + 1, self.hops - 1)
+            context.substep(done + 1, self.hops - 1)
         # Rows without labels stay zero.
         shares = counts.div_(counts.sum(dim=1, keepdim=True).clamp_(min=torch.finfo(counts.dtype).tiny))
         return encoder_output(mean, shares, consistent=self.consistent)
@@ -68,6 +70,8 @@ class LabelHistogramEncoder(LabelPropagationEncoder):
 @encoders.register
 class LabelHistogramConfig(EncoderConfig):
     """Class frequencies among the training labels around a node."""
+
+    class_scores: ClassVar[bool] = True
 
     kind: Literal["label_histogram"] = "label_histogram"
     weight: EncodingWeight = 0.1

@@ -15,8 +15,9 @@ from torch import Tensor
 from dgl_rbm.data.neighbors import NeighborMean
 from dgl_rbm.data.task import ObservedGraph
 from dgl_rbm.encoders.base import Encoder, EncoderConfig, EncoderOutput, EncodingWeight, encoder_output
+from dgl_rbm.encoders.folds import encode_by_folds
 from dgl_rbm.registry import encoders
-from dgl_rbm.runtime.context import RunContext, Stage
+from dgl_rbm.runtime.context import RunContext
 
 __all__ = ["LabelPropagationConfig", "LabelPropagationEncoder"]
 
@@ -25,9 +26,7 @@ class LabelPropagationEncoder(Encoder):
     """Class scores from the training labels around a node; P = C.
 
     If a training node's input contained its own label, the student would learn to copy it. The training nodes are
-    therefore split into folds, and each fold is encoded from the labels of the other folds alone. All other nodes and
-    the stored vectors use all training labels. The folds do not depend on the labels: stratified folds would leak a
-    node's own label through the fold assignment.
+    therefore encoded by folds; see `encode_by_folds`.
 
     Parameters
     ----------
@@ -48,22 +47,14 @@ class LabelPropagationEncoder(Encoder):
 
     def fit(self, observed: ObservedGraph, context: RunContext) -> EncoderOutput:
         """Propagate the training labels, without reading validation labels."""
-        train_idx = observed.train_idx
-        folds = min(self.folds, len(train_idx))
-        with context.stage("encoder", 1 + folds, unit="propagations") as stage:
-            mean = NeighborMean(observed.graph)
-            output = self._propagated(mean, observed, train_idx, stage)
-            encodings = output.encodings.clone()
-            stage.step(1)
-            order = train_idx[torch.randperm(len(train_idx))]
-            for fold in range(folds):
-                held_out = order[fold::folds]
-                others = order[torch.arange(len(order)) % folds != fold]
-                encodings[held_out] = self._propagated(mean, observed, others, stage).encodings[held_out]
-                stage.step(2 + fold)
-        return EncoderOutput(vectors=output.vectors, encodings=encodings)
+        mean = NeighborMean(observed.graph)
+        return encode_by_folds(
+            observed.train_idx, self.folds, lambda known: self._propagated(mean, observed, known, context), context
+        )
 
-    def _propagated(self, mean: NeighborMean, observed: ObservedGraph, known: Tensor, stage: Stage) -> EncoderOutput:
+    def _propagated(
+        self, mean: NeighborMean, observed: ObservedGraph, known: Tensor, context: RunContext
+    ) -> EncoderOutput:
         start = torch.zeros(len(observed), observed.num_classes)
         start[known, observed.labels[known]] = 1.0
         scores = start
@@ -71,7 +62,7 @@ class LabelPropagationEncoder(Encoder):
             # In place: a quarter of the peak memory.
             scores = mean(scores).mul_(self.alpha)
             scores[known] += (1 - self.alpha) * start[known]
-            stage.substep(done + 1, self.steps)
+            context.substep(done + 1, self.steps)
         return encoder_output(mean, scores, consistent=self.consistent)
 
 
