@@ -16,12 +16,15 @@ from dgl_rbm.run.metrics import RunMetrics
 
 from .conftest import CLASSES, NODES, community_arrays, community_task, quick_distiller
 
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "deepwalk": {"kind": "deepwalk", "dim": 4, "walks_per_node": 2},
     "spectral": {"kind": "spectral", "dim": 4, "steps": 3},
     "diffusion": {"kind": "diffusion", "dim": 3},
 }
-COMBINATIONS = [(student, "diffusion", "krd") for student in students.names()]
+SCORES = ("label_propagation", "correct_and_smooth")
+QUICK |= {f"scores of {kind}": {"kind": kind, "standardize": False} for kind in SCORES}
+COMBINATIONS = [(student, "diffusion", "krd") for student in students.names() if student != "readout"]
+COMBINATIONS += [("readout", f"scores of {kind}", "none") for kind in SCORES]
 COMBINATIONS += [("mlp", "none", "edge_consistency")]
 COMBINATIONS += [("mlp", encoder, "none") for encoder in encoders.names() if encoder != "diffusion"]
 

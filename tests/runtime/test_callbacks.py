@@ -163,7 +163,7 @@ def test_a_time_budget_that_ends_in_an_encoder_keeps_the_encodings(tmp_path: Pat
 
     clock = Clock()
     options: Any = {"student": "mlp", "training": {"epochs": 2}, "teacher": {"kind": "sage", "training": {"epochs": 2}}}
-    stopped = Distiller(**options, callbacks=[TimeBudget(1, clock=clock), Late()])
+    stopped = Distiller(**options, encoder="diffusion", callbacks=[TimeBudget(1, clock=clock), Late()])
     with pytest.raises(TimeBudgetError, match="regularizer"):
         stopped.fit("digits", out=tmp_path)
     kept = {file.name for file in (tmp_path / "checkpoints").iterdir()}

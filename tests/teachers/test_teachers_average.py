@@ -236,7 +236,7 @@ def test_lists_and_sums_of_names_are_averages(spec: Any) -> None:
         ({"members": "sage"}, "members: expected a list of teachers"),
         ({"members": ["sage", "gnc"]}, "member 1: There is no teacher 'gnc'. Did you mean 'gcn'"),
         ({"members": [{"kind": "sage", "dropuot": 0.1}]}, "member 0: .*\n.*Did you mean 'dropout'"),
-        ({"members": ["rbm", "mlp"]}, "(?s)member 0: There is no teacher 'rbm'.*member 1"),
+        ({"members": ["rbm", "moe"]}, "(?s)member 0: There is no teacher 'rbm'.*member 1"),
         ({"members": ["sage"], "weights": [1.0, 2.0]}, "2 weights for 1 members"),
         ({"members": ["sage", "gcn"], "weights": [1.0, 0.0]}, "above zero"),
         ({"members": ["sage", "gcn"], "weights": [1.0, -2.0]}, "above zero"),

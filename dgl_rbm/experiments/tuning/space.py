@@ -76,7 +76,17 @@ def default_space(student: ComponentConfig) -> Space:
     """Return what is searched for a student: the space of the paper's appendix C, and a little more.
 
     Of a student that lacks some of the options, such as ``auto``, which chooses among several, these are left out.
+
+    Raises
+    ------
+    ConfigError
+        If the student has nothing to train.
     """
+    if not getattr(student, "trains", True):
+        raise ConfigError(
+            f"There is no default search space for the student '{student.kind}', which has nothing to train.",
+            hint="Pass a search space of your own, such as options of the encoder: encoder.0.alpha: [0.8, 0.9, 0.99]",
+        )
     space = {**_ALL, **_OF_STUDENT.get(student.kind, {}), **_MORE}
     known = {f"student.{name}" for name in type(student).model_fields}
     return {name: values for name, values in space.items() if not name.startswith("student.") or name in known}

@@ -162,7 +162,12 @@ def test_a_search_killed_between_its_files_writes_the_best_configuration(tmp_pat
     assert (tmp_path / "best.yaml").read_text() == whole
 
 
-@pytest.mark.parametrize("kind", students.names())
+def test_a_student_without_training_has_no_default_space() -> None:
+    with pytest.raises(ConfigError, match=r"'readout', which has nothing to train(.|\n)*of your own"):
+        default_space(students.resolve("readout"))
+
+
+@pytest.mark.parametrize("kind", [name for name in students.names() if name != "readout"])
 def test_every_default_space_names_options_of_its_student(kind: str, tmp_path: Path) -> None:
     values = {**VALUES, "student": kind}
     space = default_space(students.resolve(kind))
