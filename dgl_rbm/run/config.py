@@ -109,9 +109,12 @@ class DistillConfig(StrictConfig):
         ]
         if reading:
             selects = any(isinstance(encoder, EncoderSelection) for encoder in reading)
+            reads = {"soft_labels": "soft labels are", "auto": "soft labels are"}.get(
+                reading[0].kind, f"'{reading[0].kind}' reads"
+            )
             found.append(
                 (
-                    "encoder: soft labels are the teacher's predictions, and the teacher 'none' makes none.",
+                    f"encoder: {reads} the teacher's predictions, and the teacher 'none' makes none.",
                     "Name candidates without them: --set 'encoder.0.candidates=[diffusion, none]'"
                     if selects
                     else "Name a teacher, or use the encoder 'label_propagation', which reads the training labels.",

@@ -181,6 +181,8 @@ def test_wrong_choices_are_refused() -> None:
     without = {"teacher": "none", "regularizer": "none"}
     with pytest.raises(ConfigError, match="soft labels are the teacher's predictions"):
         resolve_config({"encoder": {"kind": "auto", "candidates": ["none", "soft_labels"]}, **without})
+    with pytest.raises(ConfigError, match="'correct_and_smooth' reads the teacher's predictions"):
+        resolve_config({"encoder": "correct_and_smooth", **without})
     resolve_config({"encoder": {"kind": "auto", "candidates": ["none", "diffusion"]}, **without})
 
 
